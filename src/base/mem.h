@@ -11,6 +11,8 @@ void *mem_grow(void *p, size_t n, size_t size) __attribute__((returns_nonnull));
 char *mem_strdup(const char *z) __attribute__((malloc, returns_nonnull));
 char *mem_slicedup(struct slice s) __attribute__((malloc, returns_nonnull)); /* terminated copy */
 void mem_free(void *p);
+/* End the process: for callers whose library reports that memory ran out. */
+void mem_exhausted(void) __attribute__((noreturn));
 static inline void mem_freep(void *pp) {
   mem_free(*(void **)pp);
   *(void **)pp = NULL;

@@ -12,6 +12,8 @@ int parse_bool(struct slice text, bool *ret, struct err *e); /* true|false */
 int parse_bytes(struct slice text, int64_t min, int64_t max, int64_t *ret, struct err *e);
 /* Index of `text` in a NULL-terminated table, or ERR_INVALID listing what is allowed. */
 int parse_enum(struct slice text, const char *const *names, int *ret, struct err *e);
+/* The entry of a NULL-terminated table that `text` was most likely meant to be; NULL when none is near. */
+const char *parse_nearest(struct slice text, const char *const *names);
 /* Lower-case hex both ways. hex_decode wants exactly 2*n digits. */
 void hex_encode(const uint8_t *p, size_t n, char *ret_text /* 2n+1 */);
 int hex_decode(struct slice text, uint8_t *ret, size_t n, struct err *e);

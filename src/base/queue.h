@@ -13,6 +13,7 @@ int queue_push_wait(struct queue *q, void *item, usec_t timeout); /* also -ETIME
 /* Take up to `max` items in order, waiting up to `timeout` µs (0 = do not wait, USEC_NEVER) for the first.
  * Returns the count (0: time-out or woken), -EPIPE when closed and empty. */
 int queue_take(struct queue *q, void **items, size_t max, usec_t timeout);
-void queue_wake(struct queue *q);  /* make one waiting queue_take return now, even when empty */
+/* Make one waiting queue_take return now, even when empty; when none waits, the next one. */
+void queue_wake(struct queue *q);
 void queue_close(struct queue *q); /* further pushes fail; takers drain, then get -EPIPE */
 size_t queue_size(struct queue *q);

@@ -23,6 +23,8 @@ struct slice slice_trim(struct slice s);              /* spaces and tabs at both
 /* Cut at the first `sep`: returns the head, `*rest` gets the tail (n = 0 and p = NULL: no sep). */
 struct slice slice_cut(struct slice s, char sep, struct slice *rest);
 bool slice_utf8_valid(struct slice s);
+/* Bytes of the well-formed UTF-8 character that `s` begins with; 0: none (empty or malformed). */
+size_t slice_utf8_step(struct slice s);
 uint64_t slice_hash(struct slice s); /* stable across runs and machines (64-bit FNV-1a + mix) */
 
 /* A growing text with a maximum given at init. After an overflow every call is a no-op and
