@@ -109,7 +109,8 @@ struct attempt_row {
   usec_t dispatched_at, started_at, finished_at;
   struct slice executor, error_type, error_message;
 };
-/* FIXED_DELAY and max_runs only: a narrow row per such task, written with the FIRE or the FINISH that changes it. */
+/* FIXED_DELAY and max_runs only: a narrow row per such task, written with the FIRE or the FINISH that changes it.
+ * As input: a negative base_at or fired leaves the stored value (0 when there is no row yet). */
 struct progress_row {
   int64_t task_id;
   int32_t shard;

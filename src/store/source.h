@@ -1,0 +1,16 @@
+#pragma once
+/* What a back end gives to source.c. Private to src/store. */
+#include "store/store.h"
+
+struct store_source_ops {
+  const char *name;
+  int (*session)(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
+  void (*close)(struct store_source *s); /* also frees s */
+};
+struct store_source { /* first member of each back end's own struct */
+  const struct store_source_ops *ops;
+};
+
+/* The back ends' store_source_open: the same duties. */
+int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
+int pg_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
