@@ -198,19 +198,23 @@ struct st_task_put { const struct task_def *defs; size_t count; struct slice by;
 struct st_task_put_ret { struct task_version_row *rows; size_t count; }; /* id, version, shard, effective_at, anchor set */
 /* A new version: replace (def given) and/or a new state. expected_version 0 = any; else ERR_STALE when it has moved on.
  * effective_at as for put. DELETED hides the task and frees its name; ERR_CONFLICT when it has open runs and !even_with_open_runs.
- * inbox (may be NULL): appended in the same transaction (resume with catch_up). The same state again without def: returns 1. */
+ * inbox (may be NULL): appended in the same transaction (resume with catch_up). The same state again without def: returns 1.
+ * The namespace never changes (def->ns is not looked at). effective_at is never below the former version's. */
 struct st_task_change { int64_t task_id; int32_t expected_version; const struct task_def *def; enum task_state state;
   struct slice by, note; bool even_with_open_runs; const struct inbox_row *inbox; };
 struct st_task_change_ret { struct task_version_row row; };
 /* By id, or by (ns, name) when id is 0. version 0 = current, else that version. DELETED ones are not found. */
 struct st_task_get { int64_t task_id; struct slice ns, name; int32_t version; };
 struct st_task_get_ret { struct task_row task; };
-/* Ascending id, id > after. Filters: empty/negative = any. name_prefix and name_contains both optional. */
+/* Ascending id, id > after. Filters: empty/negative = any (of the state: any but DELETED). name_prefix and name_contains both
+ * optional, compared byte by byte. */
 struct st_task_list { struct slice ns, group, handler, name_prefix, name_contains; int state, kind; int64_t after; int32_t limit; };
 struct st_task_list_ret { struct task_row *tasks; size_t count; };
 struct st_task_versions { int64_t task_id; int32_t before /* 0 = newest */, limit; };
 struct st_task_versions_ret { struct task_row *versions; size_t count; }; /* newest first */
-/* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones. */
+/* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones: fires = all but SKIPPED; attempts = their sum;
+ * durations finished - started of the ended ones that started; last_… over all but SKIPPED; last_state of the ended run with the
+ * greatest scheduled_at. An unknown task has zeros. */
 struct st_task_stats { int64_t task_id; usec_t since; };
 struct st_task_stats_ret { int64_t fires, success, fail, cancelled, skipped, open, attempts; usec_t mean_duration, max_duration, last_scheduled_at, last_finished_at, last_started_at;
   int last_state; /* -1 = none */ };
@@ -252,7 +256,8 @@ struct run_update { struct run_key key; int32_t seen_attempt; enum run_state see
 /* The end of an open run, compare-and-set on (key, attempt): row moves to run_history. */
 struct run_finish { struct run_key key; int32_t seen_attempt; enum run_state state; enum run_reason reason; usec_t attempt_at, started_at, finished_at;
   struct slice executor, result, error_type, error_message, error_detail; };
-/* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written). */
+/* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
+ * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. */
 struct st_run_apply { const struct fence_row *fences; size_t fence_count; const struct run_update *updates; size_t update_count;
   const struct run_finish *finishes; size_t finish_count; const struct attempt_row *attempts; size_t attempt_count;
   const struct progress_row *progress; size_t progress_count; };
@@ -269,7 +274,8 @@ struct run_list_row { struct run_row run; struct slice task_name, ns; };
 struct st_run_list_ret { struct run_list_row *rows; size_t count; };
 struct st_attempt_list { struct run_key key; };
 struct st_attempt_list_ret { struct attempt_row *rows; size_t count; };
-/* Append for the shard's owner; NOTIFY. With idem: a repeat returns 1 and the first `ref`. */
+/* Append for the shard's owner; NOTIFY. With idem: a repeat returns 1 and the first `ref`. `no` rises within a shard and is never
+ * given out twice. */
 struct st_inbox_add { int32_t shard, kind; struct slice body, ref; const struct idem *idem; };
 struct st_inbox_add_ret { int64_t no; struct slice ref; };
 /* Oldest first, for the listed shards. */
@@ -284,19 +290,21 @@ struct st_group_get { struct slice ns, name; };
 struct st_group_get_ret { struct group_row group; };
 struct st_group_list { struct slice ns /* empty = all */; };
 struct st_group_list_ret { struct group_row *rows; size_t count; };
-/* ERR_CONFLICT while tasks that are not DELETED use it. */
+/* ERR_CONFLICT while tasks that are not DELETED use it. Its executors go with it. */
 struct st_group_delete { struct slice ns, name; };
 struct st_group_delete_ret { char unused; };
 /* Register: insert or replace, ONLINE, beat now, incarnation + 1. ERR_NOT_FOUND without the group. */
 struct st_executor_put { struct executor_row executor; };
 struct st_executor_put_ret { int64_t incarnation; usec_t now; };
-/* Beats of n instances (state LOST → ONLINE again; DRAINING stays). known[i] = false: must register anew. */
+/* Beats of n instances: ns, group, id and `running` are looked at (state LOST → ONLINE again; DRAINING stays). known[i] = false: not
+ * there or OFFLINE, must register anew. */
 struct st_executor_beat { const struct executor_row *rows; size_t count; };
 struct st_executor_beat_ret { bool *known; enum executor_state *states; usec_t now; };
 /* Set DRAINING, ONLINE or OFFLINE (deregistered). */
 struct st_executor_state { struct slice ns, group, id; enum executor_state state; };
 struct st_executor_state_ret { char unused; };
-/* ONLINE/DRAINING ones without a beat for `timeout` → LOST; OFFLINE and LOST ones older than `forget` are removed. Returns the newly lost. */
+/* ONLINE/DRAINING ones without a beat for `timeout` → LOST; OFFLINE and LOST ones older than `forget` are removed. Returns the newly lost. Removal
+ * comes first: an instance just lost is removed by a later call at the earliest. */
 struct st_executor_expire { usec_t timeout, forget; };
 struct st_executor_expire_ret { struct executor_row *lost; size_t count; };
 struct st_executor_list { struct slice ns, group; /* empty = all */ };
