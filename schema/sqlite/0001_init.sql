@@ -1,0 +1,234 @@
+-- The tables of storage.md. Instants are microseconds UTC, 0 = not set; enums are the numbers of core/words.def.
+-- A table whose natural key is its primary key is WITHOUT ROWID: one B-tree, kept in the order of the key.
+
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE node (
+  id TEXT PRIMARY KEY,
+  incarnation INTEGER NOT NULL,
+  lease_until INTEGER NOT NULL,
+  renewals INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  address TEXT NOT NULL,
+  version TEXT NOT NULL,
+  tzdata TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The fence of FIRE. Every due instant up to the pair (fired_at, fired_task) has been decided, none after it.
+CREATE TABLE shard (
+  id INTEGER PRIMARY KEY,
+  owner TEXT NOT NULL,
+  incarnation INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  fired_at INTEGER NOT NULL,
+  fired_task INTEGER NOT NULL,
+  tasks_version INTEGER NOT NULL,
+  inbox_last INTEGER NOT NULL
+);
+-- The fence of every other write of run state.
+CREATE TABLE shard_finish (
+  id INTEGER PRIMARY KEY,
+  epoch INTEGER NOT NULL
+);
+
+CREATE TABLE namespace (
+  name TEXT PRIMARY KEY
+) WITHOUT ROWID;
+INSERT INTO namespace VALUES ('default');
+
+-- What the trigger loads and what lists filter by; the rest of the current version stands in its task_version row.
+CREATE TABLE task (
+  shard INTEGER NOT NULL,
+  id INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  change_no INTEGER NOT NULL,
+  effective_at INTEGER NOT NULL,
+  anchor INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  has_payload INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  ns TEXT NOT NULL,
+  name TEXT NOT NULL,
+  grp TEXT NOT NULL,
+  handler TEXT NOT NULL,
+  created_by TEXT NOT NULL,
+  definition TEXT NOT NULL,
+  PRIMARY KEY (shard, id)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- a DELETED task's name is free
+CREATE INDEX task_group ON task (ns, grp, id) WHERE state <> 3;
+CREATE INDEX task_id ON task (id);
+
+-- Immutable, but that a version's state goes from ENABLED to COMPLETED.
+CREATE TABLE task_version (
+  shard INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  change_no INTEGER NOT NULL,
+  effective_at INTEGER NOT NULL,
+  anchor INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  made_at INTEGER NOT NULL,
+  made_by TEXT NOT NULL,
+  name TEXT NOT NULL,
+  grp TEXT NOT NULL,
+  handler TEXT NOT NULL,
+  schedule_text TEXT NOT NULL,
+  note TEXT,
+  definition TEXT NOT NULL,
+  description TEXT,
+  payload TEXT,
+  PRIMARY KEY (shard, task_id, version)
+) WITHOUT ROWID;
+CREATE INDEX task_version_change ON task_version (shard, change_no);
+CREATE INDEX task_version_edited ON task_version (shard, effective_at) WHERE version > 1;
+
+-- FIXED_DELAY and max_runs only.
+CREATE TABLE progress (
+  shard INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  base_at INTEGER NOT NULL,
+  fired INTEGER NOT NULL,
+  PRIMARY KEY (shard, task_id)
+) WITHOUT ROWID;
+
+-- Open runs only. No further index: take-over is a range scan of the key.
+CREATE TABLE run (
+  shard INTEGER NOT NULL,
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  fired_at INTEGER NOT NULL,
+  not_before INTEGER NOT NULL,
+  attempt_at INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  missed_first INTEGER NOT NULL,
+  missed_count INTEGER NOT NULL,
+  progress REAL, -- NULL = unknown
+  executor TEXT,
+  pin TEXT,
+  origin_run TEXT,
+  error_type TEXT,
+  error_message TEXT,
+  payload TEXT,
+  PRIMARY KEY (shard, scheduled_at, task_id, part)
+) WITHOUT ROWID;
+
+-- Ended runs: written once, never changed.
+CREATE TABLE run_history (
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  shard INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  fired_at INTEGER NOT NULL,
+  attempt_at INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  finished_at INTEGER NOT NULL,
+  missed_first INTEGER NOT NULL,
+  missed_count INTEGER NOT NULL,
+  progress REAL,
+  executor TEXT,
+  pin TEXT,
+  origin_run TEXT,
+  error_type TEXT,
+  error_message TEXT,
+  error_detail TEXT,
+  result TEXT,
+  payload TEXT,
+  PRIMARY KEY (scheduled_at, task_id, part)
+) WITHOUT ROWID;
+CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
+
+-- Only of runs with more than one attempt, or an error.
+CREATE TABLE attempt (
+  task_id INTEGER NOT NULL,
+  scheduled_at INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  dispatched_at INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  finished_at INTEGER NOT NULL,
+  executor TEXT,
+  error_type TEXT,
+  error_message TEXT,
+  PRIMARY KEY (task_id, scheduled_at, part, attempt)
+) WITHOUT ROWID;
+
+CREATE TABLE inbox (
+  shard INTEGER NOT NULL,
+  no INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  PRIMARY KEY (shard, no)
+) WITHOUT ROWID;
+
+CREATE TABLE executor_group (
+  id INTEGER PRIMARY KEY,
+  ns TEXT NOT NULL,
+  name TEXT NOT NULL,
+  channel INTEGER NOT NULL,
+  routing INTEGER NOT NULL,
+  max_connections INTEGER NOT NULL,
+  secret_sealed TEXT,
+  secret_previous_sealed TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  UNIQUE (ns, name)
+);
+
+CREATE TABLE executor (
+  ns TEXT NOT NULL,
+  grp TEXT NOT NULL,
+  id TEXT NOT NULL,
+  url TEXT NOT NULL,
+  handlers TEXT,
+  version TEXT,
+  labels TEXT,
+  incarnation INTEGER NOT NULL,
+  slots INTEGER NOT NULL,
+  running INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  registered_at INTEGER NOT NULL,
+  beat_at INTEGER NOT NULL,
+  PRIMARY KEY (ns, grp, id)
+) WITHOUT ROWID;
+
+CREATE TABLE token (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hash BLOB NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  ns TEXT,
+  grp TEXT,
+  role INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  created_by TEXT
+);
+
+CREATE TABLE idempotency (
+  route TEXT NOT NULL,
+  key TEXT NOT NULL,
+  body_hash BLOB NOT NULL,
+  answer TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (route, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_expiry ON idempotency (expires_at);
