@@ -116,9 +116,10 @@ char *arena_strdup(struct arena *a, const char *z) {
 }
 
 char *arena_printf(struct arena *a, const char *fmt, ...) {
+  char one[1];
   va_list args;
   va_start(args, fmt);
-  int n = vsnprintf(NULL, 0, fmt, args);
+  int n = vsnprintf(one, sizeof one, fmt, args);
   va_end(args);
   if (n < 0)
     return arena_strdup(a, "");
