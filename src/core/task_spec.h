@@ -18,6 +18,7 @@ struct retry_policy {
 };
 
 struct task_spec {
+  _Atomic int32_t extra_refs; /* holders beyond the first: task_spec_ref, task_spec_unref */
   struct schedule *schedule; /* owned */
   enum schedule_kind kind;
   usec_t every; /* FIXED_RATE, FIXED_DELAY */
@@ -64,7 +65,18 @@ int task_input_patch(const json_t *current, const json_t *patch, struct zone_set
 
 /* Build the spec from a stored canonical definition. Defaults are not stored: a missing field takes today's default. */
 int task_spec_parse(struct slice definition, struct zone_set *zones, struct task_spec **ret, struct err *e);
-void task_spec_free(struct task_spec **s);
+void task_spec_free(struct task_spec **s); /* the last holder's; others use task_spec_unref */
+static inline struct task_spec *task_spec_ref(struct task_spec *s)
+{
+  s->extra_refs++;
+  return s;
+}
+static inline void task_spec_unref(struct task_spec **s)
+{
+  if (*s && (*s)->extra_refs-- == 0)
+    task_spec_free(s);
+  *s = NULL;
+}
 /* The document that people read: the definition with name, description, payload, anchor/run_at and all defaults filled in.
  * A new reference. `anchor` 0 = leave out. */
 int task_document(struct slice definition, const char *name, const char *description, struct slice payload, usec_t anchor,

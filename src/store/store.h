@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "core/model.h"
+#include "core/rows.h"
 
 struct store;
 struct store_source;
@@ -45,10 +46,6 @@ int store_session(struct store_source *s, enum store_role role, struct store **r
 #define STORE_CAP_SINGLE_NODE 2u  /* one node owns the whole database */
 
 /* ------------------------------------------------------------------ rows */
-struct fence_row { /* of FIRE (epoch in shard) or of every other write of run state (epoch in shard_finish) */
-  int32_t shard;
-  int64_t epoch;
-};
 struct node_row {
   struct slice id, address, version, tzdata;
   int64_t incarnation, renewals;
@@ -79,43 +76,6 @@ struct task_row {
   struct slice ns, description, payload, group, handler, schedule_text, created_by, updated_by, note;
   enum schedule_kind kind;
   usec_t created_at, updated_at; /* updated_at: when this version was made */
-};
-/* Open or ended run. Slices with p == NULL are SQL NULL. */
-struct run_row {
-  struct run_key key;
-  int32_t version;        /* of the task */
-  enum run_state state;
-  enum run_reason reason;
-  enum run_origin origin;
-  int32_t attempt;        /* 1-based; 0 before the first delivery is decided */
-  usec_t fired_at;        /* decided */
-  usec_t not_before;      /* QUEUED/SCHEDULED/RETRY_WAIT: release not before this; 0 = none */
-  usec_t attempt_at;      /* the current attempt's dispatch; 0 = none yet */
-  usec_t started_at, finished_at; /* 0 = not yet */
-  usec_t missed_first;    /* folded range of missed instants: first (last = scheduled_at); 0 = no range */
-  int64_t missed_count;   /* instants in the range, incl. this one; 0 or 1 = no range */
-  struct slice executor;  /* instance id it was given to */
-  struct slice pin;       /* instance asked for by the caller */
-  struct slice payload;   /* overrides the task's */
-  struct slice origin_run; /* retry_of: the ended run's id */
-  struct slice result, error_type, error_message, error_detail; /* of the last attempt */
-  double progress;        /* 0…1, <0 = unknown */
-};
-struct attempt_row {
-  struct run_key key;
-  int32_t attempt;
-  enum run_state state;
-  enum run_reason reason;
-  usec_t dispatched_at, started_at, finished_at;
-  struct slice executor, error_type, error_message;
-};
-/* FIXED_DELAY and max_runs only: a narrow row per such task, written with the FIRE or the FINISH that changes it.
- * As input: a negative base_at or fired leaves the stored value (0 when there is no row yet). */
-struct progress_row {
-  int64_t task_id;
-  int32_t shard;
-  usec_t base_at;  /* FIXED_DELAY: the end of the last scheduled run */
-  int64_t fired;   /* scheduled fires so far (max_runs) */
 };
 struct inbox_row {
   int32_t shard;
@@ -250,12 +210,6 @@ struct st_fire { const struct fire_shard *shards; size_t shard_count; const stru
   const struct inbox_row *inbox_done; size_t inbox_count; usec_t ahead; };
 struct st_fire_ret { bool *advanced; usec_t now; }; /* one per entry of shards */
 
-/* One change of an open run, compare-and-set on (key, attempt, state as seen). */
-struct run_update { struct run_key key; int32_t seen_attempt; enum run_state seen_state; enum run_state state; enum run_reason reason; int32_t attempt;
-  usec_t not_before, attempt_at, started_at; struct slice executor, error_type, error_message; double progress; };
-/* The end of an open run, compare-and-set on (key, attempt): row moves to run_history. */
-struct run_finish { struct run_key key; int32_t seen_attempt; enum run_state state; enum run_reason reason; usec_t attempt_at, started_at, finished_at;
-  struct slice executor, result, error_type, error_message, error_detail; };
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
  * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. */
 struct st_run_apply { const struct fence_row *fences; size_t fence_count; const struct run_update *updates; size_t update_count;

@@ -1,0 +1,137 @@
+#include "core/shard_task.h"
+#include "base/mem.h"
+#include "core/schedule.h"
+
+struct sched_extra *sched_extra(struct sched_task *t)
+{
+  if (!t->x)
+    t->x = mem_zalloc(sizeof *t->x);
+  return t->x;
+}
+
+/* First instant of a FIXED_DELAY version whose predecessor is over; it is due no earlier than just beyond `lo`. */
+static void next_delay(struct sched_task *t, const struct sched_version *v, usec_t lo, usec_t *ret_nominal, usec_t *ret_due)
+{
+  const struct task_spec *spec = v->spec;
+  const struct sched_extra *x = t->x;
+  if (x && (x->open || x->open_pending))
+    return;
+  usec_t nominal = x && x->base_at ? x->base_at + spec->every : 0;
+  if (nominal <= v->effective_at)
+    nominal = spec->start_at > v->effective_at ? spec->start_at : v->effective_at + spec->every;
+  if (nominal > spec->end_at)
+    return;
+  *ret_nominal = nominal;
+  *ret_due = nominal > lo ? nominal : lo + 1;
+}
+
+/* First instant of a computed schedule whose due (nominal + jitter) is beyond `lo`. */
+static void next_computed(const struct sched_task *t, const struct sched_version *v, usec_t lo, usec_t *ret_nominal,
+                          usec_t *ret_due)
+{
+  const struct schedule *s = v->spec->schedule;
+  /* a ONE_TIME whose instant had passed when the task was made (allowed with a misfire policy) is due at once */
+  if (v->spec->kind == SCHEDULE_ONE_TIME && v->version == 1 && v->anchor <= v->effective_at) {
+    if (lo <= v->effective_at) {
+      *ret_nominal = v->anchor;
+      *ret_due = v->effective_at + 1;
+    }
+    return;
+  }
+  usec_t nominal = schedule_next(s, v->anchor, lo - schedule_jitter_max(s));
+  while (nominal != USEC_NEVER) {
+    usec_t due = nominal + schedule_jitter(s, t->id, nominal);
+    if (due > lo) {
+      *ret_nominal = nominal;
+      *ret_due = due;
+      return;
+    }
+    nominal = schedule_next(s, v->anchor, nominal);
+  }
+}
+
+static bool used_up(const struct sched_task *t, const struct task_spec *spec)
+{
+  return spec->max_runs && t->x && t->x->fired_pending >= spec->max_runs;
+}
+
+void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first)
+{
+  /* beyond the pair (at, at_task): the same instant counts for tasks with a greater id */
+  usec_t beyond = t->id > at_task ? at - 1 : at;
+  if (from_first || !t->cur)
+    t->cur = &t->first;
+  for (struct sched_version *v = t->cur; v; v = v->next) {
+    usec_t lo = v->effective_at > beyond ? v->effective_at : beyond;
+    usec_t limit = v->next ? v->next->effective_at : USEC_NEVER;
+    usec_t nominal = USEC_NEVER, due = USEC_NEVER;
+    if (v->state == TASK_ENABLED && v->spec && lo < limit && !used_up(t, v->spec)) {
+      if (v->spec->kind == SCHEDULE_FIXED_DELAY)
+        next_delay(t, v, lo, &nominal, &due);
+      else if (v->spec->kind != SCHEDULE_MANUAL)
+        next_computed(t, v, lo, &nominal, &due);
+    }
+    t->cur = v;
+    if (due != USEC_NEVER && due <= limit) {
+      t->due = due;
+      t->nominal = nominal;
+      return;
+    }
+  }
+  t->due = t->nominal = USEC_NEVER;
+}
+
+void sched_append(struct sched_task *t, const struct shard_version *v)
+{
+  struct sched_version *last = &t->first;
+  while (last->next)
+    last = last->next;
+  if (last->version >= v->version) { /* seen already: the spec is ours to drop */
+    struct task_spec *spec = v->spec;
+    task_spec_unref(&spec);
+    return;
+  }
+  struct sched_version *n = last;
+  if (t->first.version) {
+    n = mem_zalloc(sizeof *n);
+    last->next = n;
+  }
+  n->spec = v->spec;
+  n->effective_at = v->effective_at;
+  n->anchor = v->anchor;
+  n->version = v->version;
+  n->state = (uint8_t)v->state;
+}
+
+void sched_trim(struct sched_task *t, usec_t watermark)
+{
+  while (t->first.next && t->first.next->effective_at <= watermark) {
+    struct sched_version *n = t->first.next;
+    task_spec_unref(&t->first.spec);
+    if (t->cur == &t->first || t->cur == n)
+      t->cur = &t->first;
+    t->first = *n;
+    mem_free(n);
+  }
+}
+
+void sched_task_free(struct sched_task *t)
+{
+  while (t->first.next) {
+    struct sched_version *n = t->first.next;
+    t->first.next = n->next;
+    task_spec_unref(&n->spec);
+    mem_free(n);
+  }
+  task_spec_unref(&t->first.spec);
+  mem_free(t->x);
+  mem_free(t);
+}
+
+bool sched_is_complete(const struct sched_task *t)
+{
+  const struct sched_version *v = &t->first;
+  if (t->due != USEC_NEVER || v->next || v->state != TASK_ENABLED || !v->spec || v->spec->kind == SCHEDULE_MANUAL)
+    return false;
+  return !(v->spec->kind == SCHEDULE_FIXED_DELAY && t->x && (t->x->open || t->x->open_pending) && !used_up(t, v->spec));
+}
