@@ -278,6 +278,8 @@ class FakeExecutor:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16  # header and body leave in one write
     owner = None
 
     def log_message(self, *_):

@@ -1,6 +1,7 @@
 """Fixtures of the black-box tests: a node on each store, its API and CLI, executors."""
 import os
 import re
+import signal
 import sys
 
 import pytest
@@ -19,6 +20,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that fixtures end what they started
     config.addinivalue_line("markers", "long: only with --long")
 
 
