@@ -61,7 +61,7 @@ CREATE TABLE task (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- a DELETED task's name is free
 CREATE INDEX task_group ON task (ns, grp, id) WHERE state <> 3;
-CREATE INDEX task_id ON task (id);
+CREATE INDEX task_ns ON task (ns, id);
 
 -- Immutable, but that a version's state goes from ENABLED to COMPLETED.
 CREATE TABLE task_version (

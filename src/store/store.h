@@ -222,7 +222,7 @@ struct st_run_load_ret { struct run_row *rows; size_t count; };
 struct st_run_get { struct run_key key; };
 struct st_run_get_ret { struct run_row run; struct slice task_name, ns; };
 /* Newest scheduled_at first (scheduled_at, task_id, part descending), below `before` (NULL = from the top). state_mask 0 = any
- * (1 << RUN_x); task_id 0, empty ns, since/until 0 = any. Open and ended ones together. */
+ * (1 << RUN_x); task_id 0, empty ns, since/until 0 = any (since <= scheduled_at < until). Open and ended ones together. */
 struct st_run_list { struct slice ns; int64_t task_id; uint32_t state_mask; int reason /* -1 any */; struct slice executor; usec_t since, until; const struct run_key *before; int32_t limit; };
 struct run_list_row { struct run_row run; struct slice task_name, ns; };
 struct st_run_list_ret { struct run_list_row *rows; size_t count; };

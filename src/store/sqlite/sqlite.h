@@ -1,0 +1,68 @@
+#pragma once
+/* The SQLite back end: one writer connection for the whole source, a reader a session. Private to src/store/sqlite. */
+#include "base/thread.h"
+#include "store/source.h"
+#include "store/sqlite/db.h"
+
+struct write_waiter;
+/* Who may use the writer connection: in the order of arrival, leases first, so that FIRE and FINISH alternate under load. */
+struct write_queue {
+  struct mutex m; /* protects all fields */
+  bool busy;
+  struct write_waiter *first;
+};
+
+struct sqlite_source {
+  struct store_source base;
+  char *path;
+  int lock_fd;
+  const struct clock *clock;
+  usec_t statement_timeout, lock_timeout;
+  int32_t shard_count, schema_version;
+  struct write_queue queue;
+  struct db writer;  /* of whoever holds the queue */
+  bool *touched;     /* by shard: changed in the open transaction; as writer */
+  struct mutex news_m; /* protects news */
+  struct cond news_c;
+  uint64_t *news; /* by shard: committed changes of tasks or inbox */
+};
+struct sqlite_store {
+  struct store base;
+  struct sqlite_source *source;
+  enum store_role role;
+  struct db reader; /* opened at first use */
+  bool holds_lock;  /* between shard_lock and shard_unlock: holds the queue and an open transaction */
+  uint64_t *seen;   /* by shard: news already told by wait_change */
+};
+
+void write_queue_enter(struct write_queue *q, bool first);
+void write_queue_leave(struct write_queue *q);
+
+/* Begin a write: waits for its turn; the connection is the caller's until sqlite_write_end. NULL with *ret_r and e set. */
+struct db *sqlite_write(struct store *s, int *ret_r, struct err *e);
+/* r ≥ 0: commit, returns r or the commit's failure; r < 0: roll back, returns r. */
+int sqlite_write_end(struct store *s, int r, struct err *e);
+/* Begin a read of one snapshot. NULL with *ret_r and e set. */
+struct db *sqlite_read(struct store *s, int *ret_r, struct err *e);
+int sqlite_read_end(struct store *s, int r);
+static inline struct sqlite_source *sqlite_source_of(struct store *s) { return ((struct sqlite_store *)s)->source; }
+usec_t sqlite_now(struct store *s); /* the database's clock */
+/* Tell wait_change once this transaction is committed. */
+void sqlite_touch(struct store *s, int32_t shard);
+int sqlite_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
+
+/* Idempotency inside a write: 1 and the first answer, 0 = new. `idem` may be NULL. */
+int sqlite_idem_find(struct store *s, struct db *db, const struct idem *idem, struct arena *mem, struct slice *ret_answer,
+                     struct err *e);
+int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, struct slice answer, struct err *e);
+/* Append to the inbox inside a write; the row's number, or negative. */
+int sqlite_inbox_append(struct store *s, struct db *db, const struct inbox_row *row, int64_t *ret_no, struct err *e);
+int sqlite_progress_put(struct db *db, const struct progress_row *row, struct err *e);
+
+/* A growing array in an arena. */
+void *sqlite_grow(struct arena *mem, void *rows, size_t count, size_t *cap, size_t size);
+#define sqlite_push(mem, rows, count, cap)                                                                                       \
+  ((count) == (cap) ? (void)((rows) = sqlite_grow((mem), (rows), (count), &(cap), sizeof *(rows))) : (void)0, &(rows)[(count)++])
+
+#define OP(n) int sqlite_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e);
+#include "store/store_ops.def"
