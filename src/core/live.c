@@ -1,0 +1,429 @@
+#include "core/live_run.h"
+
+struct live *live_new(const struct live_limits *limits, uint64_t seed)
+{
+  struct live *l = mem_zalloc(sizeof *l);
+  l->limits = *limits;
+  rng_seed(&l->rng, seed);
+  return l;
+}
+
+void live_free(struct live **l)
+{
+  if (!*l)
+    return;
+  struct live_run *r, *next;
+  HASH_ITER(hh, (*l)->runs, r, next)
+  {
+    live_run_free(*l, r);
+  }
+  struct live_task *t, *tnext;
+  HASH_ITER(hh, (*l)->tasks, t, tnext)
+  {
+    HASH_DEL((*l)->tasks, t);
+    mem_free(t);
+  }
+  mem_free((*l)->heap);
+  mem_free((*l)->ended);
+  mem_free(*l);
+  *l = NULL;
+}
+
+size_t live_count(const struct live *l)
+{
+  return HASH_COUNT(l->runs);
+}
+
+size_t live_count_phase(const struct live *l, enum run_phase phase)
+{
+  return l->by_phase[phase];
+}
+
+/* ---------------------------------------------------------------- the timer heap */
+
+static void heap_put(struct live *l, size_t i, struct live_run *r)
+{
+  l->heap[i] = r;
+  r->heap_pos = i + 1;
+}
+
+static void heap_up(struct live *l, size_t i)
+{
+  struct live_run *r = l->heap[i];
+  for (; i > 0 && l->heap[(i - 1) / 2]->wake_at > r->wake_at; i = (i - 1) / 2)
+    heap_put(l, i, l->heap[(i - 1) / 2]);
+  heap_put(l, i, r);
+}
+
+static void heap_down(struct live *l, size_t i)
+{
+  struct live_run *r = l->heap[i];
+  for (size_t c; (c = 2 * i + 1) < l->heap_count; i = c) {
+    if (c + 1 < l->heap_count && l->heap[c + 1]->wake_at < l->heap[c]->wake_at)
+      c++;
+    if (l->heap[c]->wake_at >= r->wake_at)
+      break;
+    heap_put(l, i, l->heap[c]);
+  }
+  heap_put(l, i, r);
+}
+
+void live_wake(struct live *l, struct live_run *r, usec_t at)
+{
+  if (at == USEC_NEVER) {
+    if (!r->heap_pos)
+      return;
+    size_t i = r->heap_pos - 1;
+    struct live_run *last = l->heap[--l->heap_count];
+    r->heap_pos = 0;
+    if (last != r) {
+      heap_put(l, i, last);
+      heap_up(l, i);
+      heap_down(l, last->heap_pos - 1);
+    }
+    return;
+  }
+  usec_t before = r->wake_at;
+  r->wake_at = at;
+  if (!r->heap_pos) {
+    mem_reserve(l->heap, l->heap_count, l->heap_cap);
+    heap_put(l, l->heap_count++, r);
+    heap_up(l, l->heap_count - 1);
+  } else if (at < before) {
+    heap_up(l, r->heap_pos - 1);
+  } else {
+    heap_down(l, r->heap_pos - 1);
+  }
+}
+
+usec_t live_next_wake(const struct live *l)
+{
+  return l->heap_count ? l->heap[0]->wake_at : USEC_NEVER;
+}
+
+static usec_t sooner(usec_t a, usec_t b)
+{
+  return a < b ? a : b;
+}
+
+usec_t live_next_timer(const struct live *l, const struct live_run *r)
+{
+  const struct task_spec *s = r->spec;
+  usec_t at = s->timeout ? r->fired_at + s->timeout : USEC_NEVER;
+  switch (r->phase) {
+  case PHASE_SCHEDULED:
+  case PHASE_RETRY_WAIT:
+    return sooner(at, r->not_before);
+  case PHASE_QUEUED: /* its predecessor's end releases it; alone, it is released at once */
+    return r->task->active == 0 && r->task->head == r ? 0 : at;
+  case PHASE_DISPATCHING:
+    return sooner(at, r->attempt_at + s->dispatch_timeout);
+  case PHASE_ACCEPTED:
+  case PHASE_PROGRESS:
+    at = sooner(at, s->attempt_timeout ? r->attempt_at + s->attempt_timeout : USEC_NEVER);
+    if (s->heartbeat_timeout)
+      at = sooner(at, r->beat_at + s->heartbeat_timeout);
+    if (r->db_state == RUN_PENDING && !r->written_at)
+      at = sooner(at, r->attempt_at + l->limits.write_running_after);
+    return at;
+  case PHASE_CANCELLING:
+    return sooner(at, r->cancel_at + s->cancel_timeout);
+  case PHASE_ENDED:
+  case PHASE_MAX_:
+    break;
+  }
+  return USEC_NEVER;
+}
+
+/* ---------------------------------------------------------------- tables */
+
+static struct live_id id_of(const struct run_key *k)
+{
+  return (struct live_id){.scheduled_at = k->scheduled_at, .task_id = k->task_id, .part = k->part, .shard = k->shard};
+}
+
+struct live_run *live_find(struct live *l, const struct run_key *key)
+{
+  struct live_id id = id_of(key);
+  struct live_run *r;
+  HASH_FIND(hh, l->runs, &id, sizeof id, r);
+  return r;
+}
+
+struct live_task *live_task_of(struct live *l, int64_t task_id)
+{
+  struct live_task *t;
+  HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
+  if (!t) {
+    t = mem_zalloc(sizeof *t);
+    t->id = task_id;
+    HASH_ADD(hh, l->tasks, id, sizeof t->id, t);
+  }
+  return t;
+}
+
+void live_task_drop_if_idle(struct live *l, struct live_task *t)
+{
+  if (t->active || t->queued || t->head)
+    return;
+  HASH_DEL(l->tasks, t);
+  mem_free(t);
+}
+
+void live_queue_add(struct live_task *t, struct live_run *r)
+{
+  r->next_queued = NULL;
+  if (t->tail)
+    t->tail->next_queued = r;
+  else
+    t->head = r;
+  t->tail = r;
+}
+
+void live_queue_remove(struct live_task *t, struct live_run *r)
+{
+  struct live_run **p = &t->head, *before = NULL;
+  while (*p && *p != r) {
+    before = *p;
+    p = &(*p)->next_queued;
+  }
+  if (!*p)
+    return;
+  *p = r->next_queued;
+  if (t->tail == r)
+    t->tail = before;
+  r->next_queued = NULL;
+}
+
+void live_set_phase(struct live *l, struct live_run *r, enum run_phase p)
+{
+  l->by_phase[r->phase]--;
+  l->by_phase[p]++;
+  r->phase = p;
+}
+
+void live_set_text(char **where, struct slice text)
+{
+  mem_free(*where);
+  *where = text.p ? mem_slicedup(text) : NULL;
+}
+
+void live_run_free(struct live *l, struct live_run *r)
+{
+  live_wake(l, r, USEC_NEVER);
+  l->by_phase[r->phase]--;
+  HASH_DEL(l->runs, r);
+  task_spec_unref(&r->spec);
+  mem_free(r->executor);
+  mem_free(r->pin);
+  mem_free(r->payload);
+  mem_free(r->error_type);
+  mem_free(r->error_message);
+  mem_free(r);
+}
+
+/* ---------------------------------------------------------------- the trigger's side */
+
+enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy, bool caught_up)
+{
+  struct live_task *t = live_task_of(l, task_id);
+  enum overlap_decision d = overlap_decide(policy, t->active, t->queued, caught_up);
+  if (d == OVERLAP_DO_START)
+    t->active++;
+  else if (d == OVERLAP_DO_QUEUE)
+    t->queued++;
+  return d;
+}
+
+void live_undecide(struct live *l, int64_t task_id, bool queued)
+{
+  struct live_task *t = live_task_of(l, task_id);
+  if (queued)
+    t->queued--;
+  else
+    t->active--;
+  if (t->head && t->active == 0)
+    live_wake(l, t->head, 0);
+  live_task_drop_if_idle(l, t);
+}
+
+static struct live_run *new_run(struct live *l, const struct run_row *row, struct task_spec *spec)
+{
+  struct live_run *r = mem_zalloc(sizeof *r);
+  r->id = id_of(&row->key);
+  r->key = row->key;
+  r->spec = task_spec_ref(spec);
+  r->version = row->version;
+  r->attempt = r->db_attempt = row->attempt;
+  r->db_state = row->state;
+  r->phase = run_phase_of(row->state, row->reason);
+  r->origin = row->origin;
+  r->fired_at = row->fired_at;
+  r->not_before = row->not_before;
+  r->attempt_at = row->attempt_at ? row->attempt_at : row->fired_at;
+  r->started_at = row->started_at;
+  r->progress = row->progress;
+  live_set_text(&r->executor, row->executor);
+  live_set_text(&r->pin, row->pin);
+  live_set_text(&r->payload, row->payload);
+  live_set_text(&r->error_type, row->error_type);
+  live_set_text(&r->error_message, row->error_message);
+  l->by_phase[r->phase]++;
+  HASH_ADD(hh, l->runs, id, sizeof r->id, r);
+  return r;
+}
+
+void live_out_dispatch(struct live_run *r, struct live_out *out)
+{
+  usec_t deadline = r->spec->attempt_timeout ? r->attempt_at + r->spec->attempt_timeout : USEC_NEVER;
+  if (r->spec->timeout)
+    deadline = sooner(deadline, r->fired_at + r->spec->timeout);
+  *LIVE_ADD(out, dispatches) = (struct live_dispatch){.key = r->key,
+                                                      .version = r->version,
+                                                      .attempt = r->attempt,
+                                                      .spec = r->spec,
+                                                      .fired_at = r->fired_at,
+                                                      .deadline = deadline,
+                                                      .pin = r->pin,
+                                                      .payload = r->payload,
+                                                      .executor = r->executor};
+}
+
+/* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */
+static void count_in(struct live_run *r, bool adopted)
+{
+  struct live_task *t = r->task;
+  if (r->phase == PHASE_QUEUED) {
+    t->queued += adopted;
+    live_queue_add(t, r);
+  } else if (r->phase != PHASE_SCHEDULED) {
+    t->active += adopted;
+    r->active = true;
+  }
+}
+
+bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
+               struct live_out *out)
+{
+  if (live_find(l, &row->key))
+    return false;
+  struct live_run *r = new_run(l, row, spec);
+  r->task = live_task_of(l, row->key.task_id);
+  count_in(r, adopted);
+  if (adopted) {
+    r->beat_at = now;
+    r->maybe_sent = r->ack_lost = r->phase == PHASE_DISPATCHING;
+    r->cancel_at = now;
+    r->written_at = row->state == RUN_RUNNING ? now : 0;
+    if (r->phase == PHASE_DISPATCHING)
+      r->attempt_at = now; /* its delivery starts anew: so does the time for it */
+  }
+  if (r->phase == PHASE_DISPATCHING)
+    live_out_dispatch(r, out);
+  live_wake(l, r, live_next_timer(l, r));
+  return true;
+}
+
+void live_drop_shard(struct live *l, int32_t shard, struct live_out *out)
+{
+  struct live_run *r, *next;
+  HASH_ITER(hh, l->runs, r, next)
+  {
+    if (r->key.shard != shard)
+      continue;
+    struct live_task *t = r->task;
+    if (r->phase == PHASE_QUEUED) {
+      t->queued--;
+      live_queue_remove(t, r);
+    } else if (r->active) {
+      t->active--;
+    }
+    live_release_slot(r, out);
+    live_run_free(l, r);
+    live_task_drop_if_idle(l, t);
+  }
+}
+
+bool live_has_scheduled(struct live *l, int64_t task_id)
+{
+  struct live_task *t;
+  HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
+  if (!t)
+    return false;
+  struct live_run *r, *next;
+  HASH_ITER(hh, l->runs, r, next)
+  {
+    if (r->task == t && r->key.part == 0)
+      return true;
+  }
+  return false;
+}
+
+/* ---------------------------------------------------------------- questions */
+
+bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt)
+{
+  const struct live_run *r = live_find(l, key);
+  return r && !r->ended && r->phase == PHASE_DISPATCHING && r->attempt == attempt;
+}
+
+bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor, void *slot)
+{
+  if (!live_wanted(l, key, attempt))
+    return false;
+  struct live_run *r = live_find(l, key);
+  r->maybe_sent = true;
+  r->slot = slot;
+  live_set_text(&r->executor, executor);
+  return true;
+}
+
+void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt)
+{
+  struct live_run *r = live_find(l, key);
+  return r && r->attempt == attempt ? take(r->slot) : NULL;
+}
+
+void live_adopt_slot(struct live *l, const struct run_key *key, void *slot)
+{
+  struct live_run *r = live_find(l, key);
+  if (r)
+    r->slot = slot;
+}
+
+void live_release_slot(struct live_run *r, struct live_out *out)
+{
+  if (r->slot)
+    LIVE_ADD(out, releases)->slot = take(r->slot);
+}
+
+/* ---------------------------------------------------------------- the out */
+
+void live_out_clear(struct live_out *o)
+{
+  for (size_t i = 0; i < o->cancels_count; i++)
+    mem_free(o->cancels[i].executor);
+  for (size_t i = 0; i < o->done_count; i++)
+    task_spec_unref(&o->done[i].spec);
+  for (size_t i = 0; i < o->cancels_count; i++)
+    task_spec_unref(&o->cancels[i].spec);
+  o->updates_count = o->finishes_count = o->attempts_count = o->progress_count = 0;
+  o->dispatches_count = o->cancels_count = o->releases_count = o->done_count = o->answers_count = 0;
+  arena_clear(&o->mem);
+}
+
+void live_out_done(struct live_out *o)
+{
+  live_out_clear(o);
+  mem_free(o->updates);
+  mem_free(o->finishes);
+  mem_free(o->attempts);
+  mem_free(o->progress);
+  mem_free(o->dispatches);
+  mem_free(o->cancels);
+  mem_free(o->releases);
+  mem_free(o->done);
+  mem_free(o->answers);
+  arena_done(&o->mem);
+  *o = (struct live_out){0};
+}

@@ -1,0 +1,351 @@
+#include "core/live_run.h"
+
+/* What one event makes of one run: the rows to write, and what follows their commit. */
+
+struct step { /* what the parts of one live_apply share */
+  struct live *l;
+  struct live_run *r;
+  const struct live_event *ev;
+  usec_t now;
+  struct live_out *out;
+  struct run_actions a;
+};
+
+static struct slice keep(struct live_out *out, struct slice s)
+{
+  return s.p ? arena_slice(&out->mem, s) : s;
+}
+
+static struct slice keepz(struct live_out *out, const char *z)
+{
+  return keep(out, slice_of(z));
+}
+
+/* The run's row shall say what the run says now; one row a run and turn. */
+static void write_update(struct step *st)
+{
+  struct live_run *r = st->r;
+  struct run_update *u;
+  if (r->update_row) {
+    u = &st->out->updates[r->update_row - 1];
+  } else {
+    u = LIVE_ADD(st->out, updates);
+    r->update_row = st->out->updates_count;
+    *u = (struct run_update){.key = r->key, .seen_attempt = r->db_attempt, .seen_state = r->db_state};
+  }
+  u->state = run_phase_state(r->phase);
+  u->reason = run_phase_reason(r->phase);
+  u->attempt = r->attempt;
+  u->not_before = r->not_before;
+  u->attempt_at = r->attempt_at;
+  u->started_at = r->started_at;
+  u->executor = keepz(st->out, r->executor);
+  u->error_type = keepz(st->out, r->error_type);
+  u->error_message = keepz(st->out, r->error_message);
+  u->progress = r->progress;
+  r->written_at = st->now;
+}
+
+/* The run ends in this very turn: its pending update is not needed any more. */
+static void drop_update(struct step *st)
+{
+  struct live_run *r = st->r;
+  if (!r->update_row)
+    return;
+  struct run_update *last = &st->out->updates[--st->out->updates_count];
+  if (r->update_row - 1 != st->out->updates_count) {
+    struct live_run *moved = live_find(st->l, &last->key);
+    st->out->updates[r->update_row - 1] = *last;
+    moved->update_row = r->update_row;
+  }
+  r->update_row = 0;
+}
+
+static void tell_cancel(struct step *st)
+{
+  struct live_run *r = st->r;
+  if (r->executor)
+    *LIVE_ADD(st->out, cancels) = (struct live_cancel){r->key, r->attempt, task_spec_ref(r->spec), mem_strdup(r->executor)};
+}
+
+/* What the event itself tells about the run. */
+static void take_in(struct step *st)
+{
+  struct live_run *r = st->r;
+  const struct live_event *ev = st->ev;
+  if (ev->executor.p && r->phase != PHASE_RETRY_WAIT && r->phase != PHASE_QUEUED && r->phase != PHASE_SCHEDULED)
+    live_set_text(&r->executor, ev->executor);
+  if (ev->error_type.p || ev->error_message.p) {
+    live_set_text(&r->error_type, ev->error_type);
+    live_set_text(&r->error_message, ev->error_message);
+  }
+  if (ev->progress >= 0 && (ev->kind == EV_BEAT || ev->kind == EV_DONE_OK))
+    r->progress = ev->progress;
+  bool here = ev->kind == EV_ACCEPT || ev->kind == EV_BEAT || ev->kind == EV_DONE_OK || ev->kind == EV_DONE_FAIL ||
+              ev->kind == EV_DONE_CANCELLED;
+  if (here && !r->started_at)
+    r->started_at = ev->started_at > 0 ? ev->started_at : st->now;
+  if (here)
+    r->beat_at = st->now;
+}
+
+/* What a delivery met: decides the reason when the time for it is up, and whether the executor may have it. */
+static void note_delivery(struct live_run *r, enum run_event kind)
+{
+  if (kind == EV_BUSY || kind == EV_UNREACHABLE)
+    r->maybe_sent = r->ack_lost;
+  if (kind == EV_ACK_LOST)
+    r->maybe_sent = r->ack_lost = true;
+  if (kind == EV_BUSY)
+    r->last_trouble = REASON_REJECTED;
+  else if (kind == EV_UNREACHABLE || kind == EV_NO_EXECUTOR)
+    r->last_trouble = REASON_NO_EXECUTOR;
+  else if (kind == EV_ACK_LOST)
+    r->last_trouble = REASON_LOST;
+}
+
+/* When nobody said what was wrong, the reason and the log text do. */
+static void explain(struct step *st, enum run_reason why)
+{
+  struct live_run *r = st->r;
+  bool told = st->ev->error_type.p || st->ev->error_message.p;
+  if (told && st->ev->kind != EV_BUSY)
+    return;
+  live_set_text(&r->error_type, slice_of(run_reason_names[why]));
+  if (!r->error_message || st->ev->kind != EV_DISPATCH_TIMEOUT)
+    live_set_text(&r->error_message, slice_of(st->a.text));
+}
+
+static void add_attempt(struct step *st, enum run_state state, enum run_reason reason)
+{
+  struct live_run *r = st->r;
+  *LIVE_ADD(st->out, attempts) = (struct attempt_row){.key = r->key,
+                                                      .attempt = r->attempt,
+                                                      .state = state,
+                                                      .reason = reason,
+                                                      .dispatched_at = r->attempt_at,
+                                                      .started_at = r->started_at,
+                                                      .finished_at = st->now,
+                                                      .executor = keepz(st->out, r->executor),
+                                                      .error_type = keepz(st->out, r->error_type),
+                                                      .error_message = keepz(st->out, r->error_message)};
+}
+
+/* The run leaves the places where it waits or counts, except `active`, which only live_settle gives back. */
+static void leave_queue(struct live_run *r)
+{
+  if (r->phase != PHASE_QUEUED)
+    return;
+  r->task->queued--;
+  live_queue_remove(r->task, r);
+}
+
+static void start_delivery(struct step *st)
+{
+  struct live_run *r = st->r;
+  leave_queue(r);
+  if (!r->active) {
+    r->active = true;
+    r->task->active++;
+  }
+  live_set_phase(st->l, r, PHASE_DISPATCHING);
+  r->attempt = st->a.attempt;
+  r->attempt_at = st->now;
+  r->started_at = 0;
+  r->not_before = 0;
+  r->maybe_sent = r->ack_lost = false;
+  r->last_trouble = REASON_NONE;
+  live_set_text(&r->executor, (struct slice){0});
+  write_update(st);
+  r->written_at = 0; /* that was the delivery; RUNNING is still to be written */
+  live_out_dispatch(r, st->out);
+}
+
+/* The next run of the queue starts in the very transaction that ends this one. */
+static void release_successor(struct step *st)
+{
+  struct live_task *t = st->r->task;
+  if (!st->r->active || t->active != 1 || !t->head)
+    return;
+  struct live_event release = {.kind = EV_RELEASE, .key = t->head->key, .progress = -1};
+  (void)live_apply(st->l, t->head, &release, st->now, st->out); /* a queued run always takes its release */
+}
+
+static void finish(struct step *st)
+{
+  struct live_run *r = st->r;
+  struct live_out *out = st->out;
+  const struct live_event *ev = st->ev;
+  bool failed = st->a.state == RUN_FAIL;
+  leave_queue(r);
+  drop_update(st);
+  if (r->attempt > 1 && !st->a.attempt_failed)
+    add_attempt(st, st->a.state, st->a.reason);
+  usec_t end = ev->finished_at > 0 && ev->finished_at <= st->now && ev->finished_at >= r->fired_at ? ev->finished_at : st->now;
+  *LIVE_ADD(out, finishes) = (struct run_finish){.key = r->key,
+                                                 .seen_attempt = r->db_attempt,
+                                                 .state = st->a.state,
+                                                 .reason = st->a.reason,
+                                                 .attempt_at = r->attempt ? r->attempt_at : 0,
+                                                 .started_at = r->started_at,
+                                                 .finished_at = end,
+                                                 .executor = keepz(out, r->executor),
+                                                 .result = keep(out, ev->result),
+                                                 .error_type = failed ? keepz(out, r->error_type) : (struct slice){0},
+                                                 .error_message = failed ? keepz(out, r->error_message) : (struct slice){0},
+                                                 .error_detail = failed ? keep(out, ev->error_detail) : (struct slice){0}};
+  *LIVE_ADD(out, done) = (struct live_done){r->key,     task_spec_ref(r->spec), st->a.state,   st->a.reason, r->origin,
+                                            r->attempt, r->fired_at,            r->started_at, end};
+  if (r->spec->kind == SCHEDULE_FIXED_DELAY && r->key.part == 0)
+    *LIVE_ADD(out, progress) = (struct progress_row){r->key.task_id, r->key.shard, end, -1};
+  live_set_phase(st->l, r, PHASE_ENDED);
+  r->ended = true;
+  mem_reserve(st->l->ended, st->l->ended_count, st->l->ended_cap);
+  st->l->ended[st->l->ended_count++] = r;
+  release_successor(st);
+}
+
+enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now, struct live_out *out)
+{
+  note_delivery(r, ev->kind);
+  struct run_view view = {.phase = r->phase, .attempt = r->attempt, .fired_at = r->fired_at, .maybe_sent = r->maybe_sent, .last_trouble = r->last_trouble};
+  struct step st = {.l = l, .r = r, .ev = ev, .now = now, .out = out};
+  st.a = run_step(&view, r->spec, ev->kind, now, &l->rng);
+  if (!st.a.changed)
+    return ev->kind == EV_CANCEL ? (r->phase == PHASE_CANCELLING ? LIVE_RECORDED : LIVE_CONFLICT) : LIVE_LATE;
+  take_in(&st);
+  if (st.a.tell_cancel)
+    tell_cancel(&st);
+  if (st.a.attempt_failed) {
+    explain(&st, st.a.failed_for);
+    add_attempt(&st, RUN_FAIL, st.a.failed_for);
+  } else if (st.a.state == RUN_FAIL) {
+    explain(&st, st.a.reason);
+  }
+  if (st.a.attempt_failed || st.a.phase == PHASE_ENDED)
+    live_release_slot(r, out);
+  if (st.a.phase == PHASE_ENDED) {
+    finish(&st);
+  } else if (st.a.dispatch) {
+    start_delivery(&st);
+  } else if (st.a.phase != r->phase) {
+    bool enqueue = st.a.phase == PHASE_QUEUED;
+    live_set_phase(l, r, st.a.phase);
+    r->not_before = st.a.not_before;
+    if (enqueue) {
+      r->task->queued++;
+      live_queue_add(r->task, r);
+    }
+    if (st.a.phase == PHASE_CANCELLING)
+      r->cancel_at = now;
+    if (st.a.phase == PHASE_CANCELLING || st.a.phase == PHASE_RETRY_WAIT || enqueue || r->written_at)
+      write_update(&st); /* ACCEPTED and the first PROGRESS wait for write_running_after */
+  } else if (ev->kind == EV_BEAT && r->written_at && now - r->written_at >= l->limits.write_progress_every) {
+    write_update(&st);
+  }
+  live_wake(l, r, live_next_timer(l, r));
+  return LIVE_RECORDED;
+}
+
+/* ---------------------------------------------------------------- the turn */
+
+void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out)
+{
+  struct live_run *r = live_find(l, &ev->key);
+  enum live_answer answer = LIVE_LATE;
+  if (r && !r->ended && (!ev->attempt || ev->attempt == r->attempt))
+    answer = live_apply(l, r, ev, now, out);
+  if (ev->token)
+    *LIVE_ADD(out, answers) = (struct live_token){ev->token, answer};
+}
+
+void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor, usec_t now,
+                        struct live_out *out)
+{
+  struct live_run *r, *next;
+  HASH_ITER(hh, l->runs, r, next)
+  {
+    if (r->ended || !r->executor || !slice_eqz(executor, r->executor) || !slice_eqz(group, r->spec->group) ||
+        !slice_eqz(ns, r->spec->ns))
+      continue;
+    struct live_event ev = {.kind = EV_EXECUTOR_LOST, .key = r->key, .progress = -1};
+    (void)live_apply(l, r, &ev, now, out);
+  }
+}
+
+/* Which event the passing of time is for this run now; EV_MAX_: none (its timer is only set anew). */
+static enum run_event timer_event(const struct live *l, struct live_run *r, usec_t now)
+{
+  const struct task_spec *s = r->spec;
+  if (s->timeout && now >= r->fired_at + s->timeout && r->phase != PHASE_ENDED)
+    return EV_RUN_TIMEOUT;
+  switch (r->phase) {
+  case PHASE_SCHEDULED:
+    if (now < r->not_before)
+      return EV_MAX_;
+    return s->overlap_policy != OVERLAP_ALLOW && (r->task->active || r->task->queued) ? EV_ENQUEUE : EV_RELEASE;
+  case PHASE_QUEUED:
+    return r->task->active == 0 && r->task->head == r ? EV_RELEASE : EV_MAX_;
+  case PHASE_RETRY_WAIT:
+    return now >= r->not_before ? EV_RELEASE : EV_MAX_;
+  case PHASE_DISPATCHING:
+    return now >= r->attempt_at + s->dispatch_timeout ? EV_DISPATCH_TIMEOUT : EV_MAX_;
+  case PHASE_ACCEPTED:
+  case PHASE_PROGRESS:
+    if (s->attempt_timeout && now >= r->attempt_at + s->attempt_timeout)
+      return EV_ATTEMPT_TIMEOUT;
+    return s->heartbeat_timeout && now >= r->beat_at + s->heartbeat_timeout ? EV_BEAT_TIMEOUT : EV_MAX_;
+  case PHASE_CANCELLING:
+    return now >= r->cancel_at + s->cancel_timeout ? EV_CANCEL_TIMEOUT : EV_MAX_;
+  case PHASE_ENDED:
+  case PHASE_MAX_:
+    break;
+  }
+  (void)l;
+  return EV_MAX_;
+}
+
+bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out)
+{
+  while (live_next_wake(l) <= now) {
+    if (max-- == 0)
+      return true;
+    struct live_run *r = l->heap[0];
+    enum run_event kind = timer_event(l, r, now);
+    if (kind != EV_MAX_) {
+      struct live_event ev = {.kind = kind, .key = r->key, .progress = -1};
+      (void)live_apply(l, r, &ev, now, out);
+      continue;
+    }
+    if ((r->phase == PHASE_ACCEPTED || r->phase == PHASE_PROGRESS) && !r->written_at &&
+        now >= r->attempt_at + l->limits.write_running_after) {
+      struct step st = {.l = l, .r = r, .now = now, .out = out};
+      write_update(&st); /* a long run: its row says RUNNING from now on */
+    }
+    usec_t next = live_next_timer(l, r);
+    live_wake(l, r, next <= now ? now + 1 : next);
+  }
+  return false;
+}
+
+void live_settle(struct live *l, struct live_out *out)
+{
+  for (size_t i = 0; i < out->updates_count; i++) {
+    struct live_run *r = live_find(l, &out->updates[i].key);
+    if (!r)
+      continue;
+    r->db_state = out->updates[i].state;
+    r->db_attempt = out->updates[i].attempt;
+    r->update_row = 0;
+  }
+  for (size_t i = 0; i < l->ended_count; i++) {
+    struct live_run *r = l->ended[i];
+    struct live_task *t = r->task;
+    t->active -= r->active;
+    live_run_free(l, r);
+    if (t->head && t->active == 0)
+      live_wake(l, t->head, 0);
+    live_task_drop_if_idle(l, t);
+  }
+  l->ended_count = 0;
+}
