@@ -361,6 +361,22 @@ bool live_has_scheduled(struct live *l, int64_t task_id)
 
 /* ---------------------------------------------------------------- questions */
 
+struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count)
+{
+  struct run_key *keys = NULL;
+  size_t n = 0, cap = 0;
+  struct live_run *r, *next;
+  HASH_ITER(hh, l->runs, r, next)
+  {
+    if (r->key.task_id != task_id || r->ended)
+      continue;
+    mem_reserve(keys, n, cap);
+    keys[n++] = r->key;
+  }
+  *ret_count = n;
+  return keys;
+}
+
 bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt)
 {
   const struct live_run *r = live_find(l, key);
@@ -398,6 +414,11 @@ void live_release_slot(struct live_run *r, struct live_out *out)
 }
 
 /* ---------------------------------------------------------------- the out */
+
+void live_out_answer(struct live_out *o, void *token, enum live_answer answer)
+{
+  *LIVE_ADD(o, answers) = (struct live_token){token, answer};
+}
 
 void live_out_clear(struct live_out *o)
 {

@@ -4,7 +4,8 @@
  *
  * One turn:  live_event … live_event, live_tick → struct live_out → the driver commits out's rows in one transaction (until the
  * outcome is known) → live_settle → answers, dispatches, cancels. Between a step and its live_settle no further step may be taken.
- * The trigger only uses live_decide / live_undecide / live_open between turns (the driver's lock). */
+ * live_decide, live_undecide, live_open and the questions may come at any time under the lock that guards the whole struct. */
+#include "base/mem.h"
 #include "core/overlap.h"
 #include "core/rows.h"
 #include "core/run_fsm.h"
@@ -73,6 +74,8 @@ struct live_out { /* zeroed at first; live_out_clear between turns, live_out_don
   struct live_token { void *token; enum live_answer answer; } *answers;
   size_t answers_count, answers_cap;
 };
+/* Add an answer of the driver's own (e.g. for a shard that is not held). */
+void live_out_answer(struct live_out *o, void *token, enum live_answer answer);
 void live_out_clear(struct live_out *o);
 void live_out_done(struct live_out *o);
 static inline bool live_out_writes(const struct live_out *o)
@@ -111,6 +114,8 @@ usec_t live_next_wake(const struct live *l); /* USEC_NEVER: none */
 void live_settle(struct live *l, struct live_out *out);
 
 /* --- questions */
+/* The keys of all open runs of a task: free with mem_free. */
+struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count);
 /* Shall this attempt still be delivered? (asked by the dispatcher just before it sends) */
 bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt);
 /* The dispatcher is about to write the request: from now on it may have been received, by this executor. `slot` (opaque, may be NULL)

@@ -1,0 +1,93 @@
+#include "run/service.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* One transaction for all rows of a turn. Nothing else writes run state, and every row is a compare-and-set on what this node knows, so
+ * that after an unknown outcome the same rows may be sent again: what was written before comes back as "not written now". */
+
+static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
+
+/* The distinct shards of the turn with the epochs that we hold. */
+static size_t collect_fences(struct run_service *s, struct fence_row **ret)
+{
+  struct live_out *o = &s->out;
+  bool *seen = arena_array(&s->mem, (size_t)s->o.shard_count, sizeof *seen);
+  struct fence_row *f = arena_array(&s->mem, (size_t)s->o.shard_count, sizeof *f);
+  size_t n = 0;
+#define FENCE(key_shard)                                             \
+  do {                                                               \
+    int32_t shard_ = (key_shard);                                    \
+    if (!seen[shard_]) {                                             \
+      seen[shard_] = true;                                           \
+      f[n++] = (struct fence_row){shard_, s->epochs[shard_]};        \
+    }                                                                \
+  } while (0)
+  mutex_lock(&s->lock);
+  for (size_t i = 0; i < o->updates_count; i++)
+    FENCE(o->updates[i].key.shard);
+  for (size_t i = 0; i < o->finishes_count; i++)
+    FENCE(o->finishes[i].key.shard);
+  for (size_t i = 0; i < o->attempts_count; i++)
+    FENCE(o->attempts[i].key.shard);
+  mutex_unlock(&s->lock);
+#undef FENCE
+  *ret = f;
+  return n;
+}
+
+/* A write was refused because the epoch moved: the shard has another owner, all we know of it is void. */
+static void step_down(struct run_service *s, const struct fence_row *f)
+{
+  log_warn("shard lost to another owner, stepping down", LF_I("shard", f->shard), LF_I("epoch", f->epoch));
+  s->lost[f->shard] = true;
+  s->o.hooks.lost_shard(s->o.hooks.arg, f->shard, f->epoch);
+}
+
+static bool pause_before_retry(struct run_service *s, usec_t *wait)
+{
+  usec_t until = clock_system.mono(&clock_system) + *wait;
+  *wait = *wait * 2 > RETRY_MOST ? RETRY_MOST : *wait * 2;
+  if (atomic_load(&s->stopping) && until > s->stop_at)
+    return false;
+  mutex_lock(&s->pause_lock); /* nobody but run_service_stop cuts it short */
+  while (clock_system.mono(&clock_system) < until && !atomic_load(&s->stopping))
+    (void)cond_wait(&s->pause, &s->pause_lock, until - clock_system.mono(&clock_system));
+  mutex_unlock(&s->pause_lock);
+  return true;
+}
+
+bool run_commit(struct run_service *s)
+{
+  struct live_out *o = &s->out;
+  arena_clear(&s->mem);
+  struct fence_row *fences;
+  size_t n = collect_fences(s, &fences);
+  struct st_run_apply in = {.fences = fences,
+                            .fence_count = n,
+                            .updates = o->updates,
+                            .update_count = o->updates_count,
+                            .finishes = o->finishes,
+                            .finish_count = o->finishes_count,
+                            .attempts = o->attempts,
+                            .attempt_count = o->attempts_count,
+                            .progress = o->progress,
+                            .progress_count = o->progress_count};
+  struct st_run_apply_ret ret;
+  usec_t wait = RETRY_FIRST;
+  for (;;) {
+    struct err e = {0};
+    (void)failpoint("run.before_commit");
+    int rc = store_run_apply(s->o.finish, &in, &ret, &s->mem, &e);
+    if (rc >= 0)
+      break;
+    log_error("run state not written, trying again", LF_I("rows", o->updates_count + o->finishes_count), LF_D("after", wait), LF_E(&e));
+    if (!pause_before_retry(s, &wait))
+      return false;
+  }
+  (void)failpoint("run.after_commit");
+  for (size_t i = 0; i < n; i++)
+    if (!ret.fence_ok[i])
+      step_down(s, &fences[i]);
+  return true;
+}

@@ -1,0 +1,84 @@
+#pragma once
+/* The run service: the only writer of run state. It holds the open runs of the owned shards (core/live), turns events into rows, commits
+ * them in groups (one writer thread), and only then answers, delivers and cancels. Owns run, run_history, attempt, shard_finish, and the
+ * base_at of progress. Thread-safe. */
+#include "core/live.h"
+#include "core/spec_cache.h"
+#include "store/store.h"
+
+struct run_service;
+
+/* A delivery to be made. Owned by whoever gets it: run_job_free. */
+struct run_job {
+  struct run_key key;
+  int32_t version, attempt;
+  struct task_spec *spec; /* a reference of its own */
+  int64_t fence;          /* the shard's epoch */
+  usec_t fired_at, deadline;
+  char *pin, *payload, *executor; /* NULL: none; executor: it may have it already, deliver there first */
+  struct run_job *next;   /* for the holder's lists */
+};
+void run_job_free(struct run_job **j);
+
+struct run_hooks { /* called without locks, on the writer's or the trigger's thread; must not block */
+  void (*deliver)(void *arg, struct run_job *jobs); /* a list linked by `next` */
+  void (*cancel)(void *arg, const struct live_cancel *c, int64_t fence);
+  void (*release)(void *arg, void *slot);
+  void (*delay_ended)(void *arg, const struct progress_row *p);
+  void (*lost_shard)(void *arg, int32_t shard, int64_t epoch); /* a write was fenced off: another owner has it */
+  void *arg;
+};
+struct run_options {
+  struct store *finish;     /* a STORE_FINISH session; owned by the service from run_service_new on */
+  struct store *api;        /* pooled; borrowed; for questions */
+  usec_t (*now)(void *arg); /* estimate of database time; thread-safe */
+  void *now_arg;
+  int32_t shard_count;
+  size_t queue_max;         /* events waiting for the writer: 65,536; beyond: ERR_BUSY */
+  size_t batch_max;         /* events of one commit: 4,096 */
+  struct live_limits limits;
+  uint64_t seed;
+  struct run_hooks hooks;
+};
+void run_options_default(struct run_options *o);
+int run_service_new(const struct run_options *o, struct run_service **ret, struct err *e);
+int run_service_start(struct run_service *s, struct err *e);
+/* Applies what is queued (at most `grace`), stops the writer. */
+void run_service_stop(struct run_service *s, usec_t grace);
+void run_service_free(struct run_service **s);
+
+/* ---- for the trigger */
+/* The shard is ours with this epoch: read its open runs by `store` and take them over (deliveries start at once). Blocks. */
+int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch, struct spec_cache *specs, struct err *e);
+void run_disown(struct run_service *s, int32_t shard);
+/* Overlap decisions with reservation: between run_decide_begin and _end only live_decide may be called; short. */
+struct live *run_decide_begin(struct run_service *s);
+void run_decide_end(struct run_service *s);
+/* Rows committed by FIRE, with their specs: they become open runs, deliveries start. */
+void run_opened(struct run_service *s, const struct run_row *rows, struct task_spec *const *specs, size_t n);
+bool run_has_scheduled(struct run_service *s, int64_t task_id);
+/* Ask for the cancel of all open runs of a task. Returns how many were open. */
+size_t run_cancel_task(struct run_service *s, int64_t task_id);
+
+/* ---- for the dispatcher */
+bool run_wanted(struct run_service *s, const struct run_job *j);
+bool run_sending(struct run_service *s, const struct run_job *j, struct slice executor, void *slot);
+void *run_take_slot(struct run_service *s, const struct run_job *j);
+void run_adopt_slot(struct run_service *s, const struct run_key *key, void *slot);
+
+/* ---- events: from deliveries, reports, people */
+enum run_result { RUN_RESULT_RECORDED, RUN_RESULT_LATE, RUN_RESULT_CONFLICT, RUN_RESULT_NOT_OWNER };
+/* Post events; all texts are copied. `done` (may be NULL) is called once, when each of them is durable or refused, on the writer's
+ * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
+int run_post(struct run_service *s, const struct live_event *events, size_t n,
+             void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e);
+int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor);
+/* Cancel a run and wait for the commit. 0; 1: it is told to stop and will end soon; ERR_CONFLICT ended already; ERR_NOT_FOUND. */
+int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
+
+/* ---- questions (block on the database) */
+int run_get(struct run_service *s, const struct run_key *key, struct st_run_get_ret *ret, struct arena *mem, struct err *e);
+int run_list(struct run_service *s, const struct st_run_list *in, struct st_run_list_ret *ret, struct arena *mem, struct err *e);
+int run_attempts(struct run_service *s, const struct run_key *key, struct st_attempt_list_ret *ret, struct arena *mem, struct err *e);
+/* Open runs in memory by public state: [0] pending not yet delivered, [1] being delivered, [2] running. */
+void run_counts(struct run_service *s, int64_t ret[3]);

@@ -1,0 +1,227 @@
+#include "run/service.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+static const double DURATION_BUCKETS[] = {.01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 0};
+
+void run_options_default(struct run_options *o)
+{
+  *o = (struct run_options){.queue_max = 65536,
+                            .batch_max = 4096,
+                            .limits = {.write_running_after = 2 * USEC_PER_SEC, .write_progress_every = 2 * USEC_PER_SEC}};
+}
+
+static void make_metrics(struct run_service *s)
+{
+  struct metric_family *runs = metric_family("kelou_runs_total", "Runs that ended, by final state and reason", METRIC_COUNTER, "state,reason", NULL);
+  for (int st = RUN_SUCCESS; st < RUN_STATE_MAX_; st++)
+    for (int r = 0; r < REASON_MAX_; r++) {
+      bool fail = st == RUN_FAIL && r >= REASON_ERROR && r <= REASON_EXPIRED;
+      if (fail || (st != RUN_FAIL && st != RUN_SKIPPED && r == REASON_NONE))
+        s->ended[st][r] = metric_series(runs, run_state_names[st], r ? run_reason_names[r] : "", NULL);
+    }
+  s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended", METRIC_HISTOGRAM, "", DURATION_BUCKETS), NULL);
+  s->retries = metric_series(metric_family("kelou_run_attempts_failed_total", "Attempts that ended without success", METRIC_COUNTER, "", NULL), NULL);
+}
+
+int run_service_new(const struct run_options *o, struct run_service **ret, struct err *e)
+{
+  (void)e;
+  struct run_service *s = mem_zalloc(sizeof *s);
+  s->o = *o;
+  s->queue = queue_new(o->queue_max);
+  s->live = live_new(&o->limits, o->seed);
+  s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
+  s->lost = mem_array((size_t)o->shard_count, sizeof *s->lost);
+  s->batch = mem_array(o->batch_max, sizeof(struct run_msg *));
+  mutex_init(&s->lock);
+  mutex_init(&s->pause_lock);
+  cond_init(&s->pause);
+  make_metrics(s);
+  *ret = s;
+  return 0;
+}
+
+void run_wake_writer(struct run_service *s)
+{
+  queue_wake(s->queue);
+}
+
+void run_answer(struct run_token *t, enum run_result r)
+{
+  struct run_ticket *k = t->ticket;
+  if (!k)
+    return;
+  k->results[t->index] = r;
+  if (--k->left)
+    return;
+  if (k->done)
+    k->done(k->arg, k->results, k->count);
+  mem_free(k);
+}
+
+/* ---------------------------------------------------------------- a turn of the writer */
+
+/* An event of a shard that is not ours changes nothing here; its answer waits with the others. */
+static void step_events(struct run_service *s, int n, usec_t now)
+{
+  for (int i = 0; i < n; i++) {
+    struct run_msg *m = s->batch[i];
+    if (m->kind == RUN_MSG_EXECUTOR_LOST) {
+      live_executor_lost(s->live, m->ns, m->group, m->ev.executor, now, &s->out);
+      continue;
+    }
+    if (s->epochs[m->ev.key.shard] == 0) {
+      s->lost[m->ev.key.shard] = true;
+      if (m->ev.token)
+        live_out_answer(&s->out, m->ev.token, LIVE_LATE);
+      continue;
+    }
+    live_event(s->live, &m->ev, now, &s->out);
+  }
+}
+
+static void count_done(struct run_service *s)
+{
+  for (size_t i = 0; i < s->out.done_count; i++) {
+    const struct live_done *d = &s->out.done[i];
+    if (s->ended[d->state][d->reason])
+      metric_add(s->ended[d->state][d->reason], 1);
+    if (d->started_at && d->finished_at >= d->started_at)
+      metric_observe_usec(s->duration, d->finished_at - d->started_at);
+    if (d->state == RUN_FAIL)
+      log_info("run failed", LF_I("task", d->key.task_id), LF_T("scheduled_at", d->key.scheduled_at),
+               LF_S("reason", run_reason_names[d->reason]), LF_I("attempt", d->attempt));
+  }
+  for (size_t i = 0; i < s->out.attempts_count; i++)
+    if (s->out.attempts[i].state == RUN_FAIL)
+      metric_add(s->retries, 1);
+}
+
+static void answer_all(struct run_service *s)
+{
+  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED, [LIVE_LATE] = RUN_RESULT_LATE, [LIVE_CONFLICT] = RUN_RESULT_CONFLICT};
+  for (size_t i = 0; i < s->out.answers_count; i++) {
+    struct run_token *t = s->out.answers[i].token;
+    run_answer(t, s->lost[t->shard] ? RUN_RESULT_NOT_OWNER : of[s->out.answers[i].answer]);
+  }
+}
+
+/* What must follow the commit: nothing here blocks. */
+static void carry_out(struct run_service *s, struct run_job *jobs)
+{
+  const struct run_hooks *h = &s->o.hooks;
+  answer_all(s);
+  if (jobs)
+    h->deliver(h->arg, jobs);
+  for (size_t i = 0; i < s->out.cancels_count; i++)
+    h->cancel(h->arg, &s->out.cancels[i], s->epochs[s->out.cancels[i].key.shard]);
+  for (size_t i = 0; i < s->out.releases_count; i++)
+    h->release(h->arg, s->out.releases[i].slot);
+  for (size_t i = 0; i < s->out.progress_count; i++)
+    h->delay_ended(h->arg, &s->out.progress[i]);
+}
+
+/* False: the service is stopping and the database did not answer. */
+static bool turn(struct run_service *s, int n)
+{
+  usec_t now = s->o.now(s->o.now_arg);
+  live_out_clear(&s->out);
+  memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
+  mutex_lock(&s->lock);
+  step_events(s, n, now);
+  (void)live_tick(s->live, now, s->o.batch_max, &s->out); /* the rest comes with the next turn */
+  mutex_unlock(&s->lock);
+
+  bool written = !live_out_writes(&s->out) || run_commit(s);
+  if (written) {
+    mutex_lock(&s->lock);
+    struct run_job *jobs = run_jobs_of(s, &s->out);
+    live_settle(s->live, &s->out);
+    mutex_unlock(&s->lock);
+    count_done(s);
+    carry_out(s, jobs);
+  } else {
+    memset(s->lost, 1, (size_t)s->o.shard_count * sizeof *s->lost); /* not durable: nobody is told that it was recorded */
+    answer_all(s);
+  }
+  for (int i = 0; i < n; i++)
+    mem_free(s->batch[i]);
+  return written;
+}
+
+static usec_t wait_time(struct run_service *s)
+{
+  mutex_lock(&s->lock);
+  usec_t wake = live_next_wake(s->live);
+  mutex_unlock(&s->lock);
+  if (wake == USEC_NEVER)
+    return USEC_PER_SEC;
+  usec_t wait = wake - s->o.now(s->o.now_arg);
+  return wait < 0 ? 0 : wait > USEC_PER_SEC ? USEC_PER_SEC : wait;
+}
+
+static void writer_main(void *arg)
+{
+  struct run_service *s = arg;
+  for (;;) {
+    int n = queue_take(s->queue, (void **)s->batch, s->o.batch_max, wait_time(s));
+    if (n < 0)
+      break; /* closed and empty */
+    if (!turn(s, n))
+      break;
+  }
+}
+
+int run_service_start(struct run_service *s, struct err *e)
+{
+  return thread_start(&s->writer, "run-writer", writer_main, s, e);
+}
+
+void run_service_stop(struct run_service *s, usec_t grace)
+{
+  s->stop_at = clock_system.mono(&clock_system) + grace;
+  atomic_store(&s->stopping, true);
+  queue_close(s->queue);
+  mutex_lock(&s->pause_lock);
+  cond_broadcast(&s->pause);
+  mutex_unlock(&s->pause_lock);
+  thread_join(&s->writer);
+}
+
+/* Events that the writer did not take any more: nobody is told that they were recorded. */
+static void drain(struct run_service *s)
+{
+  int n;
+  while ((n = queue_take(s->queue, (void **)s->batch, s->o.batch_max, 0)) > 0)
+    for (int i = 0; i < n; i++) {
+      run_answer(&s->batch[i]->token, RUN_RESULT_NOT_OWNER);
+      mem_free(s->batch[i]);
+    }
+}
+
+void run_service_free(struct run_service **p)
+{
+  struct run_service *s = *p;
+  if (!s)
+    return;
+  queue_close(s->queue);
+  drain(s);
+  for (int32_t i = 0; i < s->o.shard_count; i++)
+    if (s->epochs[i])
+      run_disown(s, i);
+  live_out_done(&s->out);
+  live_out_done(&s->opened);
+  live_free(&s->live);
+  queue_free(&s->queue);
+  store_close(&s->o.finish);
+  arena_done(&s->mem);
+  mem_free(s->epochs);
+  mem_free(s->lost);
+  mem_free(s->batch);
+  mutex_done(&s->lock);
+  mutex_done(&s->pause_lock);
+  cond_done(&s->pause);
+  mem_free(s);
+  *p = NULL;
+}

@@ -1,0 +1,54 @@
+#pragma once
+/* Private to src/run. */
+#include "base/queue.h"
+#include "base/thread.h"
+#include "base/metric.h"
+#include "run/run.h"
+#include <stdatomic.h>
+
+/* The people who wait for a post: one ticket for its n events. */
+struct run_ticket {
+  void (*done)(void *arg, const enum run_result *results, size_t n);
+  void *arg;
+  size_t count;
+  _Atomic size_t left;
+  enum run_result results[];
+};
+struct run_token { /* live_event.token */
+  struct run_ticket *ticket;
+  size_t index;
+  int32_t shard;
+};
+struct run_msg { /* one queued event; texts follow in the same block */
+  enum { RUN_MSG_EVENT, RUN_MSG_EXECUTOR_LOST } kind;
+  struct live_event ev;
+  struct run_token token;
+  struct slice ns, group; /* EXECUTOR_LOST */
+};
+
+struct run_service {
+  struct run_options o;
+  struct queue *queue;
+  struct thread writer;
+  _Atomic bool stopping;
+  usec_t stop_at; /* monotonic; written before `stopping` */
+  struct mutex lock;   /* guards live, epochs, opened */
+  struct live *live;
+  int64_t *epochs;     /* by shard; 0 = not ours */
+  struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
+  struct cond pause;
+  bool *lost;          /* by shard: fenced off in this turn (the writer's own) */
+  struct live_out opened; /* what run_opened and run_adopt bring out */
+  /* the writer's own */
+  struct live_out out;
+  struct run_msg **batch;
+  struct arena mem;
+  struct metric *ended[RUN_STATE_MAX_][REASON_MAX_], *duration, *retries;
+};
+
+/* apply.c: commit the rows of s->out until the outcome is known. False: gave up (stopping). */
+bool run_commit(struct run_service *s);
+/* jobs.c: copy deliveries under the lock. */
+struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out);
+void run_wake_writer(struct run_service *s);
+void run_answer(struct run_token *t, enum run_result r);
