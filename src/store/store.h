@@ -173,8 +173,8 @@ struct st_task_list_ret { struct task_row *tasks; size_t count; };
 struct st_task_versions { int64_t task_id; int32_t before /* 0 = newest */, limit; };
 struct st_task_versions_ret { struct task_row *versions; size_t count; }; /* newest first */
 /* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones: fires = all but SKIPPED; attempts = their sum;
- * durations finished - started of the ended ones that started; last_… over all but SKIPPED; last_state of the ended run with the
- * greatest scheduled_at. An unknown task has zeros. */
+ * durations finished - started of the ended ones that started; last_… over all but SKIPPED, last_state being that of the ended
+ * one with the greatest scheduled_at. An unknown task has zeros. */
 struct st_task_stats { int64_t task_id; usec_t since; };
 struct st_task_stats_ret { int64_t fires, success, fail, cancelled, skipped, open, attempts; usec_t mean_duration, max_duration, last_scheduled_at, last_finished_at, last_started_at;
   int last_state; /* -1 = none */ };

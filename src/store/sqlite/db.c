@@ -111,6 +111,7 @@ static int bind(struct db *db, enum sql id, struct err *e, const char *types, va
   double d;
   if (r < 0)
     return r;
+  assert((int)strlen(types) == sqlite3_bind_parameter_count(st));
   for (int i = 1; *types && rc == SQLITE_OK; i++, types++) {
     switch (*types) {
     case 'i':
@@ -181,6 +182,7 @@ void db_get(struct db *db, enum sql id, struct arena *mem, const char *types, ..
   sqlite3_stmt *st = db->st[id];
   va_list ap;
   va_start(ap, types);
+  assert((int)strlen(types) == sqlite3_column_count(st));
   for (int i = 0; types[i]; i++) {
     switch (types[i]) {
     case 'i':

@@ -59,6 +59,12 @@ int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, st
 int sqlite_inbox_append(struct store *s, struct db *db, const struct inbox_row *row, int64_t *ret_no, struct err *e);
 int sqlite_progress_put(struct db *db, const struct progress_row *row, struct err *e);
 
+/* The row of a statement that selects TASK_READ or VERSION_READ (sql.def). */
+void sqlite_get_task(struct db *db, enum sql id, struct arena *mem, struct task_row *t);
+void sqlite_get_version(struct db *db, enum sql id, struct arena *mem, struct task_version_row *v);
+/* An empty filter is NULL. */
+static inline struct slice sqlite_filter(struct slice s) { return s.n ? s : (struct slice){}; }
+
 /* A growing array in an arena. */
 void *sqlite_grow(struct arena *mem, void *rows, size_t count, size_t *cap, size_t size);
 #define sqlite_push(mem, rows, count, cap)                                                                                       \

@@ -1,0 +1,234 @@
+/* Nodes and shards. */
+#include "store/sqlite/sqlite.h"
+
+#define NODE_FORGET USEC_PER_DAY /* a node whose lease passed so long ago is removed by `maintain` */
+
+int sqlite_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem, struct err *e)
+{
+  const struct sqlite_source *src = sqlite_source_of(s);
+  (void)in;
+  (void)e;
+  ret->now = sqlite_now(s);
+  ret->shard_count = src->shard_count;
+  ret->schema_version = src->schema_version;
+  ret->server = slice_of(arena_printf(mem, "SQLite %s", sqlite3_libversion()));
+  return 0;
+}
+
+int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret, struct arena *mem, struct err *e)
+{
+  struct st_node_join_ret out = {};
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  out.lease_until = out.now + in->ttl;
+  r = db_first(db, SQL_META_ADD, e, "sl", SLICE("incarnation"), (int64_t)1);
+  if (r > 0) {
+    db_get(db, SQL_META_ADD, mem, "l", &out.incarnation);
+    db_settle(db);
+    r = db_run(db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now, in->address, in->version,
+               in->tzdata);
+  }
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+static int fenced(struct slice node, struct err *e)
+{
+  return err_set(e, ERR_FENCED, "the node %.*s has a newer incarnation or has left", SLICE_FMT(node));
+}
+
+int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st_node_renew_ret *ret, struct arena *mem,
+                      struct err *e)
+{
+  struct st_node_renew_ret out = {};
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)mem;
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  out.lease_until = out.now + in->ttl;
+  r = db_run(db, SQL_NODE_RENEW, e, "sll", in->id, in->incarnation, out.lease_until);
+  if (r == 0)
+    r = fenced(in->id, e);
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret, struct arena *mem,
+                      struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  r = db_run(db, SQL_NODE_DELETE, e, "sl", in->id, in->incarnation);
+  if (r == 0)
+    r = fenced(in->id, e);
+  if (r > 0)
+    r = db_run(db, SQL_SHARD_RELEASE_ALL, e, "sl", in->id, in->incarnation);
+  return sqlite_write_end(s, r < 0 ? r : 0, e);
+}
+
+int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem, struct err *e)
+{
+  struct st_node_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  (void)in;
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  r = db_query(db, SQL_NODE_LIST, e, "");
+  while (r >= 0 && (r = db_step(db, SQL_NODE_LIST, e)) > 0) {
+    struct node_row *n = sqlite_push(mem, out.nodes, out.count, cap);
+    db_get(db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata, &n->incarnation, &n->renewals,
+           &n->lease_until, &n->started_at);
+  }
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+static void get_shard(struct db *db, enum sql id, struct arena *mem, struct shard_row *row)
+{
+  db_get(db, id, mem, "islllll", &row->id, &row->owner, &row->incarnation, &row->epoch, &row->fired_at, &row->fired_task,
+         &row->tasks_version);
+}
+
+int sqlite_shard_list(struct store *s, const struct st_shard_list *in, struct st_shard_list_ret *ret, struct arena *mem,
+                      struct err *e)
+{
+  struct st_shard_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  (void)in;
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  r = db_query(db, SQL_SHARD_LIST, e, "");
+  while (r >= 0 && (r = db_step(db, SQL_SHARD_LIST, e)) > 0)
+    get_shard(db, SQL_SHARD_LIST, mem, sqlite_push(mem, out.shards, out.count, cap));
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+static bool is_dead(const struct st_shard_claim *in, struct slice node)
+{
+  for (size_t i = 0; i < in->dead_count; i++)
+    if (slice_eq(in->dead[i], node))
+      return true;
+  return false;
+}
+
+/* 1: may be taken, 0: held by a living owner, or by the taker itself. */
+static int is_free(struct db *db, const struct st_shard_claim *in, const struct shard_row *row, usec_t now, struct err *e)
+{
+  int64_t lease_until = 0;
+  if (row->owner.n == 0)
+    return 1;
+  if (slice_eq(row->owner, in->node))
+    return row->incarnation < in->incarnation;
+  if (is_dead(in, row->owner))
+    return 1;
+  int r = db_first(db, SQL_NODE_LEASE, e, "sl", row->owner, row->incarnation);
+  if (r <= 0) /* the node has left, or came back as a newer incarnation */
+    return r < 0 ? r : 1;
+  db_get(db, SQL_NODE_LEASE, NULL, "l", &lease_until);
+  return lease_until <= now;
+}
+
+/* 1: taken, *row is as it is now. */
+static int claim_one(struct db *db, const struct st_shard_claim *in, int32_t id, usec_t now, struct arena *mem,
+                     struct shard_row *row, struct err *e)
+{
+  int r = db_first(db, SQL_SHARD_GET, e, "i", id);
+  if (r <= 0)
+    return r;
+  get_shard(db, SQL_SHARD_GET, mem, row);
+  r = is_free(db, in, row, now, e);
+  if (r <= 0)
+    return r;
+  r = db_run(db, SQL_SHARD_CLAIM, e, "isl", id, in->node, in->incarnation);
+  if (r > 0)
+    r = db_run(db, SQL_SHARD_FINISH_FOLLOW, e, "i", id);
+  row->owner = arena_slice(mem, in->node);
+  row->incarnation = in->incarnation;
+  row->epoch++;
+  return r;
+}
+
+int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_shard_claim_ret *ret, struct arena *mem,
+                       struct err *e)
+{
+  struct st_shard_claim_ret out = {.shards = arena_array(mem, in->count + 1, sizeof *out.shards)};
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  usec_t now = sqlite_now(s);
+  r = db_first(db, SQL_NODE_LEASE, e, "sl", in->node, in->incarnation);
+  if (r == 0)
+    r = fenced(in->node, e);
+  for (size_t i = 0; r >= 0 && i < in->count; i++)
+    if ((r = claim_one(db, in, in->ids[i], now, mem, &out.shards[out.count], e)) > 0)
+      out.count++;
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+int sqlite_shard_release(struct store *s, const struct st_shard_release *in, struct st_shard_release_ret *ret, struct arena *mem,
+                         struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  for (size_t i = 0; r >= 0 && i < in->count; i++)
+    r = db_run(db, SQL_SHARD_RELEASE, e, "isl", in->ids[i], in->node, in->incarnation);
+  return sqlite_write_end(s, r < 0 ? r : 0, e);
+}
+
+/* Most of the log is copied beside the writers, the rest while they wait: then the log starts again from its beginning. */
+int sqlite_maintain(struct store *s, const struct st_maintain *in, struct st_maintain_ret *ret, struct arena *mem, struct err *e)
+{
+  struct sqlite_store *st = (struct sqlite_store *)s;
+  int r = 0;
+  (void)in;
+  (void)ret;
+  (void)mem;
+  if (st->holds_lock)
+    return err_set(e, ERR_INTERNAL, "no maintenance while a shard is locked");
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db || sqlite_read_end(s, 0) < 0)
+    return r;
+  if (sqlite3_wal_checkpoint_v2(db->h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
+    return db_fail(db, e);
+  db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  r = db_run(db, SQL_NODE_EXPIRE, e, "l", sqlite_now(s) - NODE_FORGET);
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  write_queue_enter(&st->source->queue, false);
+  (void)sqlite3_wal_checkpoint_v2(st->source->writer.h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL); /* the next one goes on */
+  write_queue_leave(&st->source->queue);
+  return r;
+}
