@@ -185,7 +185,7 @@ static void take_variable(const struct conf_load *l, char (*names)[CONF_NAME_MAX
   conf_complain(l->errors, where, "", &e);
 }
 
-static void take_environment(const struct conf_load *l, char *const *env, const char *const *ignore) {
+static void take_environment(const struct conf_load *l, const char *const *env, const char *const *ignore) {
   auto_free char(*names)[CONF_NAME_MAX + 8] = mem_array(l->conf->n, sizeof *names);
   for (size_t i = 0; i < l->conf->n; i++)
     conf_env_name(l->conf->items[i].name, names[i]);

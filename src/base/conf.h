@@ -42,7 +42,7 @@ struct conf_sources {
   const struct conf_item *items; /* must outlive the conf */
   size_t n_items;
   const char *path;              /* YAML file, NULL: none */
-  char *const *env;              /* usually `environ`, NULL: none */
+  const char *const *env;        /* usually `environ`, NULL: none */
   const char *const *env_ignore; /* KELOU_* variables that are not settings, NULL-terminated; may be NULL */
   const char *const *sets;       /* "name=value", NULL-terminated; may be NULL */
 };

@@ -6,7 +6,8 @@
 #include <unistd.h>
 #include <yaml.h>
 
-#define KEYS_MAX 256 /* of one section */
+#define KEYS_MAX 256   /* of one section */
+#define NESTING_MAX 16 /* in a value that is passed over: libyaml takes quadratic time over deep ones */
 
 struct reader {
   const struct conf_load *load;
@@ -82,6 +83,8 @@ static void skip(struct reader *r) {
       depth++;
     else if (type == YAML_MAPPING_END_EVENT || type == YAML_SEQUENCE_END_EVENT)
       depth--;
+    if (depth > NESTING_MAX)
+      give_up(r, "nested too deeply");
   } while (depth && next(r));
 }
 

@@ -9,6 +9,8 @@
 int json_read(struct slice text, size_t max_bytes, json_t **ret, struct err *e) {
   if (text.n > max_bytes)
     return err_set(e, ERR_TOO_LARGE, "expected a JSON document of at most %zu bytes", max_bytes);
+  if (text.n && memchr(text.p, 0, text.n)) /* jansson passes over them outside of texts */
+    return err_set(e, ERR_MALFORMED, "the document contains a NUL byte");
   json_error_t je = {0};
   json_t *j = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
   if (!j) {

@@ -116,14 +116,18 @@ char *arena_strdup(struct arena *a, const char *z) {
 }
 
 char *arena_printf(struct arena *a, const char *fmt, ...) {
-  char one[1];
+  char small[256];
   va_list args;
   va_start(args, fmt);
-  int n = vsnprintf(one, sizeof one, fmt, args);
+  int n = vsnprintf(small, sizeof small, fmt, args);
   va_end(args);
   if (n < 0)
     return arena_strdup(a, "");
   char *p = arena_alloc(a, (size_t)n + 1);
+  if ((size_t)n < sizeof small) {
+    memcpy(p, small, (size_t)n);
+    return p;
+  }
   va_start(args, fmt);
   (void)vsnprintf(p, (size_t)n + 1, fmt, args); /* measured above */
   va_end(args);

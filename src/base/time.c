@@ -148,7 +148,7 @@ static size_t format_local(usec_t t, char *buf) {
   int64_t year, days = floor_div(t, USEC_PER_DAY);
   int month, day;
   civil_from_days(days, &year, &month, &day);
-  usec_t in_day = t - days * USEC_PER_DAY;
+  usec_t in_day = t % USEC_PER_DAY + (t % USEC_PER_DAY < 0 ? USEC_PER_DAY : 0);
   int secs = (int)(in_day / USEC_PER_SEC), frac = (int)(in_day % USEC_PER_SEC);
   int n = snprintf(buf, TIME_TEXT_MAX, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d", year, month, day, secs / 3600,
                    secs / 60 % 60, secs % 60);
