@@ -13,6 +13,9 @@ enum inbox_kind { /* numbers are stored: append only */
   INBOX_CANCEL = 3,  /* cancel all open runs of a task that was deleted: {task_id, by?} */
 };
 
+#define INBOX_BODY_MAX ((size_t)2 * 1024 * 1024) /* a payload of 1 MiB, escaped, and the rest */
+#define INBOX_TEXT_MAX 1024
+
 struct inbox_item {
   enum inbox_kind kind;
   struct fire_request request; /* TRIGGER and CATCHUP; CANCEL: only key.task_id and key.shard */

@@ -55,11 +55,14 @@ struct task_input {
 };
 void task_input_done(struct task_input *in);
 
+#define TASK_DEFINITION_MAX ((size_t)64 * 1024) /* bytes of a canonical definition */
+
 /* Check a whole task document (create, or a full replacement) and take it apart. `now` for "run_at has passed" (refused unless
- * misfire_policy is named). Every error names the field (JSON pointer) and what was expected; unknown fields are refused.
- * `zones` is used, not kept. */
+ * misfire_policy is named) and "no instant is left"; 0 = do not ask that. Every error names the field (JSON pointer) and what was
+ * expected; unknown fields are refused. `zones` is used, not kept. */
 int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, struct task_input *ret, struct err *e);
-/* RFC 7396 merge patch of a stored task (definition + name + …) and a partial document; result as task_input_parse. */
+/* RFC 7396 merge patch of `current` (task_source_json) with a partial document; result as task_input_parse. While the schedule
+ * stays as it is nobody is told that its instants have passed. */
 int task_input_patch(const json_t *current, const json_t *patch, struct zone_set *zones, usec_t now, struct task_input *ret,
                      struct err *e);
 
@@ -77,7 +80,15 @@ static inline void task_spec_unref(struct task_spec **s)
     task_spec_free(s);
   *s = NULL;
 }
-/* The document that people read: the definition with name, description, payload, anchor/run_at and all defaults filled in.
- * A new reference. `anchor` 0 = leave out. */
-int task_document(struct slice definition, const char *name, const char *description, struct slice payload, usec_t anchor,
-                  json_t **ret, struct err *e);
+
+/* A task as stored. */
+struct task_source {
+  struct slice definition;
+  const char *name, *description; /* description may be NULL */
+  struct slice payload;           /* p == NULL = none, or left out */
+  usec_t anchor;                  /* shown as anchor or run_at where the kind has one; 0 = leave out */
+};
+/* The document as its author wrote it (normal form, no defaults), and as people read it (all defaults filled in); both can be
+ * sent back. New references. */
+int task_source_json(const struct task_source *t, json_t **ret, struct err *e);
+int task_document(const struct task_source *t, json_t **ret, struct err *e);
