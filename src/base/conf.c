@@ -71,7 +71,8 @@ static bool is_text(struct slice s) {
 static int check_string(const struct conf_item *item, struct slice text, struct err *e) {
   int64_t max = item->min || item->max ? item->max : CONF_TEXT_MAX;
   if (!is_text(text) || (int64_t)text.n < item->min || (int64_t)text.n > max)
-    return err_set(e, ERR_INVALID, "expected a text of %" PRId64 " to %" PRId64 " bytes on one line", item->min, max);
+    return err_set(e, ERR_INVALID, "expected a text of %" PRId64 " to %" PRId64 " bytes on one line",
+                   item->min, max);
   return 0;
 }
 
@@ -82,12 +83,9 @@ static int check(const struct conf_item *item, struct slice text, int64_t *ret, 
   bool yes;
   int which, r;
   switch (item->type) {
-  case CONF_INT:
-    return parse_i64(text, any ? INT64_MIN : item->min, max, ret, e);
-  case CONF_DURATION:
-    return duration_parse(text, item->min, max, ret, e);
-  case CONF_BYTES:
-    return parse_bytes(text, item->min, max, ret, e);
+  case CONF_INT: return parse_i64(text, any ? INT64_MIN : item->min, max, ret, e);
+  case CONF_DURATION: return duration_parse(text, item->min, max, ret, e);
+  case CONF_BYTES: return parse_bytes(text, item->min, max, ret, e);
   case CONF_BOOL:
     r = parse_bool(text, &yes, e);
     if (r == 0)
@@ -100,8 +98,7 @@ static int check(const struct conf_item *item, struct slice text, int64_t *ret, 
     return r;
   case CONF_STRING:
   case CONF_LIST:
-  case CONF_TYPE_MAX_:
-    break;
+  case CONF_TYPE_MAX_: break;
   }
   return check_string(item, text, e);
 }
@@ -112,11 +109,13 @@ static int check_list(const struct conf_item *item, const struct slice *parts, s
     return err_set(e, ERR_INVALID, "expected a list of %" PRId64 " to %" PRId64 " entries", item->min, max);
   for (size_t i = 0; i < n; i++)
     if (!parts[i].n || parts[i].n > CONF_TEXT_MAX || !is_text(parts[i]))
-      return err_set(e, ERR_INVALID, "entry %zu: expected a text of 1 to %d bytes on one line", i + 1, CONF_TEXT_MAX);
+      return err_set(e, ERR_INVALID, "entry %zu: expected a text of 1 to %d bytes on one line", i + 1,
+                     CONF_TEXT_MAX);
   return 0;
 }
 
-int conf_put(struct conf *c, int index, enum conf_source from, const struct slice *parts, size_t n, struct err *e) {
+int conf_put(struct conf *c, int index, enum conf_source from, const struct slice *parts, size_t n,
+             struct err *e) {
   const struct conf_item *item = &c->items[index];
   struct conf_value new = {.from = from};
   bool list = item->type == CONF_LIST;

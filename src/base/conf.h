@@ -1,7 +1,8 @@
 #pragma once
-/* Configuration: a table of settings given by the caller, filled from (later wins) the defaults, one YAML file,
- * KELOU_* environment variables and explicit "name=value" overrides. All errors are collected before giving up.
- * The result is immutable and reference-counted: a job keeps the snapshot it started with. Thread-safe.
+/* Configuration: a table of settings given by the caller, filled from (later wins) the defaults, one YAML
+ * file, KELOU_* environment variables and explicit "name=value" overrides. All errors are collected before
+ * giving up. The result is immutable and reference-counted: a job keeps the snapshot it started with.
+ * Thread-safe.
  *
  * Names are dotted ("http.port"); in YAML they are nested sections, in the environment KELOU_HTTP_PORT. */
 #include "base/err.h"
@@ -15,21 +16,21 @@ enum conf_type {
   CONF_DURATION, /* min, max in µs (0, 0: any) */
   CONF_BYTES,    /* "64KiB"; min, max in bytes (0, 0: any) */
   CONF_ENUM,     /* one of `names` */
-  CONF_LIST,     /* a YAML sequence of texts, comma-separated elsewhere; min, max: count (0, 0: to CONF_LIST_MAX) */
+  CONF_LIST,     /* a YAML sequence, elsewhere with commas; min, max: count (0, 0: up to CONF_LIST_MAX) */
   CONF_TYPE_MAX_
 };
 
 enum { CONF_SECRET = 1, CONF_RELOADABLE = 2 }; /* flags */
 
-#define CONF_NAME_MAX 64
-#define CONF_DEPTH_MAX 3 /* parts of a name */
-#define CONF_TEXT_MAX 4096
-#define CONF_LIST_MAX 256
-#define CONF_FILE_MAX ((size_t)256 * 1024)
+#define CONF_NAME_MAX   64
+#define CONF_DEPTH_MAX  3 /* parts of a name */
+#define CONF_TEXT_MAX   4096
+#define CONF_LIST_MAX   256
+#define CONF_FILE_MAX   ((size_t)256 * 1024)
 #define CONF_ERRORS_MAX 20
 
 struct conf_item {
-  const char *name;         /* lower-case letters, digits and _, at most CONF_DEPTH_MAX parts with dots between */
+  const char *name; /* lower-case letters, digits and _, at most CONF_DEPTH_MAX parts with dots between */
   enum conf_type type;
   const char *text;         /* default as it would stand in the environment; NULL: must be set */
   int64_t min, max;         /* see conf_type */
@@ -47,7 +48,8 @@ struct conf_sources {
   const char *const *sets;       /* "name=value", NULL-terminated; may be NULL */
 };
 
-/* Each: field = name of the setting, text begins with where it stands ("kelou.yaml:3:7: …"). Never a value. */
+/* Each: field = name of the setting, text begins with where it stands ("kelou.yaml:3:7: …"); never has a
+ * value in it. */
 struct conf_errors {
   size_t n;
   bool more; /* there were further ones */
@@ -55,7 +57,8 @@ struct conf_errors {
 };
 
 struct conf;
-/* 0 and a conf with one reference, or the code of the first error. `errors` must not be NULL. Reads the file. */
+/* 0 and a conf with one reference, or the code of the first error. `errors` must not be NULL.
+ * Reads the file (blocking). */
 int conf_load(const struct conf_sources *sources, struct conf **ret, struct conf_errors *errors);
 struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf **c);
@@ -72,7 +75,7 @@ const char *const *conf_list(const struct conf *c, const char *name); /* NULL-te
 
 /* Up to `max` settings that differ between two snapshots of one table; returns how many differ. */
 size_t conf_diff(const struct conf *a, const struct conf *b, const struct conf_item **ret, size_t max);
-/* The effective settings as YAML, secrets masked, with a remark where a value does not come from the defaults. */
+/* The effective settings as YAML, secrets masked, with a remark where a value is not the default. */
 void conf_print(const struct conf *c, struct str *out);
 /* A Markdown table of all settings. */
 void conf_doc(const struct conf_item *items, size_t n, struct str *out);

@@ -3,7 +3,14 @@
 #include "base/conf.h"
 #include <stdatomic.h>
 
-enum conf_source { CONF_FROM_NOTHING, CONF_FROM_DEFAULT, CONF_FROM_FILE, CONF_FROM_ENV, CONF_FROM_SET, CONF_FROM_MAX_ };
+enum conf_source {
+  CONF_FROM_NOTHING,
+  CONF_FROM_DEFAULT,
+  CONF_FROM_FILE,
+  CONF_FROM_ENV,
+  CONF_FROM_SET,
+  CONF_FROM_MAX_
+};
 
 struct conf_value {
   char *text;  /* as given; NULL for lists */
@@ -28,7 +35,8 @@ struct conf_load {
 /* Index of a setting, or -1. */
 int conf_find(const struct conf *c, struct slice name);
 /* Check and store one value: `n` texts for a list, else one. */
-int conf_put(struct conf *c, int index, enum conf_source from, const struct slice *parts, size_t n, struct err *e);
+int conf_put(struct conf *c, int index, enum conf_source from, const struct slice *parts, size_t n,
+             struct err *e);
 /* The same from one text, with commas between the entries of a list. */
 int conf_put_text(struct conf *c, int index, enum conf_source from, struct slice text, struct err *e);
 /* Collect an error; `where` stands in front of the text. */

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 static const char mask[] = "\"********\"";
-static const char *const from_names[CONF_FROM_MAX_] = {"nothing", "default", "file", "environment", "override"};
+static const char *const from_names[CONF_FROM_MAX_] = {"nothing", "default", "file", "environment",
+                                                       "override"};
 
 struct entry {
   const struct conf_item *item;
@@ -126,7 +127,8 @@ static void add_range(struct str *out, const struct conf_item *item) {
 }
 
 void conf_doc(const struct conf_item *items, size_t n, struct str *out) {
-  static const char *const types[CONF_TYPE_MAX_] = {"text", "number", "true, false", "duration", "size", "choice", "list"};
+  static const char *const types[CONF_TYPE_MAX_] = {"text", "number", "true, false", "duration",
+                                                    "size", "choice", "list"};
   str_addz(out, "| Setting | Environment | Type | Default | Range | Reload | Meaning |\n"
                 "|---|---|---|---|---|---|---|\n");
   for (size_t i = 0; i < n; i++) {

@@ -6,8 +6,8 @@
 #include <unistd.h>
 #include <yaml.h>
 
-#define KEYS_MAX 256   /* of one section */
-#define NESTING_MAX 16 /* in a value that is passed over: libyaml takes quadratic time over deep ones */
+#define KEYS_MAX    256 /* of one section */
+#define NESTING_MAX 16  /* in a value that is passed over: libyaml takes quadratic time over deep ones */
 
 struct reader {
   const struct conf_load *load;
@@ -94,7 +94,8 @@ static struct slice scalar(const yaml_event_t *ev) {
 
 static bool is_null(const yaml_event_t *ev) {
   struct slice s = scalar(ev);
-  return ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && (!s.n || slice_eqz(s, "~") || slice_eqz(s, "null"));
+  return ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+         (!s.n || slice_eqz(s, "~") || slice_eqz(s, "null"));
 }
 
 static bool is_section(const struct conf *c, const char *name) {
@@ -170,7 +171,8 @@ static void complain_unknown(struct reader *r, struct slice key) {
   complain_at(r, r->event.start_mark, &e);
 }
 
-/* The key is the current event; false: it is not to be used (complained about). It is added to r->name and `seen`. */
+/* The key is the current event; false: it is not to be used (complained about). It is added to r->name and
+ * `seen`. */
 static bool read_key(struct reader *r, size_t prefix, char **seen) {
   if (r->event.type != YAML_SCALAR_EVENT) {
     give_up(r, "expected the name of a setting");
@@ -196,8 +198,8 @@ static bool read_key(struct reader *r, size_t prefix, char **seen) {
   return known;
 }
 
-/* The mapping whose start is current, up to its end. Only sections of the table are entered, so the depth of the
- * recursion is the depth of the names. */
+/* The mapping whose start is current, up to its end. Only sections of the table are entered, so the depth of
+ * the recursion is the depth of the names. */
 static void read_section(struct reader *r) {
   size_t prefix = strlen(r->name);
   char **seen = mem_array(KEYS_MAX + 1, sizeof *seen);

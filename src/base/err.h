@@ -16,7 +16,7 @@ enum err_code {
 };
 
 #define ERR_FIELD_MAX 96
-#define ERR_TEXT_MAX 320
+#define ERR_TEXT_MAX  320
 
 struct err {
   int code;                  /* negative, 0 = no error */

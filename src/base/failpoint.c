@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define FAILPOINTS_MAX 32
-#define CRASH_EXIT 137 /* what a kill -9 looks like from a shell */
+#define CRASH_EXIT     137 /* what a kill -9 looks like from a shell */
 
 enum action { ACT_CRASH, ACT_ERROR, ACT_SLEEP, ACT_MAX_ };
 static const char *const action_names[] = {"crash", "error", "sleep", NULL};

@@ -88,29 +88,14 @@ static void write_array(struct str *out, const json_t *j, bool sorted) {
 /* Recursion is bounded by the depth the parser accepts (2,048). */
 static void write_value(struct str *out, const json_t *j, bool sorted) {
   switch (j ? json_typeof(j) : JSON_NULL) {
-  case JSON_OBJECT:
-    write_object(out, j, sorted);
-    return;
-  case JSON_ARRAY:
-    write_array(out, j, sorted);
-    return;
-  case JSON_STRING:
-    write_text(out, slice_n(json_string_value(j), json_string_length(j)));
-    return;
-  case JSON_INTEGER:
-    str_addi(out, json_integer_value(j));
-    return;
-  case JSON_REAL:
-    write_real(out, json_real_value(j));
-    return;
-  case JSON_TRUE:
-    str_addz(out, "true");
-    return;
-  case JSON_FALSE:
-    str_addz(out, "false");
-    return;
-  case JSON_NULL:
-    break;
+  case JSON_OBJECT: write_object(out, j, sorted); return;
+  case JSON_ARRAY: write_array(out, j, sorted); return;
+  case JSON_STRING: write_text(out, slice_n(json_string_value(j), json_string_length(j))); return;
+  case JSON_INTEGER: str_addi(out, json_integer_value(j)); return;
+  case JSON_REAL: write_real(out, json_real_value(j)); return;
+  case JSON_TRUE: str_addz(out, "true"); return;
+  case JSON_FALSE: str_addz(out, "false"); return;
+  case JSON_NULL: break;
   }
   str_addz(out, "null");
 }
@@ -160,13 +145,15 @@ static struct slice text_of(const json_t *v) {
   return json_is_string(v) ? slice_n(json_string_value(v), json_string_length(v)) : slice_n(NULL, 0);
 }
 
-int json_get_i64(const json_t *object, const char *key, int64_t min, int64_t max, int64_t *ret, struct err *e) {
+int json_get_i64(const json_t *object, const char *key, int64_t min, int64_t max, int64_t *ret,
+                 struct err *e) {
   const json_t *v = lookup(object, key);
   if (!v)
     return 0;
   int64_t i = json_integer_value(v);
   if (!json_is_integer(v) || i < min || i > max)
-    return at_key(e, key, err_set(e, ERR_INVALID, "expected a whole number from %" PRId64 " to %" PRId64, min, max));
+    return at_key(e, key,
+                  err_set(e, ERR_INVALID, "expected a whole number from %" PRId64 " to %" PRId64, min, max));
   *ret = i;
   return 1;
 }
@@ -181,7 +168,8 @@ int json_get_bool(const json_t *object, const char *key, bool *ret, struct err *
   return 1;
 }
 
-int json_get_slice(const json_t *object, const char *key, size_t max_bytes, struct slice *ret, struct err *e) {
+int json_get_slice(const json_t *object, const char *key, size_t max_bytes, struct slice *ret,
+                   struct err *e) {
   const json_t *v = lookup(object, key);
   if (!v)
     return 0;
@@ -207,7 +195,8 @@ int json_get_time(const json_t *object, const char *key, usec_t *ret, struct err
   return r < 0 ? at_key(e, key, r) : 1;
 }
 
-int json_get_duration(const json_t *object, const char *key, usec_t min, usec_t max, usec_t *ret, struct err *e) {
+int json_get_duration(const json_t *object, const char *key, usec_t min, usec_t max, usec_t *ret,
+                      struct err *e) {
   const json_t *v = lookup(object, key);
   if (!v)
     return 0;
@@ -215,7 +204,8 @@ int json_get_duration(const json_t *object, const char *key, usec_t min, usec_t 
   return r < 0 ? at_key(e, key, r) : 1;
 }
 
-int json_get_double(const json_t *object, const char *key, double min, double max, double *ret, struct err *e) {
+int json_get_double(const json_t *object, const char *key, double min, double max, double *ret,
+                    struct err *e) {
   const json_t *v = lookup(object, key);
   if (!v)
     return 0;
@@ -229,7 +219,7 @@ int json_get_double(const json_t *object, const char *key, double min, double ma
 int json_check_keys(const json_t *object, const char *const *known, struct err *e) {
   const char *key;
   json_t *value;
-  json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+  json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
     size_t i = 0;
     while (known[i] && strcmp(known[i], key) != 0)
       i++;

@@ -3,16 +3,17 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#define LOG_LINE_MAX ((size_t)32768)
-#define LOG_VALUE_MAX ((size_t)4096)
-#define LOG_ESCAPE_MAX 6 /* bytes that one byte may become */
-#define LOG_TAIL_MAX 64  /* kept free for the mark of a cut line */
+#define LOG_LINE_MAX   ((size_t)32768)
+#define LOG_VALUE_MAX  ((size_t)4096)
+#define LOG_ESCAPE_MAX 6  /* bytes that one byte may become */
+#define LOG_TAIL_MAX   64 /* kept free for the mark of a cut line */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 static atomic_int log_level = LOG_INFO;
 static atomic_int log_format = LOG_LOGFMT;
-static atomic_int log_fd = STDERR_FILENO; /* once a file, its number never changes: dup3 swaps what is behind it */
+static atomic_int log_fd =
+    STDERR_FILENO; /* once a file, its number never changes: dup3 swaps what is behind it */
 static const struct clock *_Atomic log_clock = &clock_system;
 static _Thread_local const char *log_node_id;
 
@@ -54,7 +55,9 @@ int log_open(const struct log_options *o, struct err *e) {
 }
 
 void log_level_set(enum log_level level) { atomic_store(&log_level, (int)level); }
-bool log_enabled(enum log_level level) { return (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed); }
+bool log_enabled(enum log_level level) {
+  return (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
+}
 void log_node(const char *node_id) { log_node_id = node_id; }
 
 /* A value that may stand without quotes in logfmt. */
@@ -101,15 +104,10 @@ static void add_field(struct str *out, bool json, const struct log_field *f) {
     add_key(out, json, f->key);
     str_addi(out, f->i);
     return;
-  case LOGF_USEC:
-    add_text(out, json, f->key, slice_of(duration_format(f->i, buf)));
-    return;
-  case LOGF_TIME:
-    add_text(out, json, f->key, slice_of(time_format(f->i, buf)));
-    return;
+  case LOGF_USEC: add_text(out, json, f->key, slice_of(duration_format(f->i, buf))); return;
+  case LOGF_TIME: add_text(out, json, f->key, slice_of(time_format(f->i, buf))); return;
   case LOGF_STR:
-  case LOGF_SLICE:
-    break;
+  case LOGF_SLICE: break;
   }
   add_text(out, json, f->key, f->s);
 }

@@ -14,11 +14,16 @@ struct log_field {
   int64_t i;
   struct slice s;
 };
-#define LF_I(k, v) {.key = (k), .kind = LOGF_INT, .i = (int64_t)(v)}
-#define LF_S(k, v) {.key = (k), .kind = LOGF_STR, .s = slice_of(v)}
-#define LF_L(k, v) {.key = (k), .kind = LOGF_SLICE, .s = (v)}
-#define LF_D(k, v) {.key = (k), .kind = LOGF_USEC, .i = (v)}  /* a length, printed as a duration */
-#define LF_T(k, v) {.key = (k), .kind = LOGF_TIME, .i = (v)}  /* an instant, printed as RFC 3339 */
+#define LF_I(k, v)                                                                                           \
+  { .key = (k), .kind = LOGF_INT, .i = (int64_t)(v) }
+#define LF_S(k, v)                                                                                           \
+  { .key = (k), .kind = LOGF_STR, .s = slice_of(v) }
+#define LF_L(k, v)                                                                                           \
+  { .key = (k), .kind = LOGF_SLICE, .s = (v) }
+#define LF_D(k, v)                                                                                           \
+  { .key = (k), .kind = LOGF_USEC, .i = (v) } /* a length, printed as a duration */
+#define LF_T(k, v)                                                                                           \
+  { .key = (k), .kind = LOGF_TIME, .i = (v) } /* an instant, printed as RFC 3339 */
 #define LF_E(err) LF_S("error", (err)->text)
 
 struct log_options {
@@ -34,12 +39,12 @@ bool log_enabled(enum log_level level);
 void log_node(const char *node_id);
 void log_emit(enum log_level level, const char *message, const struct log_field *fields);
 
-#define log_at(level, msg, ...)                                                             \
-  do {                                                                                      \
-    if (log_enabled(level))                                                                 \
-      log_emit((level), (msg), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}}); \
+#define log_at(level, msg, ...)                                                                              \
+  do {                                                                                                       \
+    if (log_enabled(level))                                                                                  \
+      log_emit((level), (msg), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}});                   \
   } while (0)
 #define log_debug(msg, ...) log_at(LOG_DEBUG, msg __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(msg, ...) log_at(LOG_INFO, msg __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(msg, ...) log_at(LOG_WARN, msg __VA_OPT__(, ) __VA_ARGS__)
+#define log_info(msg, ...)  log_at(LOG_INFO, msg __VA_OPT__(, ) __VA_ARGS__)
+#define log_warn(msg, ...)  log_at(LOG_WARN, msg __VA_OPT__(, ) __VA_ARGS__)
 #define log_error(msg, ...) log_at(LOG_ERROR, msg __VA_OPT__(, ) __VA_ARGS__)

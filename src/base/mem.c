@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #define ARENA_BLOCK_BYTES 8192
-#define ARENA_ALIGN 16
-#define MEM_EXIT 71 /* EX_OSERR: an exit the service manager restarts after */
+#define ARENA_ALIGN       16
+#define MEM_EXIT          71 /* EX_OSERR: an exit the service manager restarts after */
 
 struct arena_block {
   struct arena_block *next;

@@ -7,7 +7,8 @@
 void *mem_alloc(size_t bytes) __attribute__((malloc, returns_nonnull));
 void *mem_zalloc(size_t bytes) __attribute__((malloc, returns_nonnull));
 void *mem_array(size_t n, size_t size) __attribute__((returns_nonnull)); /* zeroed, overflow-checked */
-void *mem_grow(void *p, size_t n, size_t size) __attribute__((returns_nonnull)); /* realloc(n*size), checked */
+void *mem_grow(void *p, size_t n, size_t size)
+    __attribute__((returns_nonnull)); /* realloc(n*size), checked */
 char *mem_strdup(const char *z) __attribute__((malloc, returns_nonnull));
 char *mem_slicedup(struct slice s) __attribute__((malloc, returns_nonnull)); /* terminated copy */
 void mem_free(void *p);
@@ -19,15 +20,20 @@ static inline void mem_freep(void *pp) {
 }
 #define auto_free __attribute__((cleanup(mem_freep)))
 /* Give away what an auto_free variable holds. */
-#define take(p) ({ __typeof__(p) take_ = (p); (p) = NULL; take_; })
+#define take(p)                                                                                              \
+  ({                                                                                                         \
+    __typeof__(p) take_ = (p);                                                                               \
+    (p) = NULL;                                                                                              \
+    take_;                                                                                                   \
+  })
 
 /* Make room for one more in a vector `v` of `n` with capacity `cap` (doubling). */
-#define mem_reserve(v, n, cap)                                           \
-  do {                                                                   \
-    if ((n) >= (cap)) {                                                  \
-      (cap) = (cap) ? (cap)*2 : 16;                                      \
-      (v) = mem_grow((v), (size_t)(cap), sizeof *(v));                   \
-    }                                                                    \
+#define mem_reserve(v, n, cap)                                                                               \
+  do {                                                                                                       \
+    if ((n) >= (cap)) {                                                                                      \
+      (cap) = (cap) ? (cap)*2 : 16;                                                                          \
+      (v) = mem_grow((v), (size_t)(cap), sizeof *(v));                                                       \
+    }                                                                                                        \
   } while (0)
 
 /* An arena: many small allocations, freed together. Not thread-safe. Never keep a pointer into

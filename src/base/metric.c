@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define METRIC_SERIES_MAX 1000
-#define METRIC_LABELS_MAX 6
-#define METRIC_BUCKETS_MAX 32
-#define METRIC_VALUE_MAX 128 /* bytes of a label value that count */
-#define METRIC_CHAINS 64     /* hash chains a family */
+#define METRIC_SERIES_MAX     1000
+#define METRIC_LABELS_MAX     6
+#define METRIC_BUCKETS_MAX    32
+#define METRIC_VALUE_MAX      128 /* bytes of a label value that count */
+#define METRIC_CHAINS         64  /* hash chains a family */
 #define METRIC_COLLECTORS_MAX 32
 static const char other[] = "_other";
 
@@ -20,11 +20,11 @@ struct metric {
   struct metric *next;  /* in order of creation */
   struct metric *chain; /* same hash */
   uint64_t hash;
-  char *labels;                       /* `a="x",b="y"`, escaped */
-  atomic_int_fast64_t count;          /* counter: additions; histogram: not used */
-  _Atomic uint64_t bits;              /* gauge, or a counter set from outside: a double */
-  atomic_int_fast64_t sum_usec;       /* histogram */
-  atomic_int_fast64_t buckets[];      /* histogram: one a bound and one beyond, not cumulative */
+  char *labels;                  /* `a="x",b="y"`, escaped */
+  atomic_int_fast64_t count;     /* counter: additions; histogram: not used */
+  _Atomic uint64_t bits;         /* gauge, or a counter set from outside: a double */
+  atomic_int_fast64_t sum_usec;  /* histogram */
+  atomic_int_fast64_t buckets[]; /* histogram: one a bound and one beyond, not cumulative */
 };
 
 struct metric_family {
@@ -77,8 +77,8 @@ static struct metric_family *family_new(const char *name, const char *help, enum
   return f;
 }
 
-struct metric_family *metric_family(const char *name, const char *help, enum metric_kind kind, const char *labels,
-                                    const double *buckets) {
+struct metric_family *metric_family(const char *name, const char *help, enum metric_kind kind,
+                                    const char *labels, const double *buckets) {
   lock();
   struct metric_family *f = registry.first;
   while (f && strcmp(f->name, name) != 0)
@@ -149,7 +149,8 @@ static struct metric *series_new(struct metric_family *f, struct slice text, uin
 }
 
 /* Find or create; NULL when the family is full at `max`. With the lock held. */
-static struct metric *series_get(struct metric_family *f, const struct slice *values, size_t max, struct str *text) {
+static struct metric *series_get(struct metric_family *f, const struct slice *values, size_t max,
+                                 struct str *text) {
   label_text(f, values, text);
   uint64_t hash = slice_hash(str_slice(text));
   struct metric *m = series_find(f, str_slice(text), hash);

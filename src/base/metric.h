@@ -11,8 +11,8 @@ struct metric; /* one series */
 
 /* `labels`: comma-separated names ("group,reason") or "". `buckets`: upper bounds in seconds, 0-terminated;
  * NULL for counters and gauges. Registering the same name twice returns the same family. */
-struct metric_family *metric_family(const char *name, const char *help, enum metric_kind kind, const char *labels,
-                                    const double *buckets);
+struct metric_family *metric_family(const char *name, const char *help, enum metric_kind kind,
+                                    const char *labels, const double *buckets);
 /* The series with these label values (as many as label names; NULL-terminated list). At most 1,000 series a
  * family by default; beyond, the first label becomes "_other". Never NULL. */
 struct metric *metric_series(struct metric_family *f, ...) __attribute__((sentinel));

@@ -7,8 +7,8 @@
 
 struct queue; /* opaque, thread-safe */
 struct queue *queue_new(size_t capacity);
-void queue_free(struct queue **q); /* must be empty and unused */
-int queue_push(struct queue *q, void *item);                /* 0, -EAGAIN full, -EPIPE closed */
+void queue_free(struct queue **q);                                /* must be empty and unused */
+int queue_push(struct queue *q, void *item);                      /* 0, -EAGAIN full, -EPIPE closed */
 int queue_push_wait(struct queue *q, void *item, usec_t timeout); /* also -ETIMEDOUT */
 /* Take up to `max` items in order, waiting up to `timeout` µs (0 = do not wait, USEC_NEVER) for the first.
  * Returns the count (0: time-out or woken), -EPIPE when closed and empty. */

@@ -3,7 +3,9 @@
  * Not for secrets (net/crypto.h has those). Not thread-safe: one per thread or per simulation. */
 #include <stdint.h>
 
-struct rng { uint64_t s[4]; };
+struct rng {
+  uint64_t s[4];
+};
 void rng_seed(struct rng *r, uint64_t seed);
 uint64_t rng_next(struct rng *r);
 uint64_t rng_below(struct rng *r, uint64_t n); /* 0 … n-1, n > 0 */

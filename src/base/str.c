@@ -50,25 +50,30 @@ struct slice slice_cut(struct slice s, char sep, struct slice *rest) {
   return (struct slice){s.p, head};
 }
 
-static bool is_tail(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
+/* Well-formed sequences by first byte (Unicode, table 3-7): their length and the range of the second byte,
+ * which keeps out overlong forms, surrogates and what is beyond U+10FFFF. */
+static const struct {
+  unsigned char first, last, length, low, high;
+} sequences[] = {{0x00, 0x7f, 1, 0, 0},       {0xc2, 0xdf, 2, 0x80, 0xbf}, {0xe0, 0xe0, 3, 0xa0, 0xbf},
+                 {0xe1, 0xec, 3, 0x80, 0xbf}, {0xed, 0xed, 3, 0x80, 0x9f}, {0xee, 0xef, 3, 0x80, 0xbf},
+                 {0xf0, 0xf0, 4, 0x90, 0xbf}, {0xf1, 0xf3, 4, 0x80, 0xbf}, {0xf4, 0xf4, 4, 0x80, 0x8f}};
 
 size_t slice_utf8_step(struct slice s) {
   if (!s.n)
     return 0;
   const unsigned char *u = (const unsigned char *)s.p;
-  if (u[0] < 0x80)
-    return 1;
-  size_t need = u[0] >= 0xc2 && u[0] <= 0xdf ? 2 : (u[0] & 0xf0) == 0xe0 ? 3 : u[0] >= 0xf0 && u[0] <= 0xf4 ? 4 : 0;
-  if (!need || s.n < need)
+  size_t row = 0, rows = sizeof sequences / sizeof *sequences;
+  while (row < rows && u[0] > sequences[row].last)
+    row++;
+  if (row == rows || u[0] < sequences[row].first || s.n < sequences[row].length)
     return 0;
-  for (size_t i = 1; i < need; i++)
-    if (!is_tail(s.p[i]))
+  size_t length = sequences[row].length;
+  if (length > 1 && (u[1] < sequences[row].low || u[1] > sequences[row].high))
+    return 0;
+  for (size_t i = 2; i < length; i++)
+    if ((u[i] & 0xc0) != 0x80)
       return 0;
-  /* overlong forms, surrogates and what is beyond U+10FFFF */
-  if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
-      (u[0] == 0xf4 && u[1] > 0x8f))
-    return 0;
-  return need;
+  return length;
 }
 
 bool slice_utf8_valid(struct slice s) {

@@ -12,7 +12,7 @@ struct slice {
   size_t n;
 };
 #define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
-#define SLICE_FMT(s) (int)(s).n, (s).p ? (s).p : "" /* for "%.*s" */
+#define SLICE_FMT(s)   (int)(s).n, (s).p ? (s).p : "" /* for "%.*s" */
 
 static inline struct slice slice_of(const char *z) { return (struct slice){z, z ? strlen(z) : 0}; }
 static inline struct slice slice_n(const char *p, size_t n) { return (struct slice){p, n}; }

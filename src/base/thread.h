@@ -13,12 +13,16 @@ struct thread {
 int thread_start(struct thread *t, const char *name, void (*run)(void *), void *arg, struct err *e);
 void thread_join(struct thread *t);
 
-struct mutex { pthread_mutex_t m; };
+struct mutex {
+  pthread_mutex_t m;
+};
 void mutex_init(struct mutex *m);
 void mutex_done(struct mutex *m);
 void mutex_lock(struct mutex *m);
 void mutex_unlock(struct mutex *m);
-struct cond { pthread_cond_t c; };
+struct cond {
+  pthread_cond_t c;
+};
 void cond_init(struct cond *c); /* on the monotonic clock */
 void cond_done(struct cond *c);
 void cond_signal(struct cond *c);

@@ -133,7 +133,8 @@ int time_parse_rfc3339(struct slice text, usec_t *ret, struct err *e) {
     t += fraction(&c);
   t -= zone(&c);
   if (c.bad || c.at != text.n) {
-    (void)err_set(e, ERR_INVALID, "expected an instant such as 2026-11-23T04:46:10Z or 2026-11-23T12:46:10+08:00");
+    (void)err_set(e, ERR_INVALID,
+                  "expected an instant such as 2026-11-23T04:46:10Z or 2026-11-23T12:46:10+08:00");
     if (e)
       e->column = (int)c.at + 1;
     return ERR_INVALID;
@@ -150,8 +151,8 @@ static size_t format_local(usec_t t, char *buf) {
   civil_from_days(days, &year, &month, &day);
   usec_t in_day = t % USEC_PER_DAY + (t % USEC_PER_DAY < 0 ? USEC_PER_DAY : 0);
   int secs = (int)(in_day / USEC_PER_SEC), frac = (int)(in_day % USEC_PER_SEC);
-  int n = snprintf(buf, TIME_TEXT_MAX, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d", year, month, day, secs / 3600,
-                   secs / 60 % 60, secs % 60);
+  int n = snprintf(buf, TIME_TEXT_MAX, "%04" PRId64 "-%02d-%02dT%02d:%02d:%02d", year, month, day,
+                   secs / 3600, secs / 60 % 60, secs % 60);
   if (frac % 1000)
     n += snprintf(buf + n, TIME_TEXT_MAX - (size_t)n, ".%06d", frac);
   else if (frac)
@@ -187,12 +188,14 @@ static const struct unit {
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* One "number unit" off the front of *text, added to *sum. `*unit` is the first unit still allowed: they fall. */
+/* One "number unit" off the front of *text, added to *sum. `*unit` is the first unit still allowed: they
+ * fall. */
 static bool take_part(struct slice *text, size_t *unit, usec_t *sum) {
   usec_t v = 0;
   size_t i = 0;
   for (; i < text->n && is_digit(text->p[i]); i++)
-    if (__builtin_mul_overflow(v, (usec_t)10, &v) || __builtin_add_overflow(v, (usec_t)(text->p[i] - '0'), &v))
+    if (__builtin_mul_overflow(v, (usec_t)10, &v) ||
+        __builtin_add_overflow(v, (usec_t)(text->p[i] - '0'), &v))
       return false;
   size_t from = i;
   while (i < text->n && !is_digit(text->p[i]))
@@ -202,7 +205,8 @@ static bool take_part(struct slice *text, size_t *unit, usec_t *sum) {
   struct slice name = slice_n(text->p + from, i - from);
   while (*unit < UNITS && !slice_eqz(name, units[*unit].name))
     ++*unit;
-  if (*unit == UNITS || __builtin_mul_overflow(v, units[*unit].length, &v) || __builtin_add_overflow(*sum, v, sum))
+  if (*unit == UNITS || __builtin_mul_overflow(v, units[*unit].length, &v) ||
+      __builtin_add_overflow(*sum, v, sum))
     return false;
   ++*unit;
   *text = slice_n(text->p + i, text->n - i);

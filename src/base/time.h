@@ -6,13 +6,13 @@
 
 typedef int64_t usec_t; /* an instant: µs since 1970-01-01T00:00:00Z; or a length: µs */
 
-#define USEC_PER_MS ((usec_t)1000)
-#define USEC_PER_SEC ((usec_t)1000000)
-#define USEC_PER_MIN (60 * USEC_PER_SEC)
+#define USEC_PER_MS   ((usec_t)1000)
+#define USEC_PER_SEC  ((usec_t)1000000)
+#define USEC_PER_MIN  (60 * USEC_PER_SEC)
 #define USEC_PER_HOUR (3600 * USEC_PER_SEC)
-#define USEC_PER_DAY (86400 * USEC_PER_SEC)
-#define USEC_NEVER INT64_MAX /* "no such instant" */
-#define USEC_NONE ((usec_t)0) /* "not set", where 1970 itself cannot occur */
+#define USEC_PER_DAY  (86400 * USEC_PER_SEC)
+#define USEC_NEVER    INT64_MAX   /* "no such instant" */
+#define USEC_NONE     ((usec_t)0) /* "not set", where 1970 itself cannot occur */
 
 /* The only way to ask for the time outside base. Thread-safe. */
 struct clock {

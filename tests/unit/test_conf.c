@@ -16,7 +16,8 @@ static const struct conf_item items[] = {
     {"http.address", CONF_STRING, "127.0.0.1", 0, 0, NULL, 0, "Address to listen on"},
     {"http.tls.cert", CONF_STRING, "", 0, 200, NULL, 0, "Certificate file | chain"},
     {"http.tls.key", CONF_STRING, "", 0, 200, NULL, CONF_SECRET, "Key file."},
-    {"http.max_body", CONF_BYTES, "1MiB", 1024, INT64_C(1) << 30, NULL, CONF_RELOADABLE, "Largest request body"},
+    {"http.max_body", CONF_BYTES, "1MiB", 1024, INT64_C(1) << 30, NULL, CONF_RELOADABLE,
+     "Largest request body"},
     {"log.level", CONF_ENUM, "info", 0, 0, levels, CONF_RELOADABLE, "Least level"},
     {"cluster.lease", CONF_DURATION, "10s", USEC_PER_SEC, USEC_PER_HOUR, NULL, 0, "Length of a lease"},
     {"cluster.peers", CONF_LIST, "", 0, 3, NULL, CONF_RELOADABLE, "Other nodes"},
@@ -36,9 +37,11 @@ static void put_file(const char *text, size_t n) {
   assert_int_equal(fclose(f), 0);
 }
 
-static int load(const char *yaml, const char *const *env, const char *const *sets, struct conf **ret, struct conf_errors *errors) {
+static int load(const char *yaml, const char *const *env, const char *const *sets, struct conf **ret,
+                struct conf_errors *errors) {
   static const char *const ignore[] = {"KELOU_SERVER", "KELOU_TOKEN", NULL};
-  struct conf_sources s = {.items = items, .n_items = N_ITEMS, .env = env, .env_ignore = ignore, .sets = sets};
+  struct conf_sources s = {
+      .items = items, .n_items = N_ITEMS, .env = env, .env_ignore = ignore, .sets = sets};
   if (yaml) {
     put_file(yaml, strlen(yaml));
     s.path = path;
@@ -88,11 +91,13 @@ static void test_defaults(void **state) {
 
 static void test_file(void **state) {
   (void)state;
-  struct conf *c = load_ok("# all kinds\n"
-                           "http:\n  port: 9090\n  address: \"::1\"\n  max_body: 64KiB\n  tls:\n    cert: '/etc/a b'\n    key: ''\n"
-                           "log:\ncluster:\n  lease: 1m30s\n  peers: [a:1, \"b,2\"]\n  offset: -9223372036854775808\n"
-                           "metrics: false\n",
-                           NULL, NULL);
+  struct conf *c =
+      load_ok("# all kinds\n"
+              "http:\n  port: 9090\n  address: \"::1\"\n  max_body: 64KiB\n  tls:\n    cert: '/etc/a b'\n    "
+              "key: ''\n"
+              "log:\ncluster:\n  lease: 1m30s\n  peers: [a:1, \"b,2\"]\n  offset: -9223372036854775808\n"
+              "metrics: false\n",
+              NULL, NULL);
   assert_int_equal(conf_int(c, "http.port"), 9090);
   assert_string_equal(conf_str(c, "http.address"), "::1");
   assert_string_equal(conf_str(c, "http.tls.cert"), "/etc/a b");
@@ -108,7 +113,8 @@ static void test_file(void **state) {
 
 static void test_empty_files(void **state) {
   (void)state;
-  static const char *const texts[] = {"", "# nothing\n", "---\n...\n", "{}\n", "~\n", "http: {}\nlog: null\ncluster: ~\n"};
+  static const char *const texts[] = {"",     "# nothing\n", "---\n...\n",
+                                      "{}\n", "~\n",         "http: {}\nlog: null\ncluster: ~\n"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     struct conf *c = load_ok(texts[i], NULL, NULL);
     assert_int_equal(conf_int(c, "http.port"), 8080);
@@ -118,8 +124,14 @@ static void test_empty_files(void **state) {
 
 static void test_order_of_sources(void **state) {
   (void)state;
-  static const char *const env[] = {"PATH=/bin", "KELOU_HTTP_PORT=2", "KELOU_HTTP_TLS_CERT=x=y", "KELOU_CLUSTER_PEERS=a, b ,c", "KELOU_TOKEN=t",
-                        "KELOU_SERVER=s", "KELOU", NULL};
+  static const char *const env[] = {"PATH=/bin",
+                                    "KELOU_HTTP_PORT=2",
+                                    "KELOU_HTTP_TLS_CERT=x=y",
+                                    "KELOU_CLUSTER_PEERS=a, b ,c",
+                                    "KELOU_TOKEN=t",
+                                    "KELOU_SERVER=s",
+                                    "KELOU",
+                                    NULL};
   static const char *const sets[] = {"http.port=3", "log.level=warn", NULL};
   struct conf *c = load_ok("http: {port: 1, max_body: 2MiB}\nlog: {level: debug}\n", env, sets);
   assert_int_equal(conf_int(c, "http.port"), 3);
@@ -135,7 +147,8 @@ static void test_order_of_sources(void **state) {
 
 static void test_unknown_names(void **state) {
   (void)state;
-  refuse("http:\n  prot: 1\n", ERR_UNKNOWN_FIELD, "http.prot", ":2:3: this setting is not known; did you mean http.port?");
+  refuse("http:\n  prot: 1\n", ERR_UNKNOWN_FIELD, "http.prot",
+         ":2:3: this setting is not known; did you mean http.port?");
   refuse("htpp:\n  port: 1\n", ERR_UNKNOWN_FIELD, "htpp", ":1:1: this setting is not known");
   refuse("zzz: [1, {a: [b]}]\n", ERR_UNKNOWN_FIELD, "zzz", ":1:1: this setting is not known");
   refuse("http.port: 1\n", ERR_UNKNOWN_FIELD, "http.port", "nested sections");
@@ -164,7 +177,8 @@ static void test_wrong_types(void **state) {
   refuse("cluster: {peers: [a, [b], c]}\n", ERR_INVALID, "cluster.peers", "as an entry");
   refuse("cluster: {peers: [a, ~]}\n", ERR_INVALID, "cluster.peers", "as an entry");
   refuse("cluster: {peers: [a, \"\"]}\n", ERR_INVALID, "cluster.peers", "entry 2");
-  refuse("cluster: {peers: [a, b, c, d]}\n", ERR_INVALID, "cluster.peers", "expected a list of 0 to 3 entries");
+  refuse("cluster: {peers: [a, b, c, d]}\n", ERR_INVALID, "cluster.peers",
+         "expected a list of 0 to 3 entries");
 }
 
 static void test_yaml_features(void **state) {
@@ -179,7 +193,8 @@ static void test_yaml_features(void **state) {
   refuse("text\n", ERR_MALFORMED, "", "expected sections");
   refuse("http: {port: 1}\n---\nlog: {level: warn}\n", ERR_MALFORMED, "", "one YAML document");
   refuse("http: {port: 1, port: 2}\n", ERR_MALFORMED, "http.port", ":1:17: this key stands here twice");
-  refuse("http: {port: 1}\nlog: {}\nhttp: {address: a}\n", ERR_MALFORMED, "http", ":3:1: this key stands here twice");
+  refuse("http: {port: 1}\nlog: {}\nhttp: {address: a}\n", ERR_MALFORMED, "http",
+         ":3:1: this key stands here twice");
   refuse("http: {port: 1\n", ERR_MALFORMED, "http", "not valid YAML");
   refuse("http:\n\tport: 1\n", ERR_MALFORMED, "http", ":2:1: not valid YAML");
   refuse("http: {address: \xff}\n", ERR_MALFORMED, "", "not valid YAML");
@@ -226,18 +241,27 @@ static void test_too_many_keys(void **state) {
 
 static void test_all_errors_at_once(void **state) {
   (void)state;
-  static const char *const env[] = {"KELOU_HTTP_PROT=1", "KELOU_LOG_LEVEL=loud", "KELOU_QUITE_ELSE=secret", NULL};
+  static const char *const env[] = {"KELOU_HTTP_PROT=1", "KELOU_LOG_LEVEL=loud", "KELOU_QUITE_ELSE=secret",
+                                    NULL};
   static const char *const sets[] = {"http.port", "http.prt=5", "nothing.like.it=5", "metrics=maybe", NULL};
   struct conf *c = NULL;
   struct conf_errors errors;
-  assert_int_equal(load("http: {port: 0, address: 1, tls: {cart: x}}\nlog: {lvel: 1}\n", env, sets, &c, &errors), ERR_INVALID);
+  assert_int_equal(
+      load("http: {port: 0, address: 1, tls: {cart: x}}\nlog: {lvel: 1}\n", env, sets, &c, &errors),
+      ERR_INVALID);
   assert_int_equal(errors.n, 10);
   assert_false(errors.more);
   static const char *const texts[] = {
-      ":1:14: expected a whole number", "did you mean http.tls.cert?", "did you mean log.level?",
-      "KELOU_HTTP_PROT: this environment variable is not known; did you mean KELOU_HTTP_PORT?", "KELOU_LOG_LEVEL: expected one of",
-      "KELOU_QUITE_ELSE: this environment variable is not known", "override: expected name=value",
-      "override: this setting is not known; did you mean http.port?", "override: this setting is not known", "override: expected true or false"};
+      ":1:14: expected a whole number",
+      "did you mean http.tls.cert?",
+      "did you mean log.level?",
+      "KELOU_HTTP_PROT: this environment variable is not known; did you mean KELOU_HTTP_PORT?",
+      "KELOU_LOG_LEVEL: expected one of",
+      "KELOU_QUITE_ELSE: this environment variable is not known",
+      "override: expected name=value",
+      "override: this setting is not known; did you mean http.port?",
+      "override: this setting is not known",
+      "override: expected true or false"};
   for (size_t i = 0; i < 10; i++) {
     if (!strstr(errors.list[i].text, texts[i]))
       fail_msg("%zu: %s", i, errors.list[i].text);
@@ -248,8 +272,9 @@ static void test_all_errors_at_once(void **state) {
 
 static void test_missing(void **state) {
   (void)state;
-  static const struct conf_item some[] = {{"db.url", CONF_STRING, NULL, 1, 100, NULL, CONF_SECRET, "Where the data is"},
-                                          {"db.pool", CONF_INT, "many", 1, 9, NULL, 0, "A bad default"}};
+  static const struct conf_item some[] = {
+      {"db.url", CONF_STRING, NULL, 1, 100, NULL, CONF_SECRET, "Where the data is"},
+      {"db.pool", CONF_INT, "many", 1, 9, NULL, 0, "A bad default"}};
   struct conf_sources s = {.items = some, .n_items = 1};
   struct conf_errors errors;
   struct conf *c = NULL;
@@ -329,7 +354,8 @@ static void test_print(void **state) {
 static void test_diff(void **state) {
   (void)state;
   struct conf *a = load_ok("cluster: {lease: 60s, peers: [a]}\n", NULL, NULL);
-  struct conf *b = load_ok("cluster: {lease: 1m, peers: [a, b]}\nmetrics: false\nhttp: {port: 1, address: x}\n", NULL, NULL);
+  struct conf *b = load_ok(
+      "cluster: {lease: 1m, peers: [a, b]}\nmetrics: false\nhttp: {port: 1, address: x}\n", NULL, NULL);
   const struct conf_item *differ[2];
   assert_int_equal(conf_diff(a, b, differ, 2), 4);
   assert_string_equal(differ[0]->name, "http.port");
@@ -347,8 +373,10 @@ static void test_doc(void **state) {
   auto_str out;
   str_init(&out, 10000);
   conf_doc(items, N_ITEMS, &out);
-  assert_non_null(strstr(out.p, "| `http.port` | `KELOU_HTTP_PORT` | number | `8080` | 1 to 65535 | no | Port of the API |\n"));
-  assert_non_null(strstr(out.p, "| `http.tls.cert` | `KELOU_HTTP_TLS_CERT` | text |  | 0 to 200 bytes | no | Certificate file \\| chain |\n"));
+  assert_non_null(strstr(
+      out.p, "| `http.port` | `KELOU_HTTP_PORT` | number | `8080` | 1 to 65535 | no | Port of the API |\n"));
+  assert_non_null(strstr(out.p, "| `http.tls.cert` | `KELOU_HTTP_TLS_CERT` | text |  | 0 to 200 bytes | no | "
+                                "Certificate file \\| chain |\n"));
   assert_non_null(strstr(out.p, "| size | `1MiB` | 1KiB to 1GiB | yes |"));
   assert_non_null(strstr(out.p, "| duration | `10s` | 1s to 1h | no |"));
   assert_non_null(strstr(out.p, "| choice | `info` | `debug`, `info`, `warn` | yes |"));
@@ -373,10 +401,13 @@ static int drop_file(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_defaults), cmocka_unit_test(test_file), cmocka_unit_test(test_empty_files), cmocka_unit_test(test_order_of_sources),
-      cmocka_unit_test(test_unknown_names), cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_yaml_features),
-      cmocka_unit_test(test_file_limits), cmocka_unit_test(test_too_many_keys), cmocka_unit_test(test_all_errors_at_once),
-      cmocka_unit_test(test_missing), cmocka_unit_test(test_long_list), cmocka_unit_test(test_print), cmocka_unit_test(test_diff),
+      cmocka_unit_test(test_defaults),      cmocka_unit_test(test_file),
+      cmocka_unit_test(test_empty_files),   cmocka_unit_test(test_order_of_sources),
+      cmocka_unit_test(test_unknown_names), cmocka_unit_test(test_wrong_types),
+      cmocka_unit_test(test_yaml_features), cmocka_unit_test(test_file_limits),
+      cmocka_unit_test(test_too_many_keys), cmocka_unit_test(test_all_errors_at_once),
+      cmocka_unit_test(test_missing),       cmocka_unit_test(test_long_list),
+      cmocka_unit_test(test_print),         cmocka_unit_test(test_diff),
       cmocka_unit_test(test_doc),
   };
   return cmocka_run_group_tests(tests, make_file, drop_file);

@@ -91,9 +91,12 @@ static void test_tables(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_set),           cmocka_unit_test(test_field_and_prefix),
-      cmocka_unit_test(test_own_text_as_argument), cmocka_unit_test(test_cut_stays_utf8),
-      cmocka_unit_test(test_no_control_characters), cmocka_unit_test(test_tables),
+      cmocka_unit_test(test_set),
+      cmocka_unit_test(test_field_and_prefix),
+      cmocka_unit_test(test_own_text_as_argument),
+      cmocka_unit_test(test_cut_stays_utf8),
+      cmocka_unit_test(test_no_control_characters),
+      cmocka_unit_test(test_tables),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,8 +51,17 @@ static void test_actions(void **state) {
 
 static void test_bad_specs(void **state) {
   (void)state;
-  static const char *const bad[] = {"a", "=error:1", "a=", "a=boom:1", "a=error", "a=error:x", "a=error:-1", "a=error:1:2s", "a=sleep:1",
-                                    "a=sleep:1:2", "a=error:1,,b=error:1"};
+  static const char *const bad[] = {"a",
+                                    "=error:1",
+                                    "a=",
+                                    "a=boom:1",
+                                    "a=error",
+                                    "a=error:x",
+                                    "a=error:-1",
+                                    "a=error:1:2s",
+                                    "a=sleep:1",
+                                    "a=sleep:1:2",
+                                    "a=error:1,,b=error:1"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     assert_int_equal(run(bad[i], once), 2);
   char many[33 * 10 + 1] = "";

@@ -24,7 +24,8 @@ static void round_trip(const char *text, const char *want) {
 
 static void test_values(void **state) {
   (void)state;
-  round_trip(" { \"b\" : [ 1 , -2 , true , false , null , \"x\" ] , \"a\" : { } } ", "{\"b\":[1,-2,true,false,null,\"x\"],\"a\":{}}");
+  round_trip(" { \"b\" : [ 1 , -2 , true , false , null , \"x\" ] , \"a\" : { } } ",
+             "{\"b\":[1,-2,true,false,null,\"x\"],\"a\":{}}");
   round_trip("9223372036854775807", "9223372036854775807");
   round_trip("-9223372036854775808", "-9223372036854775808");
   round_trip("9007199254740993", "9007199254740993"); /* not exact as a double */
@@ -33,14 +34,41 @@ static void test_values(void **state) {
   round_trip("-0.0", "-0.0");
   round_trip("1e300", "1e+300");
   round_trip("0.30000000000000004", "0.30000000000000004");
-  round_trip("\"\\u523b\\u0041\\u000a\\/\\ud83d\\udd52\"", "\"\xe5\x88\xbb" "A\\n/\xf0\x9f\x95\x92\"");
+  round_trip("\"\\u523b\\u0041\\u000a\\/\\ud83d\\udd52\"", "\"\xe5\x88\xbb"
+                                                           "A\\n/\xf0\x9f\x95\x92\"");
 }
 
 static void test_strict(void **state) {
   (void)state;
-  static const char *const bad[] = {"", " ", "{", "[1,]", "{\"a\":1,}", "{\"a\":1,\"a\":2}", "{\"o\":{\"a\":1,\"a\":1}}", "{} x", "{}{}", "\"\\u0000\"",
-                                    "{\"\\u0000\":1}", "\"\xff\"", "\"\xed\xa0\x80\"", "\"\\ud800\"", "\"a\nb\"", "01", "+1", ".5", "1.", "NaN",
-                                    "Infinity", "'a'", "{a:1}", "// c\n1", "tru", "9223372036854775808", "-9223372036854775809", "1e999", "\xef\xbb\xbf{}"};
+  static const char *const bad[] = {"",
+                                    " ",
+                                    "{",
+                                    "[1,]",
+                                    "{\"a\":1,}",
+                                    "{\"a\":1,\"a\":2}",
+                                    "{\"o\":{\"a\":1,\"a\":1}}",
+                                    "{} x",
+                                    "{}{}",
+                                    "\"\\u0000\"",
+                                    "{\"\\u0000\":1}",
+                                    "\"\xff\"",
+                                    "\"\xed\xa0\x80\"",
+                                    "\"\\ud800\"",
+                                    "\"a\nb\"",
+                                    "01",
+                                    "+1",
+                                    ".5",
+                                    "1.",
+                                    "NaN",
+                                    "Infinity",
+                                    "'a'",
+                                    "{a:1}",
+                                    "// c\n1",
+                                    "tru",
+                                    "9223372036854775808",
+                                    "-9223372036854775809",
+                                    "1e999",
+                                    "\xef\xbb\xbf{}"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     json_t *j = (json_t *)(uintptr_t)8;
     struct err e = {0};
@@ -91,8 +119,9 @@ static void test_escapes(void **state) {
   assert_true(json_equal(j, back));
 }
 
-#define DOC "{\"i\":5,\"big\":9223372036854775807,\"r\":1.5,\"b\":true,\"s\":\"text\",\"n\":null,\"e\":\"green\","  \
-            "\"t\":\"2026-11-23T04:46:10Z\",\"d\":\"1h30m\",\"a/b~c\":1}"
+#define DOC                                                                                                  \
+  "{\"i\":5,\"big\":9223372036854775807,\"r\":1.5,\"b\":true,\"s\":\"text\",\"n\":null,\"e\":\"green\","     \
+  "\"t\":\"2026-11-23T04:46:10Z\",\"d\":\"1h30m\",\"a/b~c\":1}"
 static const char *const colours[] = {"red", "green", NULL};
 
 static void test_get_good(void **state) {
@@ -211,9 +240,9 @@ static void test_check_keys(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_strict), cmocka_unit_test(test_limits), cmocka_unit_test(test_canonical),
-      cmocka_unit_test(test_escapes), cmocka_unit_test(test_get_good), cmocka_unit_test(test_get_absent),
-      cmocka_unit_test(test_get_wrong), cmocka_unit_test(test_check_keys),
+      cmocka_unit_test(test_values),     cmocka_unit_test(test_strict),    cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_canonical),  cmocka_unit_test(test_escapes),   cmocka_unit_test(test_get_good),
+      cmocka_unit_test(test_get_absent), cmocka_unit_test(test_get_wrong), cmocka_unit_test(test_check_keys),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

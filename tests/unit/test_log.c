@@ -51,8 +51,9 @@ static void test_logfmt(void **state) {
   use(LOG_LOGFMT, LOG_DEBUG);
   log_info("task fired", LF_S("task", "nightly"), LF_I("run", -7), LF_D("late", 1500000), LF_T("due", 0),
            LF_L("part", slice_n("abc", 2)));
-  assert_string_equal(written(), "time=" STAMP " level=info msg=\"task fired\" task=nightly run=-7 late=1500ms "
-                                 "due=1970-01-01T00:00:00Z part=ab\n");
+  assert_string_equal(written(),
+                      "time=" STAMP " level=info msg=\"task fired\" task=nightly run=-7 late=1500ms "
+                      "due=1970-01-01T00:00:00Z part=ab\n");
 }
 
 static void test_levels(void **state) {
@@ -73,11 +74,16 @@ static void test_logfmt_injection(void **state) {
   use(LOG_LOGFMT, LOG_INFO);
   struct err e = {0};
   (void)err_set(&e, ERR_INVALID, "no such thing");
-  log_info("m", LF_S("a", "x\ntime=forged level=error"), LF_S("b", "\x1b[31m\r\t\x7f"), LF_S("c", "q\"\\"), LF_S("d", ""),
-           LF_S("e", "k=v"), LF_S("f", "\xc2\x9b" "1m\xe2\x80\xa8\xff"), LF_S("g", NULL), LF_E(&e));
+  log_info("m", LF_S("a", "x\ntime=forged level=error"), LF_S("b", "\x1b[31m\r\t\x7f"), LF_S("c", "q\"\\"),
+           LF_S("d", ""), LF_S("e", "k=v"),
+           LF_S("f", "\xc2\x9b"
+                     "1m\xe2\x80\xa8\xff"),
+           LF_S("g", NULL), LF_E(&e));
   char *text = written();
-  assert_string_equal(text, "time=" STAMP " level=info msg=m a=\"x\\ntime=forged level=error\" b=\"\\u001b[31m\\r\\t\\u007f\" "
-                            "c=\"q\\\"\\\\\" d=\"\" e=\"k=v\" f=\"\\u009b1m\\u2028\\ufffd\" g=\"\" error=\"no such thing\"\n");
+  assert_string_equal(
+      text,
+      "time=" STAMP " level=info msg=m a=\"x\\ntime=forged level=error\" b=\"\\u001b[31m\\r\\t\\u007f\" "
+      "c=\"q\\\"\\\\\" d=\"\" e=\"k=v\" f=\"\\u009b1m\\u2028\\ufffd\" g=\"\" error=\"no such thing\"\n");
   log_info("two\nlines");
   text = written();
   assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
@@ -87,16 +93,18 @@ static void test_json(void **state) {
   (void)state;
   use(LOG_JSON, LOG_INFO);
   log_node("n1");
-  log_info("m", LF_S("a", "x\n{\"time\":\"forged\"}\x1b\xff"), LF_I("n", INT64_MAX), LF_D("d", 1000), LF_T("t", 1));
+  log_info("m", LF_S("a", "x\n{\"time\":\"forged\"}\x1b\xff"), LF_I("n", INT64_MAX), LF_D("d", 1000),
+           LF_T("t", 1));
   log_node(NULL);
   char *text = written();
   assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
   auto_json *j = NULL;
   assert_int_equal(json_read(slice_of(text), 10000, &j, NULL), 0);
   auto_free char *back = json_text(j);
-  assert_string_equal(back, "{\"time\":\"" STAMP "\",\"level\":\"info\",\"node\":\"n1\",\"msg\":\"m\","
-                            "\"a\":\"x\\n{\\\"time\\\":\\\"forged\\\"}\\u001b\xef\xbf\xbd\",\"n\":9223372036854775807,"
-                            "\"d\":\"1ms\",\"t\":\"1970-01-01T00:00:00.000001Z\"}");
+  assert_string_equal(
+      back, "{\"time\":\"" STAMP "\",\"level\":\"info\",\"node\":\"n1\",\"msg\":\"m\","
+            "\"a\":\"x\\n{\\\"time\\\":\\\"forged\\\"}\\u001b\xef\xbf\xbd\",\"n\":9223372036854775807,"
+            "\"d\":\"1ms\",\"t\":\"1970-01-01T00:00:00.000001Z\"}");
 }
 
 static void test_long_lines(void **state) {
@@ -188,9 +196,11 @@ static int drop_file(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_before_open), cmocka_unit_test(test_logfmt), cmocka_unit_test(test_levels),
-      cmocka_unit_test(test_logfmt_injection), cmocka_unit_test(test_json), cmocka_unit_test(test_long_lines),
-      cmocka_unit_test(test_threads), cmocka_unit_test(test_open_errors), cmocka_unit_test(test_back_to_stderr),
+      cmocka_unit_test(test_before_open),    cmocka_unit_test(test_logfmt),
+      cmocka_unit_test(test_levels),         cmocka_unit_test(test_logfmt_injection),
+      cmocka_unit_test(test_json),           cmocka_unit_test(test_long_lines),
+      cmocka_unit_test(test_threads),        cmocka_unit_test(test_open_errors),
+      cmocka_unit_test(test_back_to_stderr),
   };
   return cmocka_run_group_tests(tests, make_file, drop_file);
 }

@@ -148,8 +148,9 @@ static void test_arena_text(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_heap),  cmocka_unit_test(test_take),      cmocka_unit_test(test_reserve), cmocka_unit_test(test_exhausted),
-      cmocka_unit_test(test_arena), cmocka_unit_test(test_arena_big), cmocka_unit_test(test_arena_text),
+      cmocka_unit_test(test_heap),       cmocka_unit_test(test_take),  cmocka_unit_test(test_reserve),
+      cmocka_unit_test(test_exhausted),  cmocka_unit_test(test_arena), cmocka_unit_test(test_arena_big),
+      cmocka_unit_test(test_arena_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

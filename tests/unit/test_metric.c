@@ -27,7 +27,8 @@ static void has(const char *text) {
 
 static void test_counter(void **state) {
   (void)state;
-  struct metric_family *f = metric_family("kelou_test_total", "Things seen", METRIC_COUNTER, "group,reason", NULL);
+  struct metric_family *f =
+      metric_family("kelou_test_total", "Things seen", METRIC_COUNTER, "group,reason", NULL);
   assert_ptr_equal(f, metric_family("kelou_test_total", "Things seen", METRIC_COUNTER, "group,reason", NULL));
   struct metric *m = metric_series(f, "g1", "overlap", NULL);
   assert_ptr_equal(m, metric_series(f, "g1", "overlap", NULL));
@@ -36,20 +37,27 @@ static void test_counter(void **state) {
   metric_add(m, 0);
   assert_true(metric_value(m) == 2.0);
   has("# HELP kelou_test_total Things seen\n# TYPE kelou_test_total counter\n"
-      "kelou_test_total{group=\"g1\",reason=\"overlap\"} 2\nkelou_test_total{group=\"g1\",reason=\"limit\"} 0\n");
+      "kelou_test_total{group=\"g1\",reason=\"overlap\"} 2\nkelou_test_total{group=\"g1\",reason=\"limit\"} "
+      "0\n");
   metric_add(m, INT64_C(1) << 53);
   has("kelou_test_total{group=\"g1\",reason=\"overlap\"} 9007199254740994\n");
 }
 
 static void test_gauge(void **state) {
   (void)state;
-  struct metric *m = metric_series(metric_family("kelou_test_ratio", "A gauge", METRIC_GAUGE, "", NULL), NULL);
+  struct metric *m =
+      metric_series(metric_family("kelou_test_ratio", "A gauge", METRIC_GAUGE, "", NULL), NULL);
   static const struct {
     double v;
     const char *line;
-  } rows[] = {{0, "kelou_test_ratio 0\n"}, {-3, "kelou_test_ratio -3\n"}, {0.1, "kelou_test_ratio 0.1\n"},
-              {0.30000000000000004, "kelou_test_ratio 0.30000000000000004\n"}, {1e300, "kelou_test_ratio 1e+300\n"},
-              {HUGE_VAL, "kelou_test_ratio +Inf\n"}, {-HUGE_VAL, "kelou_test_ratio -Inf\n"}, {NAN, "kelou_test_ratio NaN\n"}};
+  } rows[] = {{0, "kelou_test_ratio 0\n"},
+              {-3, "kelou_test_ratio -3\n"},
+              {0.1, "kelou_test_ratio 0.1\n"},
+              {0.30000000000000004, "kelou_test_ratio 0.30000000000000004\n"},
+              {1e300, "kelou_test_ratio 1e+300\n"},
+              {HUGE_VAL, "kelou_test_ratio +Inf\n"},
+              {-HUGE_VAL, "kelou_test_ratio -Inf\n"},
+              {NAN, "kelou_test_ratio NaN\n"}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     metric_set(m, rows[i].v);
     has(rows[i].line);
@@ -77,7 +85,8 @@ static void test_histogram(void **state) {
       "kelou_test_seconds_bucket{op=\"read\",le=\"+Inf\"} 5\n"
       "kelou_test_seconds_sum{op=\"read\"} 90.251996\n"
       "kelou_test_seconds_count{op=\"read\"} 5\n");
-  struct metric *bare = metric_series(metric_family("kelou_bare_seconds", "No labels", METRIC_HISTOGRAM, "", bounds), NULL);
+  struct metric *bare =
+      metric_series(metric_family("kelou_bare_seconds", "No labels", METRIC_HISTOGRAM, "", bounds), NULL);
   metric_observe_usec(bare, 1);
   has("kelou_bare_seconds_bucket{le=\"0.001\"} 1\n");
   has("kelou_bare_seconds_sum 1e-06\nkelou_bare_seconds_count 1\n");
@@ -85,7 +94,8 @@ static void test_histogram(void **state) {
 
 static void test_escaping(void **state) {
   (void)state;
-  struct metric_family *f = metric_family("kelou_esc_total", "Back\\slash \"quoted\"\nline", METRIC_COUNTER, "v", NULL);
+  struct metric_family *f =
+      metric_family("kelou_esc_total", "Back\\slash \"quoted\"\nline", METRIC_COUNTER, "v", NULL);
   (void)metric_series(f, "a\"b\\c\nd\xff\xe5\x88\xbb", NULL);
   has("# HELP kelou_esc_total Back\\\\slash \"quoted\"\\nline\n");
   has("kelou_esc_total{v=\"a\\\"b\\\\c\\nd\xef\xbf\xbd\xe5\x88\xbb\"} 0\n");
@@ -155,7 +165,8 @@ static void test_threads(void **state) {
 }
 
 static void collect(void *arg) {
-  metric_set(metric_series(metric_family("kelou_collected", "On demand", METRIC_GAUGE, "", NULL), NULL), *(double *)arg);
+  metric_set(metric_series(metric_family("kelou_collected", "On demand", METRIC_GAUGE, "", NULL), NULL),
+             *(double *)arg);
 }
 
 static void test_collector(void **state) {
@@ -200,8 +211,10 @@ static void test_grammar(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_counter), cmocka_unit_test(test_gauge), cmocka_unit_test(test_histogram), cmocka_unit_test(test_escaping),
-      cmocka_unit_test(test_empty_family), cmocka_unit_test(test_threads), cmocka_unit_test(test_collector), cmocka_unit_test(test_grammar),
+      cmocka_unit_test(test_counter),         cmocka_unit_test(test_gauge),
+      cmocka_unit_test(test_histogram),       cmocka_unit_test(test_escaping),
+      cmocka_unit_test(test_empty_family),    cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_collector),       cmocka_unit_test(test_grammar),
       cmocka_unit_test(test_too_many_series), cmocka_unit_test(test_overflow_of_the_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

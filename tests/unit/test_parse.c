@@ -14,8 +14,25 @@ static int i64(const char *text, int64_t min, int64_t max, int64_t *ret) {
 static void test_i64(void **state) {
   (void)state;
   int64_t v = 77;
-  static const char *const bad[] = {"", "-", "+1", " 1", "1 ", "01", "-01", "-0", "00", "1.0", "1e3", "0x10", "abc", "9223372036854775808",
-                                    "-9223372036854775809", "18446744073709551616", "99999999999999999999999999", "1\n", "--1"};
+  static const char *const bad[] = {"",
+                                    "-",
+                                    "+1",
+                                    " 1",
+                                    "1 ",
+                                    "01",
+                                    "-01",
+                                    "-0",
+                                    "00",
+                                    "1.0",
+                                    "1e3",
+                                    "0x10",
+                                    "abc",
+                                    "9223372036854775808",
+                                    "-9223372036854775809",
+                                    "18446744073709551616",
+                                    "99999999999999999999999999",
+                                    "1\n",
+                                    "--1"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_int_equal(i64(bad[i], INT64_MIN, INT64_MAX, &v), ERR_INVALID);
     assert_true(v == 77); /* untouched */
@@ -53,9 +70,15 @@ static void test_bytes(void **state) {
   static const struct {
     const char *text;
     int64_t want;
-  } good[] = {{"0", 0}, {"512", 512}, {"64KiB", 65536}, {"10MiB", 10485760}, {"1GiB", 1073741824},
-              {"8589934591GiB", INT64_C(8589934591) << 30}, {"9223372036854775807", INT64_MAX}};
-  static const char *const bad[] = {"", "KiB", "1KB", "1kib", "1 KiB", "-1", "1.5MiB", "8589934592GiB", "1B", "0x1", "01KiB", "9223372036854775808"};
+  } good[] = {{"0", 0},
+              {"512", 512},
+              {"64KiB", 65536},
+              {"10MiB", 10485760},
+              {"1GiB", 1073741824},
+              {"8589934591GiB", INT64_C(8589934591) << 30},
+              {"9223372036854775807", INT64_MAX}};
+  static const char *const bad[] = {"",       "KiB",           "1KB", "1kib", "1 KiB", "-1",
+                                    "1.5MiB", "8589934592GiB", "1B",  "0x1",  "01KiB", "9223372036854775808"};
   int64_t v = -5;
   for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
     assert_int_equal(parse_bytes(slice_of(good[i].text), 0, INT64_MAX, &v, NULL), 0);
@@ -127,8 +150,13 @@ static void test_hex(void **state) {
 static void test_base32hex(void **state) {
   (void)state;
   /* RFC 4648 §10, lower case and without padding */
-  static const char *const pairs[][2] = {{"", ""}, {"f", "co"}, {"fo", "cpng"}, {"foo", "cpnmu"}, {"foob", "cpnmuog"},
-                                         {"fooba", "cpnmuoj1"}, {"foobar", "cpnmuoj1e8"}};
+  static const char *const pairs[][2] = {{"", ""},
+                                         {"f", "co"},
+                                         {"fo", "cpng"},
+                                         {"foo", "cpnmu"},
+                                         {"foob", "cpnmuog"},
+                                         {"fooba", "cpnmuoj1"},
+                                         {"foobar", "cpnmuoj1e8"}};
   for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
     char text[17];
     uint8_t back[6];
@@ -162,11 +190,35 @@ static void test_base32hex_sorts(void **state) {
 
 static void test_name(void **state) {
   (void)state;
-  static const char *const good[] = {"a", "A-z_0.9:x", "nightly report", "\xe5\x88\xbb\xe6\xbc\x8f", "\xc3\xa9t\xc3\xa9",
+  static const char *const good[] = {"a",
+                                     "A-z_0.9:x",
+                                     "nightly report",
+                                     "\xe5\x88\xbb\xe6\xbc\x8f",
+                                     "\xc3\xa9t\xc3\xa9",
                                      "\xf0\x9f\x95\x92"};
-  static const char *const bad[] = {"", " a", "a ", "a/b", "a\nb", "a\tb", "a\x7f", "\x1b[0m", "a\"b", "<b>", "\xff", "\xc2\x85",
-                                    "a\xc2\xa0", "a\xe2\x80\xae" "b", "a\xe2\x80\x8b", "\xef\xbb\xbf" "a", "\xe3\x80\x80", "\xee\x80\x80",
-                                    "\xef\xbf\xbe", "\xf0\x9f\xbf\xbe", "\xf3\xa0\x81\x81"};
+  static const char *const bad[] = {"",
+                                    " a",
+                                    "a ",
+                                    "a/b",
+                                    "a\nb",
+                                    "a\tb",
+                                    "a\x7f",
+                                    "\x1b[0m",
+                                    "a\"b",
+                                    "<b>",
+                                    "\xff",
+                                    "\xc2\x85",
+                                    "a\xc2\xa0",
+                                    "a\xe2\x80\xae"
+                                    "b",
+                                    "a\xe2\x80\x8b",
+                                    "\xef\xbb\xbf"
+                                    "a",
+                                    "\xe3\x80\x80",
+                                    "\xee\x80\x80",
+                                    "\xef\xbf\xbe",
+                                    "\xf0\x9f\xbf\xbe",
+                                    "\xf3\xa0\x81\x81"};
   for (size_t i = 0; i < sizeof good / sizeof *good; i++)
     assert_int_equal(parse_name(slice_of(good[i]), 64, NULL), 0);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -181,9 +233,11 @@ static void test_name(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_i64),  cmocka_unit_test(test_bool),    cmocka_unit_test(test_bytes), cmocka_unit_test(test_enum),
-      cmocka_unit_test(test_nearest), cmocka_unit_test(test_hex),  cmocka_unit_test(test_base32hex),
-      cmocka_unit_test(test_base32hex_sorts), cmocka_unit_test(test_name),
+      cmocka_unit_test(test_i64),       cmocka_unit_test(test_bool),
+      cmocka_unit_test(test_bytes),     cmocka_unit_test(test_enum),
+      cmocka_unit_test(test_nearest),   cmocka_unit_test(test_hex),
+      cmocka_unit_test(test_base32hex), cmocka_unit_test(test_base32hex_sorts),
+      cmocka_unit_test(test_name),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-
 static int numbers[20000];
 static void *item(int i) { return &numbers[i]; }
 static int index_of(void *p) { return (int)((int *)p - numbers); }
@@ -41,7 +40,8 @@ static void test_timeout(void **state) {
   void *out[1];
   usec_t before = clock_system.mono(&clock_system);
   assert_int_equal(queue_take(q, out, 1, 5000), 0);
-  assert_true(clock_system.mono(&clock_system) - before >= 5000); /* not too early; how late is the machine's affair */
+  assert_true(clock_system.mono(&clock_system) - before >=
+              5000); /* not too early; how late is the machine's affair */
   queue_free(&q);
 }
 
@@ -157,8 +157,11 @@ static void test_many_threads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_order_and_bounds), cmocka_unit_test(test_timeout), cmocka_unit_test(test_close),
-      cmocka_unit_test(test_wake_is_remembered), cmocka_unit_test(test_wake_and_close_reach_waiters),
+      cmocka_unit_test(test_order_and_bounds),
+      cmocka_unit_test(test_timeout),
+      cmocka_unit_test(test_close),
+      cmocka_unit_test(test_wake_is_remembered),
+      cmocka_unit_test(test_wake_and_close_reach_waiters),
       cmocka_unit_test(test_many_threads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-
 static void test_reference(void **state) {
   (void)state;
   struct rng r;
@@ -30,7 +29,8 @@ static void test_below(void **state) {
     assert_in_range(seen[i], 9500, 10500);
   for (int i = 0; i < 1000; i++) {
     assert_int_equal(rng_below(&r, 1), 0);
-    assert_true(rng_below(&r, UINT64_C(0x8000000000000001)) <= UINT64_C(0x8000000000000000)); /* rejects half */
+    assert_true(rng_below(&r, UINT64_C(0x8000000000000001)) <=
+                UINT64_C(0x8000000000000000)); /* rejects half */
   }
 }
 

@@ -36,11 +36,34 @@ static void test_slices(void **state) {
 
 static void test_utf8(void **state) {
   (void)state;
-  static const char *const good[] = {"", "a", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
-                                     "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "x\xe5\x88\xbby"};
-  static const char *const bad[] = {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2x", "\xe0\x9f\xbf", "\xed\xa0\x80",
-                                    "\xed\xbf\xbf", "\xe5\x88", "\xe5\x88x", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
-                                    "\xf5\x80\x80\x80", "\xf8\x88\x80\x80\x80", "\xff", "ok\xfe"};
+  static const char *const good[] = {"",
+                                     "a",
+                                     "\xc2\x80",
+                                     "\xdf\xbf",
+                                     "\xe0\xa0\x80",
+                                     "\xed\x9f\xbf",
+                                     "\xee\x80\x80",
+                                     "\xef\xbf\xbf",
+                                     "\xf0\x90\x80\x80",
+                                     "\xf4\x8f\xbf\xbf",
+                                     "x\xe5\x88\xbby"};
+  static const char *const bad[] = {"\x80",
+                                    "\xbf",
+                                    "\xc0\x80",
+                                    "\xc1\xbf",
+                                    "\xc2",
+                                    "\xc2x",
+                                    "\xe0\x9f\xbf",
+                                    "\xed\xa0\x80",
+                                    "\xed\xbf\xbf",
+                                    "\xe5\x88",
+                                    "\xe5\x88x",
+                                    "\xf0\x8f\xbf\xbf",
+                                    "\xf4\x90\x80\x80",
+                                    "\xf5\x80\x80\x80",
+                                    "\xf8\x88\x80\x80\x80",
+                                    "\xff",
+                                    "ok\xfe"};
   for (size_t i = 0; i < sizeof good / sizeof *good; i++)
     assert_true(slice_utf8_valid(slice_of(good[i])));
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -171,9 +194,14 @@ static void test_text_copy(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_slices),          cmocka_unit_test(test_utf8), cmocka_unit_test(test_hash_is_stable),
-      cmocka_unit_test(test_builder),         cmocka_unit_test(test_cap),  cmocka_unit_test(test_length_overflow),
-      cmocka_unit_test(test_take),            cmocka_unit_test(test_json_escapes),
+      cmocka_unit_test(test_slices),
+      cmocka_unit_test(test_utf8),
+      cmocka_unit_test(test_hash_is_stable),
+      cmocka_unit_test(test_builder),
+      cmocka_unit_test(test_cap),
+      cmocka_unit_test(test_length_overflow),
+      cmocka_unit_test(test_take),
+      cmocka_unit_test(test_json_escapes),
       cmocka_unit_test(test_text_copy),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,8 +170,9 @@ static void test_cannot_start(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_cannot_start), cmocka_unit_test(test_name_and_signals), cmocka_unit_test(test_mutex),
-      cmocka_unit_test(test_cond), cmocka_unit_test(test_far_timeout), cmocka_unit_test(test_misuse_aborts),
+      cmocka_unit_test(test_cannot_start), cmocka_unit_test(test_name_and_signals),
+      cmocka_unit_test(test_mutex),        cmocka_unit_test(test_cond),
+      cmocka_unit_test(test_far_timeout),  cmocka_unit_test(test_misuse_aborts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,13 +40,33 @@ static void test_rfc3339_bad(void **state) {
     const char *text;
     int column;
   } rows[] = {
-      {"", 1}, {"2026", 5}, {"2026-11-23", 11}, {"2026-11-23T04:46:10", 20}, {"2026-11-23 04:46:10Z", 11},
-      {"2026-13-01T00:00:00Z", 6}, {"2026-00-01T00:00:00Z", 6}, {"2026-02-29T00:00:00Z", 9}, {"2100-02-29T00:00:00Z", 9},
-      {"2026-04-31T00:00:00Z", 9}, {"2026-01-00T00:00:00Z", 9}, {"2026-01-01T24:00:00Z", 12}, {"2026-01-01T00:60:00Z", 15},
-      {"2026-12-31T23:59:60Z", 18}, {"2026-01-01T00:00:00.Z", 21}, {"2026-01-01T00:00:00.1234567Z", 27}, {"2026-01-01T00:00:00+24:00", 21},
-      {"2026-01-01T00:00:00+08", 23}, {"2026-01-01T00:00:00+0800", 23}, {"2026-01-01T00:00:00Z ", 21}, {"2026-01-01T00:00:00ZZ", 21},
-      {"1969-12-31T23:59:59Z", 1}, {"+026-01-01T00:00:00Z", 1}, {"10000-01-01T00:00:00Z", 1}, {"2026-1-01T00:00:00Z", 7},
-      {"1970-01-01T00:00:00+00:01", 0}, {"9999-12-31T23:59:59-00:01", 0},
+      {"", 1},
+      {"2026", 5},
+      {"2026-11-23", 11},
+      {"2026-11-23T04:46:10", 20},
+      {"2026-11-23 04:46:10Z", 11},
+      {"2026-13-01T00:00:00Z", 6},
+      {"2026-00-01T00:00:00Z", 6},
+      {"2026-02-29T00:00:00Z", 9},
+      {"2100-02-29T00:00:00Z", 9},
+      {"2026-04-31T00:00:00Z", 9},
+      {"2026-01-00T00:00:00Z", 9},
+      {"2026-01-01T24:00:00Z", 12},
+      {"2026-01-01T00:60:00Z", 15},
+      {"2026-12-31T23:59:60Z", 18},
+      {"2026-01-01T00:00:00.Z", 21},
+      {"2026-01-01T00:00:00.1234567Z", 27},
+      {"2026-01-01T00:00:00+24:00", 21},
+      {"2026-01-01T00:00:00+08", 23},
+      {"2026-01-01T00:00:00+0800", 23},
+      {"2026-01-01T00:00:00Z ", 21},
+      {"2026-01-01T00:00:00ZZ", 21},
+      {"1969-12-31T23:59:59Z", 1},
+      {"+026-01-01T00:00:00Z", 1},
+      {"10000-01-01T00:00:00Z", 1},
+      {"2026-1-01T00:00:00Z", 7},
+      {"1970-01-01T00:00:00+00:01", 0},
+      {"9999-12-31T23:59:59-00:01", 0},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     usec_t t = -7;
@@ -97,11 +117,38 @@ static void test_durations(void **state) {
   static const struct {
     const char *text;
     usec_t want;
-  } good[] = {{"0s", 0}, {"250us", 250}, {"1500ms", 1500000}, {"30s", 30 * USEC_PER_SEC}, {"5m", 5 * USEC_PER_MIN}, {"2h", 2 * USEC_PER_HOUR},
-              {"7d", 7 * USEC_PER_DAY}, {"1h30m", 90 * USEC_PER_MIN}, {"1d2h3m4s5ms6us", INT64_C(93784005006)},
-              {"9223372036854775807us", INT64_MAX}, {"106751991d4h54s775807us", INT64_MAX}};
-  static const char *const bad[] = {"", "s", "5", "5 s", "-5s", "+5s", "1.5s", "5S", "05s", "00s", "1m1m", "1m1h", "5sec", "5s ", " 5s", "1h30",
-                                    "9223372036854775808us", "106751992d", "99999999999999999999d", "9223372036854775807us1us", "9999999999h"};
+  } good[] = {{"0s", 0},
+              {"250us", 250},
+              {"1500ms", 1500000},
+              {"30s", 30 * USEC_PER_SEC},
+              {"5m", 5 * USEC_PER_MIN},
+              {"2h", 2 * USEC_PER_HOUR},
+              {"7d", 7 * USEC_PER_DAY},
+              {"1h30m", 90 * USEC_PER_MIN},
+              {"1d2h3m4s5ms6us", INT64_C(93784005006)},
+              {"9223372036854775807us", INT64_MAX},
+              {"106751991d4h54s775807us", INT64_MAX}};
+  static const char *const bad[] = {"",
+                                    "s",
+                                    "5",
+                                    "5 s",
+                                    "-5s",
+                                    "+5s",
+                                    "1.5s",
+                                    "5S",
+                                    "05s",
+                                    "00s",
+                                    "1m1m",
+                                    "1m1h",
+                                    "5sec",
+                                    "5s ",
+                                    " 5s",
+                                    "1h30",
+                                    "9223372036854775808us",
+                                    "106751992d",
+                                    "99999999999999999999d",
+                                    "9223372036854775807us1us",
+                                    "9999999999h"};
   usec_t d = -3;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     assert_int_equal(duration_parse(slice_of(bad[i]), 0, INT64_MAX, &d, NULL), ERR_INVALID);
@@ -123,9 +170,18 @@ static void test_duration_format(void **state) {
   static const struct {
     usec_t d;
     const char *want;
-  } rows[] = {{0, "0s"}, {1, "1us"}, {1000, "1ms"}, {1500000, "1500ms"}, {60 * USEC_PER_SEC, "1m"}, {90 * USEC_PER_MIN, "90m"},
-              {36 * USEC_PER_HOUR, "36h"}, {25 * USEC_PER_HOUR + USEC_PER_MIN, "25h1m"}, {7 * USEC_PER_DAY, "7d"},
-              {121 * USEC_PER_MIN, "2h1m"}, {-1500000, "-1500ms"}, {30 * USEC_PER_DAY + 1, "30d1us"}};
+  } rows[] = {{0, "0s"},
+              {1, "1us"},
+              {1000, "1ms"},
+              {1500000, "1500ms"},
+              {60 * USEC_PER_SEC, "1m"},
+              {90 * USEC_PER_MIN, "90m"},
+              {36 * USEC_PER_HOUR, "36h"},
+              {25 * USEC_PER_HOUR + USEC_PER_MIN, "25h1m"},
+              {7 * USEC_PER_DAY, "7d"},
+              {121 * USEC_PER_MIN, "2h1m"},
+              {-1500000, "-1500ms"},
+              {30 * USEC_PER_DAY + 1, "30d1us"}};
   char buf[TIME_TEXT_MAX];
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     assert_string_equal(duration_format(rows[i].d, buf), rows[i].want);
@@ -139,7 +195,8 @@ static void test_duration_format(void **state) {
 
 static void test_calendar(void **state) {
   (void)state;
-  assert_true(year_is_leap(2000) && year_is_leap(2024) && !year_is_leap(1900) && !year_is_leap(2100) && !year_is_leap(2023));
+  assert_true(year_is_leap(2000) && year_is_leap(2024) && !year_is_leap(1900) && !year_is_leap(2100) &&
+              !year_is_leap(2023));
   assert_int_equal(month_length(2024, 2), 29);
   assert_int_equal(month_length(2100, 2), 28);
   assert_int_equal(month_length(2023, 12), 31);
@@ -176,9 +233,10 @@ static void test_clock(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rfc3339_good), cmocka_unit_test(test_rfc3339_bad), cmocka_unit_test(test_format),
-      cmocka_unit_test(test_format_parses_back), cmocka_unit_test(test_durations), cmocka_unit_test(test_duration_format),
-      cmocka_unit_test(test_calendar), cmocka_unit_test(test_clock),
+      cmocka_unit_test(test_rfc3339_good), cmocka_unit_test(test_rfc3339_bad),
+      cmocka_unit_test(test_format),       cmocka_unit_test(test_format_parses_back),
+      cmocka_unit_test(test_durations),    cmocka_unit_test(test_duration_format),
+      cmocka_unit_test(test_calendar),     cmocka_unit_test(test_clock),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
