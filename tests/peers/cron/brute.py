@@ -63,7 +63,7 @@ class Schedule:
             raise Refused(f"{name}: {text}")
         return int(text)
 
-    def _item(self, name, text):
+    def numbers(self, name, text):
         """The numbers that one member of a list means: *, a, a-b, each with an optional step."""
         low, high, max_step, _, _ = (QUARTZ_FIELDS if self.dialect == "QUARTZ" else UNIX_FIELDS)[name]
         body, slash, step = text.partition("/")
@@ -86,7 +86,7 @@ class Schedule:
         return {(n - low) % (high - low + 1) + low for n in range(first, last + 1, int(step or 1))}
 
     def _plain(self, name):
-        return set().union(*(self._item(name, t) for t in self.field[name].split(",")))
+        return set().union(*(self.numbers(name, t) for t in self.field[name].split(",")))
 
     def _day_rules(self, name):
         """None for ?, else a list of predicates over a date; one of them must hold."""
@@ -101,7 +101,7 @@ class Schedule:
             special = self._special_dom(item) if name == "dom" else self._special_dow(item)
         if special:
             return special
-        values = self._item(name, item)
+        values = self.numbers(name, item)
         if name == "dom":
             return lambda d: d.day in values
         zero_based = {(v - 1 if self.dialect == "QUARTZ" else v) % 7 for v in values}  # 0 = Sunday

@@ -30,6 +30,7 @@ REASONS = {
     "quartz-zone-data": "Java's zone has another offset than the system's zoneinfo at that instant",
     "quartz-never-fires": "Quartz accepts an expression that never fires; here it is refused",
     "croniter-star-step": "both day fields set, one of them *, */n: croniter says OR, cronie and the specification AND",
+    "croniter-after-short-month": "after a month that lacks a listed day croniter skips the first days of the next month",
     "croniter-full-is-star": "croniter takes a day field that lists every day for *; cronie looks only at the character *",
 }
 
@@ -45,7 +46,7 @@ def _as_quartz_reads_dow(schedule):
         tags.add("quartz-step-after-name")
     if len(items) > 1 and "#" in text:
         tags.add("quartz-smallest-#-day")
-        days = [d for item in read for d in schedule._item("dow", item.split("#")[0])]
+        days = [d for item in read for d in schedule.numbers("dow", item.split("#")[0])]
         read = [f"{min(days)}#{text.partition('#')[2][0]}"]
     return ",".join(read), tags
 
@@ -56,7 +57,7 @@ def _as_quartz_reads_dom(schedule):
     if len(items) > 1 and "L" in text:
         return None, {"quartz-refuses-list"}
     if len(items) > 1 and "W" in text:
-        days = [d for item in items for d in schedule._item("dom", item.rstrip("W"))]
+        days = [d for item in items for d in schedule.numbers("dom", item.rstrip("W"))]
         return f"{min(days)}W", {"quartz-smallest-W-day"}
     return text, set()
 
@@ -172,7 +173,7 @@ def as_croniter_reads(schedule):
     """(the expression croniter acts on, the names of the flaws that apply)"""
     field, tags = dict(schedule.field), set()
     for name, high, whole in (("dom", 31, set(range(1, 32))), ("dow", 7, set(range(7)))):
-        values = set().union(*(schedule._item(name, item) for item in field[name].split(",")))
+        values = set().union(*(schedule.numbers(name, item) for item in field[name].split(",")))
         if name == "dow":
             values = {v % 7 for v in values}
         if values == whole:
@@ -183,3 +184,20 @@ def as_croniter_reads(schedule):
             tags.add("croniter-star-step")
             field[name] = f"{min(whole)}-{high}" + field[name][1:]
     return " ".join(field[n] for n in ("minute", "hour", "dom", "month", "dow")), tags
+
+
+def explain_croniter(text, ours, theirs):
+    """The classes that explain why croniter answers otherwise than kelou does to what croniter reads; None if nothing does."""
+    if isinstance(ours, dict) and isinstance(theirs, str):
+        return set()
+    if isinstance(ours, dict) or isinstance(theirs, str):
+        return None
+    schedule = brute.Schedule(text, "UNIX")
+    dom = schedule.field["dom"]
+    last = 0 if dom == "*" else max(max(schedule.numbers("dom", item)) for item in dom.split(","))
+    for ms in differing(ours, theirs):
+        day = (brute.EPOCH + dt.timedelta(milliseconds=ms)).date()
+        days_before = brute.days_in(day.replace(day=1) - dt.timedelta(days=1))
+        if ms in theirs or day.day >= last - days_before:
+            return None
+    return set() if ours == theirs else {"croniter-after-short-month"}
