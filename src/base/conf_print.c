@@ -54,8 +54,8 @@ static size_t shared(const char *a, const char *b) {
   return n;
 }
 
-static void indent(struct str *out, const char *name, size_t upto) {
-  for (size_t i = 0; i < upto; i++)
+static void indent(struct str *out, const char *name, size_t end) {
+  for (size_t i = 0; i < end; i++)
     if (name[i] == '.')
       str_addz(out, "  ");
 }
