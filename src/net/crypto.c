@@ -150,6 +150,20 @@ static int write_all(int fd, const uint8_t *p, size_t n) {
   return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Make the new name itself durable: what gets sealed with a lost key is lost too. */
+static int sync_folder(const char *path) {
+  char folder[PATH_MAX];
+  const char *slash = strrchr(path, '/');
+  if (text_copy(folder, sizeof folder, slash ? slice_n(path, (size_t)(slash - path) + 1) : SLICE(".")) < 0)
+    return -ENAMETOOLONG;
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0)
+    return -errno;
+  int r = fsync(fd) < 0 ? -errno : 0;
+  (void)close(fd); /* nothing written through it */
+  return r;
+}
+
 /* Under another name first, then linked into place: nobody ever sees half a key, nobody's key is replaced. */
 static int key_make(const char *path, struct err *e) {
   uint8_t key[KEY_BYTES];
@@ -169,6 +183,8 @@ static int key_make(const char *path, struct err *e) {
   if (r == 0 && link(temporary, path) < 0 && errno != EEXIST)
     r = -errno;
   (void)unlink(temporary); /* a second name at worst */
+  if (r == 0)
+    r = sync_folder(path);
   return r < 0 ? err_set(e, r, "cannot make the key file %s: %s", path, strerror(-r)) : 0;
 }
 

@@ -4,6 +4,8 @@
 #include "net/loop_internal.h"
 #include <assert.h>
 #include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define POST_ROUNDS_MAX 16 /* posts that post again may not starve the sockets */
 
@@ -14,7 +16,8 @@ struct post {
 
 struct loop {
   uv_loop_t uv;
-  uv_async_t wake;
+  uv_poll_t wake; /* on wake_fd. Not uv_async_t: its receiver spins while a sender is preempted in the middle */
+  int wake_fd;
   uv_prepare_t prepare;
   uv_check_t check;
   struct thread thread;
@@ -72,7 +75,21 @@ static bool run_posts(struct loop *l) {
   return n > 0;
 }
 
-static void on_wake(uv_async_t *a) { (void)run_posts(a->data); }
+static void wake(struct loop *l) {
+  uint64_t one = 1;
+  ssize_t n = write(l->wake_fd, &one, sizeof one);
+  (void)n; /* fails only when the counter is full: then the loop is being woken anyway */
+}
+
+static void on_wake(uv_poll_t *w, int status, int events) {
+  struct loop *l = w->data;
+  uint64_t count;
+  (void)status;
+  (void)events;
+  ssize_t n = read(l->wake_fd, &count, sizeof count);
+  (void)n; /* nothing to read: somebody else's wake-up was already taken */
+  (void)run_posts(l);
+}
 
 /* Just before the loop sleeps: run what the callbacks of this turn have posted, without a wake-up. */
 static void on_prepare(uv_prepare_t *p) {
@@ -81,7 +98,7 @@ static void on_prepare(uv_prepare_t *p) {
   while (rounds < POST_ROUNDS_MAX && run_posts(l))
     rounds++;
   if (rounds == POST_ROUNDS_MAX)
-    (void)uv_async_send(&l->wake); /* can only fail on a closing handle */
+    wake(l);
   l->now_fresh = false;
 }
 
@@ -96,7 +113,7 @@ void loop_post(struct loop *l, void (*fn)(void *), void *arg) {
   l->woken |= send;
   mutex_unlock(&l->lock);
   if (send)
-    (void)uv_async_send(&l->wake); /* can only fail on a closing handle: loop_stop runs what is left */
+    wake(l);
 }
 
 struct waiter {
@@ -133,16 +150,28 @@ void loop_call(struct loop *l, void (*fn)(void *), void *arg) {
   mutex_done(&w.lock);
 }
 
+/* An eventfd watched by the loop. */
+static int make_wake(struct loop *l) {
+  l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (l->wake_fd < 0)
+    return -errno;
+  int r = uv_poll_init(&l->uv, &l->wake, l->wake_fd);
+  if (r == 0)
+    r = uv_poll_start(&l->wake, UV_READABLE, on_wake);
+  if (r < 0)
+    (void)close(l->wake_fd); /* nothing was written */
+  return r;
+}
+
 int loop_new(const char *thread_name, struct loop **ret, struct err *e) {
   struct loop *l = mem_zalloc(sizeof *l);
   int r = uv_loop_init(&l->uv);
-  if (r < 0) {
-    mem_free(l);
-    return err_set(e, r, "cannot make an I/O loop: %s", uv_strerror(r));
+  if (r == 0) {
+    r = make_wake(l);
+    if (r < 0)
+      (void)uv_loop_close(&l->uv); /* nothing is on it */
   }
-  r = uv_async_init(&l->uv, &l->wake, on_wake);
   if (r < 0) {
-    (void)uv_loop_close(&l->uv);
     mem_free(l);
     return err_set(e, r, "cannot make an I/O loop: %s", uv_strerror(r));
   }
@@ -203,6 +232,7 @@ void loop_stop(struct loop **lp) {
   int r = uv_loop_close(&l->uv);
   assert(r == 0);
   (void)r;
+  (void)close(l->wake_fd); /* nothing to lose in it */
   mutex_done(&l->lock);
   mem_free(l->posts);
   mem_free(l->batch);
