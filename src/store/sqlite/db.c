@@ -1,6 +1,7 @@
 #include "store/sqlite/db.h"
 #include <assert.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #define DEADLINE_CHECK_OPS 20000 /* virtual machine steps between two looks at the clock: about a millisecond */
 #define CACHE_KIB_WRITER 32768

@@ -2,6 +2,7 @@
 #include "core/model.h"
 #include "store/migrate.h"
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>

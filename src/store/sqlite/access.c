@@ -1,0 +1,159 @@
+/* Namespaces, tokens, remembered answers. */
+#include "store/sqlite/sqlite.h"
+
+int sqlite_namespace_put(struct store *s, const struct st_namespace_put *in, struct st_namespace_put_ret *ret, struct arena *mem,
+                         struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  r = db_run(db, SQL_NAMESPACE_PUT, e, "t", in->name);
+  return sqlite_write_end(s, r < 0 ? r : r == 0, e);
+}
+
+int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in, struct st_namespace_list_ret *ret, struct arena *mem,
+                          struct err *e)
+{
+  struct st_namespace_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  (void)in;
+  if (!db)
+    return r;
+  r = db_query(db, SQL_NAMESPACE_LIST, e, "");
+  while (r >= 0 && (r = db_step(db, SQL_NAMESPACE_LIST, e)) > 0)
+    db_get(db, SQL_NAMESPACE_LIST, mem, "s", sqlite_push(mem, out.names, out.count, cap));
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+/* ------------------------------------------------------------------ tokens */
+static void get_token(struct db *db, enum sql id, struct arena *mem, struct token_row *t)
+{
+  db_get(db, id, mem, "lsssihlls", &t->id, &t->name, &t->ns, &t->group, &t->role, t->hash, &t->created_at, &t->expires_at,
+         &t->created_by);
+}
+
+static int insert_token(struct db *db, const struct token_row *t, usec_t now, struct arena *mem, int64_t *ret_id, struct err *e)
+{
+  int r = db_first(db, SQL_TOKEN_NEW, e, "htssills", t->hash, t->name, t->ns, t->group, t->role, now, t->expires_at, t->created_by);
+  if (r > 0)
+    db_get(db, SQL_TOKEN_NEW, mem, "l", ret_id);
+  else if (r < 0 && db_is_duplicate(db))
+    r = err_set(e, ERR_CONFLICT, "the token exists");
+  return r < 0 ? r : 0;
+}
+
+int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_token_put_ret *ret, struct arena *mem, struct err *e)
+{
+  int64_t id = 0;
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  if (in->only_if_none)
+    r = db_first(db, SQL_TOKEN_ANY, e, "");
+  if (r == 0)
+    r = insert_token(db, &in->token, sqlite_now(s), mem, &id, e);
+  r = sqlite_write_end(s, r, e);
+  if (r == 0)
+    ret->id = id;
+  return r;
+}
+
+int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st_token_find_ret *ret, struct arena *mem, struct err *e)
+{
+  struct token_row t = {};
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db)
+    return r;
+  r = db_first(db, SQL_TOKEN_FIND, e, "hl", in->hash, sqlite_now(s));
+  if (r > 0)
+    get_token(db, SQL_TOKEN_FIND, mem, &t);
+  else if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "the token is unknown or has expired");
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  ret->token = t;
+  return 0;
+}
+
+int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st_token_list_ret *ret, struct arena *mem, struct err *e)
+{
+  struct st_token_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db)
+    return r;
+  r = db_query(db, SQL_TOKEN_LIST, e, "li", in->after, in->limit);
+  while (r >= 0 && (r = db_step(db, SQL_TOKEN_LIST, e)) > 0)
+    get_token(db, SQL_TOKEN_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+int sqlite_token_delete(struct store *s, const struct st_token_delete *in, struct st_token_delete_ret *ret, struct arena *mem,
+                        struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  r = db_run(db, SQL_TOKEN_DELETE, e, "l", in->id);
+  if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no token %lld", (long long)in->id);
+  return sqlite_write_end(s, r < 0 ? r : 0, e);
+}
+
+/* ------------------------------------------------------------------ remembered answers */
+int sqlite_idem_find(struct store *s, struct db *db, const struct idem *idem, struct arena *mem, struct slice *ret_answer,
+                     struct err *e)
+{
+  uint8_t hash[32] = {};
+  struct slice answer;
+  if (!idem)
+    return 0;
+  int r = db_first(db, SQL_IDEM_GET, e, "ttl", idem->route, idem->key, sqlite_now(s));
+  if (r <= 0)
+    return r;
+  db_get(db, SQL_IDEM_GET, mem, "hs", hash, &answer);
+  if (memcmp(hash, idem->body_hash, sizeof hash) != 0)
+    return err_set(e, ERR_IDEMPOTENCY, "the Idempotency-Key %.*s was used for another body", SLICE_FMT(idem->key));
+  *ret_answer = answer;
+  return 1;
+}
+
+int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, struct slice answer, struct err *e)
+{
+  if (!idem)
+    return 0;
+  int r = db_run(db, SQL_IDEM_PUT, e, "tthtl", idem->route, idem->key, idem->body_hash, answer, sqlite_now(s) + idem->keep);
+  return r < 0 ? r : 0;
+}
+
+int sqlite_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret, struct arena *mem,
+                       struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)mem;
+  if (!db)
+    return r;
+  r = sqlite_write_end(s, db_run(db, SQL_IDEM_EXPIRE, e, "li", sqlite_now(s), in->limit), e);
+  if (r < 0)
+    return r;
+  ret->removed = r;
+  return 0;
+}

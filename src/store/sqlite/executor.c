@@ -1,0 +1,220 @@
+/* Executor groups and their instances. */
+#include "store/sqlite/sqlite.h"
+
+_Static_assert(EXECUTOR_ONLINE == 0 && EXECUTOR_DRAINING == 1 && EXECUTOR_LOST == 2 && EXECUTOR_OFFLINE == 3, "numbers in sql.def");
+
+static void get_group(struct db *db, enum sql id, struct arena *mem, struct group_row *g)
+{
+  db_get(db, id, mem, "lssiiisslli", &g->id, &g->ns, &g->name, &g->channel, &g->routing, &g->max_connections, &g->secret_sealed,
+         &g->secret_previous_sealed, &g->created_at, &g->updated_at, &g->version);
+}
+
+static int find_group(struct db *db, struct slice ns, struct slice name, struct group_row *g, struct arena *mem, struct err *e)
+{
+  int r = db_first(db, SQL_GROUP_GET, e, "tt", ns, name);
+  if (r > 0)
+    get_group(db, SQL_GROUP_GET, mem, g);
+  else if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no executor group %.*s", SLICE_FMT(name));
+  return r;
+}
+
+static int create_group(struct db *db, const struct group_row *g, usec_t now, struct err *e)
+{
+  int r = db_run(db, SQL_GROUP_NEW, e, "ttiiissl", g->ns, g->name, g->channel, g->routing, g->max_connections, g->secret_sealed,
+                 g->secret_previous_sealed, now);
+  if (r < 0 && db_is_duplicate(db))
+    r = err_field(e, ERR_CONFLICT, "/name", "the executor group %.*s exists", SLICE_FMT(g->name));
+  return r;
+}
+
+static int change_group(struct db *db, const struct group_row *g, int32_t version, usec_t now, struct arena *mem, struct err *e)
+{
+  struct group_row old;
+  int r = find_group(db, g->ns, g->name, &old, mem, e);
+  if (r < 0)
+    return r;
+  r = db_run(db, SQL_GROUP_CHANGE, e, "ttiiissli", g->ns, g->name, g->channel, g->routing, g->max_connections, g->secret_sealed,
+             g->secret_previous_sealed, now, version);
+  if (r == 0)
+    r = err_set(e, ERR_STALE, "the executor group is at version %d, not %d", (int)old.version, (int)version);
+  return r;
+}
+
+int sqlite_group_put(struct store *s, const struct st_group_put *in, struct st_group_put_ret *ret, struct arena *mem, struct err *e)
+{
+  struct group_row g = {};
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  usec_t now = sqlite_now(s);
+  r = in->expected_version ? change_group(db, &in->group, in->expected_version, now, mem, e) : create_group(db, &in->group, now, e);
+  if (r >= 0)
+    r = find_group(db, in->group.ns, in->group.name, &g, mem, e);
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    ret->group = g;
+  return r;
+}
+
+int sqlite_group_get(struct store *s, const struct st_group_get *in, struct st_group_get_ret *ret, struct arena *mem, struct err *e)
+{
+  struct group_row g = {};
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db)
+    return r;
+  r = find_group(db, in->ns, in->name, &g, mem, e);
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  ret->group = g;
+  return 0;
+}
+
+int sqlite_group_list(struct store *s, const struct st_group_list *in, struct st_group_list_ret *ret, struct arena *mem, struct err *e)
+{
+  struct st_group_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db)
+    return r;
+  r = db_query(db, SQL_GROUP_LIST, e, "s", sqlite_filter(in->ns));
+  while (r >= 0 && (r = db_step(db, SQL_GROUP_LIST, e)) > 0)
+    get_group(db, SQL_GROUP_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+int sqlite_group_delete(struct store *s, const struct st_group_delete *in, struct st_group_delete_ret *ret, struct arena *mem,
+                        struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  r = db_first(db, SQL_GROUP_USED, e, "tt", in->ns, in->name);
+  if (r > 0)
+    r = err_set(e, ERR_CONFLICT, "tasks use the executor group %.*s", SLICE_FMT(in->name));
+  if (r == 0)
+    r = db_run(db, SQL_GROUP_DELETE, e, "tt", in->ns, in->name);
+  if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no executor group %.*s", SLICE_FMT(in->name));
+  if (r > 0)
+    r = db_run(db, SQL_GROUP_DELETE_EXECUTORS, e, "tt", in->ns, in->name);
+  return sqlite_write_end(s, r < 0 ? r : 0, e);
+}
+
+/* ------------------------------------------------------------------ instances */
+int sqlite_executor_put(struct store *s, const struct st_executor_put *in, struct st_executor_put_ret *ret, struct arena *mem,
+                        struct err *e)
+{
+  const struct executor_row *x = &in->executor;
+  struct st_executor_put_ret out = {};
+  struct group_row g;
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  r = find_group(db, x->ns, x->group, &g, mem, e);
+  if (r > 0)
+    r = db_first(db, SQL_EXECUTOR_PUT, e, "ttttsssiil", x->ns, x->group, x->id, x->url, x->handlers, x->version, x->labels, x->slots,
+                 x->running, out.now);
+  if (r > 0)
+    db_get(db, SQL_EXECUTOR_PUT, mem, "l", &out.incarnation);
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+int sqlite_executor_beat(struct store *s, const struct st_executor_beat *in, struct st_executor_beat_ret *ret, struct arena *mem,
+                         struct err *e)
+{
+  struct st_executor_beat_ret out = {.known = arena_array(mem, in->count + 1, sizeof *out.known),
+                                     .states = arena_array(mem, in->count + 1, sizeof *out.states)};
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  for (size_t i = 0; r >= 0 && i < in->count; i++) {
+    const struct executor_row *x = &in->rows[i];
+    r = db_first(db, SQL_EXECUTOR_BEAT, e, "tttli", x->ns, x->group, x->id, out.now, x->running);
+    out.known[i] = r > 0;
+    out.states[i] = EXECUTOR_OFFLINE;
+    if (r > 0)
+      db_get(db, SQL_EXECUTOR_BEAT, mem, "i", &out.states[i]);
+  }
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+int sqlite_executor_state(struct store *s, const struct st_executor_state *in, struct st_executor_state_ret *ret, struct arena *mem,
+                          struct err *e)
+{
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  (void)ret;
+  (void)mem;
+  if (!db)
+    return r;
+  r = db_run(db, SQL_EXECUTOR_STATE, e, "ttti", in->ns, in->group, in->id, in->state);
+  if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no executor %.*s", SLICE_FMT(in->id));
+  return sqlite_write_end(s, r < 0 ? r : 0, e);
+}
+
+static void get_executor(struct db *db, enum sql id, struct arena *mem, struct executor_row *x)
+{
+  db_get(db, id, mem, "sssssssliiill", &x->ns, &x->group, &x->id, &x->url, &x->handlers, &x->version, &x->labels, &x->incarnation,
+         &x->slots, &x->running, &x->state, &x->registered_at, &x->beat_at);
+}
+
+int sqlite_executor_expire(struct store *s, const struct st_executor_expire *in, struct st_executor_expire_ret *ret,
+                           struct arena *mem, struct err *e)
+{
+  struct st_executor_expire_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_write(s, &r, e);
+  if (!db)
+    return r;
+  usec_t now = sqlite_now(s);
+  r = db_run(db, SQL_EXECUTOR_FORGET, e, "l", now - in->forget);
+  if (r >= 0)
+    r = db_query(db, SQL_EXECUTOR_EXPIRE, e, "l", now - in->timeout);
+  while (r >= 0 && (r = db_step(db, SQL_EXECUTOR_EXPIRE, e)) > 0)
+    get_executor(db, SQL_EXECUTOR_EXPIRE, mem, sqlite_push(mem, out.lost, out.count, cap));
+  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  if (r == 0)
+    *ret = out;
+  return r;
+}
+
+int sqlite_executor_list(struct store *s, const struct st_executor_list *in, struct st_executor_list_ret *ret, struct arena *mem,
+                         struct err *e)
+{
+  struct st_executor_list_ret out = {};
+  size_t cap = 0;
+  int r = 0;
+  struct db *db = sqlite_read(s, &r, e);
+  if (!db)
+    return r;
+  out.now = sqlite_now(s);
+  r = db_query(db, SQL_EXECUTOR_LIST, e, "ss", sqlite_filter(in->ns), sqlite_filter(in->group));
+  while (r >= 0 && (r = db_step(db, SQL_EXECUTOR_LIST, e)) > 0)
+    get_executor(db, SQL_EXECUTOR_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(s, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
