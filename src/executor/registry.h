@@ -27,11 +27,11 @@ struct registry_options {
   usec_t beat_flush;           /* 200 ms */
 };
 void registry_options_default(struct registry_options *o);
-/* Called without locks, from any thread, possibly during a registry call of that thread. */
+/* Called without locks, from any thread, possibly during a registry call of that thread. Hints: state is what calls answer. */
 struct registry_hooks {
-  /* This incarnation is gone (expired, deregistered, registered anew): its runs are lost. Once for each incarnation and node. */
+  /* This incarnation is gone (expired, deregistered, registered anew, removed): its runs are lost. On each node, once each time. */
   void (*on_lost)(void *arg, struct slice ns, struct slice group, struct slice id, int64_t incarnation);
-  /* A slot or an instance of the group became free after a choose had to answer ERR_BUSY or ERR_NOT_FOUND. */
+  /* An instance of the group came online, or a slot became free after a choose had to answer ERR_BUSY. */
   void (*on_capacity)(void *arg, struct slice ns, struct slice group);
   void *arg;
 };
@@ -56,9 +56,9 @@ struct instance {
 struct choose_ask {
   struct slice ns, group, handler;
   struct slice pin;            /* only this instance id; empty = any */
-  const struct slice *exclude; /* ids to avoid (they refused this run) while there is another one */
+  const struct slice *exclude; /* ids to avoid (they refused this run) while another one has a slot */
   size_t exclude_count;
-  struct slice previous;       /* the last attempt's instance: avoided while there is another one */
+  struct slice previous;       /* the last attempt's instance: avoided in the same way */
 };
 /* Takes a slot of a fitting instance: ONLINE, with the handler (or "*"), a slot free, not cooling down; ROUND_ROBIN or LEAST_BUSY as
  * the group says. 0: *ret holds a slot and a reference, both given back by registry_release. ERR_BUSY: fitting ones exist, all are
@@ -74,7 +74,7 @@ void registry_release(struct registry *r, struct instance **i);
 struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance **i);
 /* Not to be chosen until then (monotonic): it answered 429/503 or refused the connection. */
-void registry_cool(struct registry *r, struct instance *i, usec_t until);
+void registry_cool(struct instance *i, usec_t until);
 /* The group's secrets for signing: [0] the current one, [1] the one before while a rotation lasts ("" = none).
  * Sign with all that exist (several v1= in one header), so that executors of both sides of a rotation accept. */
 struct registry_secrets {

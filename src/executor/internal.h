@@ -1,0 +1,122 @@
+#pragma once
+/* Private to src/executor. */
+#include "base/mem.h"
+#include "base/thread.h"
+#include "executor/registry.h"
+#include <uthash.h>
+
+struct group;
+
+/* One incarnation of an executor; `i` is what others see. Referenced by its member and by those who chose it. */
+struct inst {
+  struct instance i;
+  struct group *group;     /* lives as long as the registry */
+  _Atomic int64_t cool_until; /* monotonic */
+  bool online;             /* its member is ONLINE; under the lock */
+  char **handlers;         /* owned */
+  size_t handler_count;
+  bool any_handler;        /* "*" */
+};
+
+/* An executor as this node knows it. */
+struct member {
+  struct inst *inst;       /* a reference; inst->i.target may be NULL: its name could not be resolved */
+  enum executor_state state;
+  usec_t changed_at;       /* monotonic: last change made here; a list read before that is older than what we know */
+  usec_t resolve_at;       /* without a target: when to try again */
+  uint64_t seen;           /* number of the last refresh that listed it */
+  int32_t beat_running;
+  bool beat_pending;
+  UT_hash_handle hh;       /* by inst->i.id, in its group */
+};
+
+/* The instances that have one handler. */
+struct route {
+  struct inst **list; /* borrowed from the members */
+  size_t count, next; /* next: where the round goes on */
+  UT_hash_handle hh;
+  char handler[];
+};
+
+/* A group, known by "namespace/name" (neither contains a slash). Never freed before the registry (it comes back under the same
+ * name, and instances point at it); `exists` says whether it is there. */
+struct group {
+  bool exists;
+  enum routing routing;
+  int32_t max_connections, version;
+  usec_t changed_at;
+  uint64_t seen;
+  char *sealed[2];         /* as stored, to see whether they changed */
+  struct registry_secrets secrets;
+  struct member *members;
+  struct route *routes;    /* built on demand; "*" stands for handlers that nobody named */
+  bool routes_stale, waiting; /* waiting: a choose was refused since the last on_capacity */
+  char *ns, *name;
+  UT_hash_handle hh;
+  char key[];
+};
+
+struct event { /* a hook to call when the lock is off */
+  bool lost; /* else: capacity */
+  char *ns, *group, *id;
+  int64_t incarnation;
+};
+struct events {
+  struct event *list;
+  size_t count, cap;
+};
+
+struct registry {
+  struct registry_options o;
+  struct registry_hooks hooks;
+  struct network_list *own_networks; /* when none were given */
+  struct thread beats, refresher;
+  struct mutex lock; /* protects what follows, and all groups, members and routes */
+  struct cond wake;
+  bool stopping, refresh_now;
+  struct group *groups;
+  uint64_t refresh_no;
+  struct member **pending; /* beats to be flushed */
+  size_t pending_count, pending_cap;
+  usec_t expire_after; /* monotonic: executors had a fair chance to beat from then on */
+  usec_t expired_at;
+};
+
+usec_t registry_mono(const struct registry *r);
+static inline bool alive(enum executor_state s) { return s == EXECUTOR_ONLINE || s == EXECUTOR_DRAINING; }
+
+/* events.c: collect under the lock, deliver without it. */
+void event_lost(struct events *v, const struct inst *x);
+void event_capacity(struct events *v, const struct group *g);
+void events_deliver(struct registry *r, struct events *v);
+
+/* table.c: all with the lock held unless said otherwise. */
+struct group *group_find(struct registry *r, struct slice ns, struct slice name); /* NULL unless it exists */
+struct group *group_make(struct registry *r, struct slice ns, struct slice name);
+struct member *member_find(struct group *g, struct slice id);
+/* `x` (a reference, taken over) becomes the member's present incarnation. */
+struct member *member_put(struct group *g, struct inst *x, enum executor_state state, struct events *v);
+void member_set_state(struct member *m, enum executor_state state, struct events *v);
+void member_remove(struct registry *r, struct group *g, struct member *m, struct events *v);
+void group_gone(struct registry *r, struct group *g, struct events *v);
+/* Without the lock: a new incarnation from a row. `target` may be NULL; it is taken over. handlers: JSON array text. */
+struct inst *inst_new(struct group *g, const struct executor_row *row, struct target *target);
+void routes_clear(struct group *g);
+void table_free(struct registry *r);
+
+/* refresh.c */
+int registry_refresh(struct registry *r, struct err *e);
+void registry_poke(struct registry *r); /* refresh soon; takes the lock */
+struct as_of {
+  usec_t time; /* monotonic: what the row says was true then */
+  bool local;  /* this node has just written it: older lists must not undo it */
+};
+/* Without the lock: unseal and bring into the table what a row says. */
+int group_apply(struct registry *r, const struct group_row *row, struct as_of at, struct err *e);
+
+/* beats.c */
+void beats_run(void *registry);
+int beats_flush(struct registry *r, struct err *e);
+int beats_expire(struct registry *r, struct err *e);
+void pending_add(struct registry *r, struct member *m);    /* with the lock */
+void pending_remove(struct registry *r, struct member *m); /* with the lock */
