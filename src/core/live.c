@@ -305,8 +305,11 @@ static void count_in(struct live_run *r, bool adopted)
 bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
                struct live_out *out)
 {
-  if (live_find(l, &row->key))
+  if (live_find(l, &row->key)) {
+    if (!adopted && row->reason != REASON_SCHEDULED)
+      live_undecide(l, row->key.task_id, row->reason == REASON_QUEUED);
     return false;
+  }
   struct live_run *r = new_run(l, row, spec);
   r->task = live_task_of(l, row->key.task_id);
   count_in(r, adopted);

@@ -181,17 +181,6 @@ void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end)
   sched_note_complete(s, t);
 }
 
-void shard_rearm(struct shard *s, struct task_spec *(*respec)(void *arg, struct task_spec *old), void *arg)
-{
-  struct sched_task *t, *next;
-  HASH_ITER(hh, s->tasks, t, next)
-  {
-    for (struct sched_version *v = &t->first; v; v = v->next)
-      v->spec = respec(arg, v->spec);
-    sched_arm(s, t, true);
-  }
-}
-
 usec_t shard_next_due(struct shard *s)
 {
   struct calq_entry e;

@@ -90,8 +90,6 @@ void shard_loaded(struct shard *s);
 void shard_change(struct shard *s, const struct shard_version *v, int64_t change_no);
 /* The scheduled run of a FIXED_DELAY task ended at `end`: its next instant is end + every. */
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end);
-/* Zones changed: compute all armed instants anew. New specs come by `respec` (may return the same). */
-void shard_rearm(struct shard *s, struct task_spec *(*respec)(void *arg, struct task_spec *old), void *arg);
 
 /* Decide what is due at `now`. False: nothing to do (no FIRE needed). True: `ret` is the batch; settle it with exactly one of
  * shard_fired / shard_refused before the next call. `requests` (oldest first) join as long as rows are left. */

@@ -241,6 +241,8 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   ret->tasks_version = s->tasks_version;
   ret->seen_at = ret->new_at = s->at;
   ret->seen_task = ret->new_task = s->at_task;
+  if (now <= s->at) /* every batch moves the watermark: so its fate can always be read back */
+    return false;
   take_requests(&c, requests, request_count);
 
   struct calq_entry e;
@@ -248,7 +250,7 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   while (calq_peek(s->queue, &e) && e.due <= now) {
     if (sched_pop_stale(s, &e))
       continue;
-    cut = ret->count >= s->limits.max_rows || ret->work >= s->limits.max_work;
+    cut = ret->new_at > s->at && (ret->count >= s->limits.max_rows || ret->work >= s->limits.max_work);
     if (cut)
       break;
     calq_pop(s->queue);
@@ -258,11 +260,11 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
     ret->new_task = e.id;
     take_instant(&c, t);
   }
-  if (!cut && now > s->at) { /* everything up to now has been decided */
+  if (!cut) { /* everything up to now has been decided */
     ret->new_at = now;
     ret->new_task = INT64_MAX;
   }
-  return ret->count || ret->inbox_count || ret->progress_count || (now > s->at && now - s->at >= s->limits.idle_advance);
+  return ret->count || ret->inbox_count || ret->progress_count || now - s->at >= s->limits.idle_advance;
 }
 
 void shard_fired(struct shard *s, const struct fire_batch *b)

@@ -1,0 +1,140 @@
+#include "trigger/internal.h"
+#include "base/log.h"
+#include "core/inbox.h"
+
+enum { CHANGES_PAGE = 1000, INBOX_PAGE = 1000 };
+
+int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
+{
+  struct st_task_changes_ret page;
+  size_t before = shard_task_count(w->shard);
+  do {
+    struct err e = {0};
+    arena_clear(&g->mem);
+    int rc = store_task_changes(store, &(struct st_task_changes){shard_id(w->shard), shard_tasks_version(w->shard), CHANGES_PAGE}, &page,
+                                &g->mem, &e);
+    if (rc < 0) {
+      log_warn("changes of tasks not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
+      return rc;
+    }
+    for (size_t i = 0; i < page.count; i++) {
+      struct shard_version v;
+      engine_take_version(g, &page.rows[i], &v);
+      shard_change(w->shard, &v, page.rows[i].change_no);
+    }
+  } while (page.count >= CHANGES_PAGE);
+  atomic_fetch_add(&g->tasks, shard_task_count(w->shard) - before);
+  return 0;
+}
+
+/* A task that is COMPLETED was not loaded; a person may trigger it all the same. */
+static void fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
+{
+  if (shard_find(w->shard, task_id))
+    return;
+  auto_arena mem = {0};
+  struct st_task_get_ret ret;
+  if (store_task_get(g->o.api, &(struct st_task_get){.task_id = task_id}, &ret, &mem, NULL) < 0)
+    return; /* deleted: the shard says so in the run */
+  struct shard_version v;
+  engine_take_version(g, &ret.task.v, &v);
+  shard_put(w->shard, &v);
+  atomic_fetch_add(&g->tasks, 1);
+}
+
+/* An inbox row as a request; false: it waits (a cancel whose runs are still open). A row that asks for nothing (any more) becomes an
+ * empty range: it is only deleted. */
+static bool to_request(struct engine *g, struct owned_shard *w, const struct inbox_row *row, struct fire_request *ret)
+{
+  struct inbox_text text = {row->shard, row->kind, row->no, row->body};
+  struct inbox_item item;
+  struct err e = {0};
+  *ret = (struct fire_request){.catch_up = true, .inbox_no = row->no};
+  if (inbox_parse(&text, &w->mem, &item, &e) < 0) {
+    log_error("inbox row cannot be read, removed", LF_I("shard", row->shard), LF_I("no", row->no), LF_E(&e));
+    return true;
+  }
+  if (item.kind == INBOX_CANCEL) {
+    ret->key = item.request.key;
+    return run_cancel_task(g->o.runs, item.request.key.task_id) == 0;
+  }
+  fetch_task(g, w, item.request.key.task_id);
+  *ret = item.request;
+  ret->inbox_no = row->no;
+  return true;
+}
+
+static int read_inbox(struct engine *g, const int32_t *ids, size_t n)
+{
+  if (n == 0)
+    return 0;
+  struct err e = {0};
+  struct st_inbox_read_ret ret;
+  arena_clear(&g->mem);
+  int rc = store_inbox_read(g->o.fire, &(struct st_inbox_read){ids, n, INBOX_PAGE}, &ret, &g->mem, &e);
+  if (rc < 0) {
+    log_warn("inbox not read, trying again", LF_E(&e));
+    return rc;
+  }
+  for (size_t i = 0; i < ret.count; i++) {
+    struct owned_shard *w = &g->shards[ret.rows[i].shard];
+    if (!w->requests)
+      w->requests = arena_array(&w->mem, ret.count, sizeof *w->requests);
+    if (to_request(g, w, &ret.rows[i], &w->requests[w->request_count]))
+      w->request_count++;
+  }
+  if (ret.count == INBOX_PAGE) /* the rest when these are done */
+    for (size_t i = 0; i < n; i++)
+      g->shards[ids[i]].look = true;
+  return 0;
+}
+
+/* Which shards changed since we looked, as the database says. */
+static int poll_database(struct engine *g)
+{
+  struct err e = {0};
+  struct st_shard_list_ret list;
+  arena_clear(&g->mem);
+  int rc = store_shard_list(g->o.fire, &(struct st_shard_list){0}, &list, &g->mem, &e);
+  if (rc < 0) {
+    log_warn("changes not polled, trying again", LF_E(&e));
+    return rc;
+  }
+  for (size_t i = 0; i < list.count; i++) {
+    struct owned_shard *w = &g->shards[list.shards[i].id];
+    if (!w->loaded)
+      continue;
+    if (list.shards[i].epoch != w->epoch)
+      g->o.fenced(g->o.arg, list.shards[i].id, w->epoch);
+    w->look = true;
+  }
+  return 0;
+}
+
+int engine_look(struct engine *g, usec_t now)
+{
+  if (now - g->polled_at >= g->o.poll) {
+    int rc = poll_database(g);
+    if (rc < 0)
+      return rc;
+    g->polled_at = now;
+  }
+  int32_t *ids = mem_array((size_t)g->o.shard_count, sizeof *ids);
+  size_t n = 0;
+  int rc = 0;
+  for (int32_t i = 0; i < g->o.shard_count && rc >= 0; i++) {
+    struct owned_shard *w = &g->shards[i];
+    if (!w->loaded || !w->look || w->in_fire)
+      continue;
+    w->look = false;
+    rc = engine_changes(g, w, g->o.fire);
+    if (rc < 0)
+      w->look = true;
+    else if (!w->request_count)
+      ids[n++] = i;
+  }
+  if (rc >= 0)
+    rc = read_inbox(g, ids, n);
+  mem_free(ids);
+  return rc;
+}

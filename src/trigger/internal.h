@@ -1,0 +1,73 @@
+#pragma once
+/* Private to src/trigger. Everything here runs on the trigger thread unless said otherwise. */
+#include "base/metric.h"
+#include "base/queue.h"
+#include "base/thread.h"
+#include "trigger/engine.h"
+#include <stdatomic.h>
+
+struct engine_msg {
+  enum { MSG_OWN, MSG_DISOWN, MSG_CHANGED, MSG_DELAY_ENDED } kind;
+  int32_t shard;
+  int64_t epoch, tasks_version, fired_task, task_id;
+  usec_t fired_at, end;
+};
+
+struct owned_shard {
+  struct shard *shard;      /* NULL: not ours */
+  bool adopted;             /* its open runs are in the run service */
+  bool loaded;
+  bool look;                /* changes or inbox rows may be waiting */
+  usec_t retry_at;          /* a load failed: again then (database time) */
+  int refused;              /* FIREs refused in a row because tasks changed */
+  int64_t epoch;
+  struct fire_batch batch;
+  bool in_fire;             /* has an unsettled batch */
+  struct fire_request *requests; /* parsed inbox, in `mem` */
+  size_t request_count;
+  struct arena mem;         /* of the requests */
+};
+
+enum { COMPLETED_BLOCK = 500 };
+struct completed_block {
+  int64_t ids[COMPLETED_BLOCK];
+  int32_t versions[COMPLETED_BLOCK];
+  size_t count;
+};
+
+struct engine {
+  struct engine_options o;
+  struct queue *queue;
+  struct queue *completed;    /* struct completed_block: to be marked COMPLETED */
+  struct thread thread, listener, completer;
+  _Atomic bool stopping;
+  struct zone_set *zones;
+  struct spec_cache *specs;
+  struct owned_shard *shards; /* by shard id */
+  usec_t polled_at, zones_at; /* database time */
+  usec_t backoff;             /* the database does not answer: how long to wait */
+  int32_t first;              /* which shard is looked at first: moves on, so that none starves */
+  struct arena mem;           /* of one round */
+  struct run_row *rows;       /* of one FIRE: open ones from the front, ended ones in `ended` */
+  size_t row_count, row_cap;
+  struct run_row *ended;
+  size_t ended_count, ended_cap;
+  struct task_spec **row_specs;
+  size_t row_specs_cap;
+  _Atomic size_t owned, loaded, tasks;
+  struct mutex pause_lock;    /* guards nothing: for pauses that end with the engine */
+  struct cond pause;
+  struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors;
+};
+
+/* engine.c: wait, but not beyond engine_stop. Any thread. */
+void engine_pause(struct engine *g, usec_t length);
+/* load.c: read the tasks of a shard and start it. */
+int engine_load(struct engine *g, struct owned_shard *w);
+void engine_drop(struct engine *g, struct owned_shard *w);
+/* changes.c: read the feed and the inbox of shards that may have something. */
+int engine_look(struct engine *g, usec_t now);
+int engine_changes(struct engine *g, struct owned_shard *w, struct store *store);
+void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret);
+/* fire.c: one FIRE over all shards that have something due. Returns true when there may be more at once. */
+bool engine_fire(struct engine *g, usec_t now);

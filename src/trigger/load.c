@@ -1,0 +1,127 @@
+#include "trigger/internal.h"
+#include "base/log.h"
+
+enum { LOAD_PAGE = 20000 };
+
+/* A definition that cannot be read (its zone vanished) is never silently taken for something else: the task stands still, and says so. */
+void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret)
+{
+  *ret = (struct shard_version){.task_id = row->task_id,
+                                .version = row->version,
+                                .state = row->state,
+                                .effective_at = row->effective_at,
+                                .anchor = row->anchor};
+  if (row->state == TASK_DELETED)
+    return;
+  struct err e = {0};
+  if (spec_cache_get(g->specs, row->definition, &ret->spec, &e) < 0)
+    log_error("task cannot be scheduled, it stands still", LF_I("task", row->task_id), LF_I("version", row->version), LF_S("field", e.field), LF_E(&e));
+}
+
+static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n)
+{
+  for (size_t i = 0; i < n; i++) {
+    struct shard_version v;
+    engine_take_version(g, &rows[i], &v);
+    bool delay = v.spec && v.spec->kind == SCHEDULE_FIXED_DELAY;
+    shard_put(w->shard, &v);
+    if (delay && run_has_scheduled(g->o.runs, v.task_id)) /* its first run has not ended: there is no progress row yet */
+      shard_put_progress(w->shard, v.task_id, 0, 0, true);
+  }
+}
+
+static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark, struct err *e)
+{
+  int32_t id = shard_id(w->shard);
+  struct st_task_load_older_ret older;
+  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, watermark}, &older, &g->mem, e);
+  if (rc < 0)
+    return rc;
+  put_rows(g, w, older.rows, older.count);
+  struct st_task_load_ret page;
+  int64_t after = 0;
+  do {
+    arena_clear(&g->mem);
+    rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem, e);
+    if (rc < 0)
+      return rc;
+    put_rows(g, w, page.rows, page.count);
+    if (page.count)
+      after = page.rows[page.count - 1].task_id;
+  } while (page.count == LOAD_PAGE && !atomic_load(&g->stopping));
+  return 0;
+}
+
+static int load_progress(struct engine *g, struct owned_shard *w, struct err *e)
+{
+  struct st_progress_load_ret ret;
+  int rc = store_progress_load(g->o.fire, &(struct st_progress_load){shard_id(w->shard)}, &ret, &g->mem, e);
+  for (size_t i = 0; rc >= 0 && i < ret.count; i++)
+    shard_put_progress(w->shard, ret.rows[i].task_id, ret.rows[i].base_at, ret.rows[i].fired,
+                       run_has_scheduled(g->o.runs, ret.rows[i].task_id));
+  return rc;
+}
+
+static int read_shard(struct engine *g, struct owned_shard *w, struct err *e)
+{
+  arena_clear(&g->mem);
+  int32_t id = shard_id(w->shard);
+  struct st_shard_list_ret list;
+  int rc = store_shard_list(g->o.fire, &(struct st_shard_list){0}, &list, &g->mem, e);
+  if (rc < 0)
+    return rc;
+  const struct shard_row *row = NULL;
+  for (size_t i = 0; i < list.count; i++)
+    if (list.shards[i].id == id)
+      row = &list.shards[i];
+  if (!row || row->epoch != w->epoch)
+    return err_set(e, ERR_FENCED, "shard %d has epoch %lld now, ours was %lld", id, row ? (long long)row->epoch : 0LL, (long long)w->epoch);
+  struct shard_row s = *row;
+  shard_reset(w->shard, s.epoch, s.tasks_version, s.fired_at, s.fired_task);
+  if (!w->adopted)
+    rc = run_adopt(g->o.runs, g->o.fire, id, w->epoch, g->specs, e);
+  w->adopted = w->adopted || rc >= 0;
+  if (rc >= 0)
+    rc = load_tasks(g, w, s.fired_at, e);
+  if (rc >= 0)
+    rc = load_progress(g, w, e);
+  return rc;
+}
+
+int engine_load(struct engine *g, struct owned_shard *w)
+{
+  struct err e = {0};
+  int rc = read_shard(g, w, &e);
+  if (rc == ERR_FENCED) {
+    g->o.fenced(g->o.arg, shard_id(w->shard), w->epoch);
+    return rc;
+  }
+  if (rc < 0) {
+    w->retry_at = g->o.now(g->o.arg) + 500 * USEC_PER_MS;
+    log_warn("shard not loaded, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
+    return rc;
+  }
+  shard_loaded(w->shard);
+  w->loaded = w->look = true;
+  atomic_fetch_add(&g->loaded, 1);
+  atomic_fetch_add(&g->tasks, shard_task_count(w->shard));
+  log_debug("shard loaded", LF_I("shard", shard_id(w->shard)), LF_I("tasks", shard_task_count(w->shard)));
+  return 0;
+}
+
+void engine_drop(struct engine *g, struct owned_shard *w)
+{
+  if (!w->shard)
+    return;
+  int32_t id = shard_id(w->shard);
+  run_disown(g->o.runs, id);
+  if (w->loaded) {
+    atomic_fetch_sub(&g->loaded, 1);
+    atomic_fetch_sub(&g->tasks, shard_task_count(w->shard));
+  }
+  atomic_fetch_sub(&g->owned, 1);
+  shard_free(&w->shard);
+  fire_batch_done(&w->batch);
+  arena_done(&w->mem);
+  *w = (struct owned_shard){0};
+}
