@@ -33,7 +33,8 @@ uint64_t zone_digest(const struct zone *z);
 struct zone_span {
   int64_t since, until;
   int32_t offset; /* seconds east of UTC */
-  int32_t before; /* the offset before `since`; = offset when there is none */
+  int32_t before; /* the offset before `since`; = offset when nothing is before */
+  int32_t after;  /* the offset from `until` on; = offset when nothing follows */
 };
 void zone_span_at(const struct zone *z, int64_t utc_sec, struct zone_span *ret);
 int32_t zone_offset_at(const struct zone *z, usec_t utc);
