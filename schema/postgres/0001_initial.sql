@@ -1,0 +1,256 @@
+-- Instants are bigint, microseconds UTC; 0 of the program ("not set") is NULL here. Enums are the numbers of core/words.def.
+
+CREATE TABLE meta (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  shard_count int4 NOT NULL,
+  created_at int8 NOT NULL
+);
+
+-- nodes and shards
+CREATE SEQUENCE node_incarnation;
+CREATE TABLE node (
+  id text PRIMARY KEY,
+  incarnation int8 NOT NULL,
+  renewals int8 NOT NULL,
+  lease_until int8 NOT NULL,
+  started_at int8 NOT NULL,
+  address text NOT NULL,
+  version text NOT NULL,
+  tzdata text NOT NULL
+) WITH (fillfactor = 10);
+
+-- The fence of FIRE: watermark and epoch; tasks_version is the feed of task changes.
+CREATE TABLE shard (
+  id int4 PRIMARY KEY,
+  owner text,
+  incarnation int8 NOT NULL DEFAULT 0,
+  epoch int8 NOT NULL DEFAULT 0,
+  fired_at int8 NOT NULL,
+  fired_task int8 NOT NULL DEFAULT 0,
+  tasks_version int8 NOT NULL DEFAULT 0
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+-- The fence of every other write of run state, so that FIRE never waits for FINISH.
+CREATE TABLE shard_finish (
+  id int4 PRIMARY KEY,
+  epoch int8 NOT NULL DEFAULT 0
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+-- tasks: the current version, and every version for ever (immutable, but that its state goes from ENABLED to COMPLETED)
+CREATE SEQUENCE task_id INCREMENT BY 32; -- a session takes 32 numbers at a time
+CREATE TABLE task (
+  id int8 NOT NULL,
+  change_no int8 NOT NULL,
+  effective_at int8 NOT NULL,
+  anchor int8 NOT NULL,
+  created_at int8 NOT NULL,
+  updated_at int8 NOT NULL,
+  version int4 NOT NULL,
+  shard int4 NOT NULL,
+  state int2 NOT NULL,
+  kind int2 NOT NULL,
+  ns text NOT NULL,
+  name text NOT NULL,
+  description text,
+  definition text NOT NULL,
+  payload text,
+  group_name text NOT NULL,
+  handler text NOT NULL,
+  schedule_text text NOT NULL,
+  created_by text NOT NULL,
+  updated_by text NOT NULL,
+  note text,
+  PRIMARY KEY (shard, id)
+) WITH (fillfactor = 90);
+CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- not the deleted ones
+CREATE INDEX task_group ON task (ns, group_name, id) WHERE state <> 3;
+
+CREATE TABLE task_version (
+  task_id int8 NOT NULL,
+  change_no int8 NOT NULL,
+  effective_at int8 NOT NULL,
+  anchor int8 NOT NULL,
+  updated_at int8 NOT NULL,
+  version int4 NOT NULL,
+  shard int4 NOT NULL,
+  state int2 NOT NULL,
+  kind int2 NOT NULL,
+  ns text NOT NULL,
+  name text NOT NULL,
+  description text,
+  definition text NOT NULL,
+  payload text,
+  group_name text NOT NULL,
+  handler text NOT NULL,
+  schedule_text text NOT NULL,
+  updated_by text NOT NULL,
+  note text,
+  PRIMARY KEY (task_id, version)
+);
+CREATE INDEX task_version_change ON task_version (shard, change_no, task_id);
+CREATE INDEX task_version_edited ON task_version (shard, effective_at) WHERE version > 1;
+
+-- FIXED_DELAY and max_runs only; -1 = never set (FIRE and FINISH write different columns at the same time)
+CREATE TABLE progress (
+  task_id int8 NOT NULL,
+  base_at int8 NOT NULL,
+  fired int8 NOT NULL,
+  shard int4 NOT NULL,
+  PRIMARY KEY (shard, task_id)
+) WITH (fillfactor = 50);
+
+-- runs: open ones; no index on the state, or their updates would not be HOT
+CREATE TABLE run (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  fired_at int8 NOT NULL,
+  not_before int8,
+  attempt_at int8,
+  started_at int8,
+  missed_first int8,
+  missed_count int8,
+  progress float8,
+  shard int4 NOT NULL,
+  part int4 NOT NULL,
+  version int4 NOT NULL,
+  attempt int4 NOT NULL,
+  state int2 NOT NULL,
+  reason int2 NOT NULL,
+  origin int2 NOT NULL,
+  executor text,
+  pin text,
+  payload text,
+  origin_run text,
+  error_type text,
+  error_message text,
+  PRIMARY KEY (shard, scheduled_at, task_id, part)
+) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+
+-- ended runs: written once, never changed; partitions by day of scheduled_at are made ahead by upkeep
+CREATE TABLE run_history (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  fired_at int8 NOT NULL,
+  finished_at int8,
+  attempt_at int8,
+  started_at int8,
+  missed_first int8,
+  missed_count int8,
+  progress float8,
+  shard int4 NOT NULL,
+  part int4 NOT NULL,
+  version int4 NOT NULL,
+  attempt int4 NOT NULL,
+  state int2 NOT NULL,
+  reason int2 NOT NULL,
+  origin int2 NOT NULL,
+  executor text,
+  pin text,
+  payload text,
+  origin_run text,
+  result text,
+  error_type text,
+  error_message text,
+  error_detail text,
+  PRIMARY KEY (scheduled_at, task_id, part)
+) PARTITION BY RANGE (scheduled_at);
+CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
+CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
+
+CREATE TABLE attempt (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  part int4 NOT NULL,
+  attempt int4 NOT NULL,
+  dispatched_at int8,
+  started_at int8,
+  finished_at int8,
+  state int2 NOT NULL,
+  reason int2 NOT NULL,
+  executor text,
+  error_type text,
+  error_message text,
+  PRIMARY KEY (scheduled_at, task_id, part, attempt)
+);
+
+CREATE SEQUENCE inbox_no;
+CREATE TABLE inbox (
+  shard int4 NOT NULL,
+  no int8 NOT NULL DEFAULT nextval('inbox_no'),
+  kind int4 NOT NULL,
+  body text NOT NULL,
+  PRIMARY KEY (shard, no)
+);
+
+CREATE TABLE idempotency (
+  route text NOT NULL,
+  key text NOT NULL,
+  body_hash bytea NOT NULL,
+  no int8 NOT NULL,      -- task id or inbox number of the first answer
+  ref text NOT NULL,
+  expires_at int8 NOT NULL,
+  PRIMARY KEY (route, key)
+);
+CREATE INDEX idempotency_expires ON idempotency (expires_at);
+
+-- executors
+CREATE TABLE namespace (name text PRIMARY KEY);
+INSERT INTO namespace VALUES ('default');
+
+CREATE TABLE executor_group (
+  id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  ns text NOT NULL,
+  name text NOT NULL,
+  channel int2 NOT NULL,
+  routing int2 NOT NULL,
+  max_connections int4 NOT NULL,
+  secret_sealed text,
+  secret_previous_sealed text,
+  created_at int8 NOT NULL,
+  updated_at int8 NOT NULL,
+  version int4 NOT NULL,
+  UNIQUE (ns, name)
+);
+
+CREATE TABLE executor (
+  ns text NOT NULL,
+  group_name text NOT NULL,
+  id text NOT NULL,
+  url text NOT NULL,
+  handlers text NOT NULL,
+  version text NOT NULL,
+  labels text NOT NULL,
+  incarnation int8 NOT NULL,
+  registered_at int8 NOT NULL,
+  beat_at int8 NOT NULL,
+  slots int4 NOT NULL,
+  running int4 NOT NULL,
+  state int2 NOT NULL,
+  PRIMARY KEY (ns, group_name, id)
+) WITH (fillfactor = 50);
+
+-- access
+CREATE TABLE token (
+  id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL,
+  ns text NOT NULL,
+  group_name text NOT NULL,
+  role int2 NOT NULL,
+  hash bytea NOT NULL UNIQUE,
+  created_at int8 NOT NULL,
+  expires_at int8,
+  created_by text NOT NULL
+);
+
+-- What one call carries, an array of rows each; the fields that are absent are NULL.
+CREATE TYPE fire_shard_in AS (shard int4, epoch int8, tasks_version int8, seen_at int8, seen_task int8, new_at int8, new_task int8);
+CREATE TYPE run_update_in AS (shard int4, scheduled_at int8, task_id int8, part int4, seen_attempt int4, seen_state int2, ord int4,
+  state int2, reason int2, attempt int4, not_before int8, attempt_at int8, started_at int8, executor text, error_type text,
+  error_message text, progress float8);
+CREATE TYPE run_finish_in AS (shard int4, scheduled_at int8, task_id int8, part int4, seen_attempt int4, ord int4, state int2,
+  reason int2, attempt_at int8, started_at int8, finished_at int8, executor text, result text, error_type text,
+  error_message text, error_detail text);
+CREATE TYPE attempt_in AS (shard int4, scheduled_at int8, task_id int8, part int4, attempt int4, dispatched_at int8,
+  started_at int8, finished_at int8, state int2, reason int2, executor text, error_type text, error_message text);
+CREATE TYPE task_in AS (ord int4, id int8, shard int4, anchor int8, state int2, kind int2, ns text, name text, description text,
+  definition text, payload text, group_name text, handler text, schedule_text text);

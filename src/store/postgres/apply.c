@@ -1,0 +1,224 @@
+/* Every other write of run state, behind the fence shard_finish: one pipeline, one transaction, each statement with a snapshot
+ * taken after the fence rows are locked. */
+#include "store/postgres/pg.h"
+
+#define WAVES_MAX 24 /* changes of one and the same run in one call */
+/* $1, $2: the fences. Their rows are locked by the first statement, so this is no guess. */
+#define FENCED                                                                                                         \
+  "shard = ANY (ARRAY (SELECT f.id FROM unnest($1::int4[], $2::int8[]) w (id, epoch) CROSS JOIN LATERAL "             \
+  "(SELECT id, epoch FROM shard_finish WHERE id = w.id OFFSET 0) f WHERE f.epoch = w.epoch))"
+/* By the whole key, whatever the planner believes about the table's size (storage.md, the first trap). */
+#define OPEN_RUN_AT(condition)                                                                                         \
+  "CROSS JOIN LATERAL (SELECT k.ctid AS at FROM run k WHERE k.shard = u.shard AND k.scheduled_at = u.scheduled_at "    \
+  "AND k.task_id = u.task_id AND k.part = u.part AND k.attempt = u.seen_attempt" condition " OFFSET 0) k "
+
+static const struct pg_sql sql_fence = {"apply_fence",
+                                        "SELECT w.ord - 1 FROM shard_finish f JOIN unnest($1::int4[], $2::int8[]) "
+                                        "WITH ORDINALITY w (id, epoch, ord) ON w.id = f.id WHERE f.epoch = w.epoch ORDER BY f.id FOR NO KEY UPDATE OF f",
+                                        PG_READ};
+static const struct pg_sql sql_now = {"apply_now", "SELECT " PG_NOW, PG_READ};
+static const struct pg_sql sql_update = {
+    "apply_update",
+    "UPDATE run r SET state = u.state, reason = u.reason, attempt = u.attempt, not_before = u.not_before, "
+    "attempt_at = u.attempt_at, started_at = u.started_at, executor = u.executor, error_type = u.error_type, "
+    "error_message = u.error_message, progress = u.progress FROM unnest($3::run_update_in[]) u " OPEN_RUN_AT(
+        " AND k.state = u.seen_state") "WHERE r.ctid = k.at AND u." FENCED " RETURNING u.ord",
+    PG_WRITE};
+static const struct pg_sql sql_finish = {
+    "apply_finish",
+    "WITH d AS (DELETE FROM run r USING unnest($3::run_finish_in[]) u " OPEN_RUN_AT("") "WHERE r.ctid = k.at AND u." FENCED
+    " RETURNING r.scheduled_at, r.task_id, r.fired_at, u.finished_at, u.attempt_at, u.started_at, r.missed_first, "
+    "r.missed_count, r.progress, r.shard, r.part, r.version, r.attempt, u.state, u.reason, r.origin, u.executor, r.pin, r.payload, "
+    "r.origin_run, u.result, u.error_type, u.error_message, u.error_detail, u.ord), "
+    "h AS (INSERT INTO run_history SELECT scheduled_at, task_id, fired_at, finished_at, attempt_at, started_at, missed_first, "
+    "missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, pin, payload, origin_run, result, "
+    "error_type, error_message, error_detail FROM d ON CONFLICT DO NOTHING) "
+    "SELECT ord FROM d",
+    PG_WRITE};
+static const struct pg_sql sql_attempts = {
+    "apply_attempts",
+    "INSERT INTO attempt (scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, state, reason, executor, "
+    "error_type, error_message) SELECT scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, state, reason, "
+    "executor, error_type, error_message FROM unnest($3::attempt_in[]) u WHERE u." FENCED " ON CONFLICT DO NOTHING",
+    PG_WRITE};
+static const struct pg_sql sql_progress = {"apply_progress", PG_PROGRESS_PUT("$3", "u." FENCED), PG_WRITE};
+
+static void add_fences(struct pg_store *s, const struct st_run_apply *in)
+{
+  pgw_array(&s->args, PG_INT4_OID, in->fence_count);
+  for (size_t i = 0; i < in->fence_count; i++)
+    pgw_el_i4(&s->args, in->fences[i].shard);
+  pgw_array_end(&s->args);
+  pgw_array(&s->args, PG_INT8_OID, in->fence_count);
+  for (size_t i = 0; i < in->fence_count; i++)
+    pgw_el_i8(&s->args, in->fences[i].epoch);
+  pgw_array_end(&s->args);
+}
+
+static void add_key(struct pgw_args *a, const struct run_key *k)
+{
+  pgw_col_i4(a, k->shard);
+  pgw_col_i8(a, k->scheduled_at);
+  pgw_col_i8(a, k->task_id);
+  pgw_col_i4(a, k->part);
+}
+
+static void add_update(struct pgw_args *a, const struct run_update *u, size_t ord)
+{
+  pgw_row(a, 17);
+  add_key(a, &u->key);
+  pgw_col_i4(a, u->seen_attempt);
+  pgw_col_i2(a, u->seen_state);
+  pgw_col_i4(a, (int32_t)ord);
+  pgw_col_i2(a, u->state);
+  pgw_col_i2(a, u->reason);
+  pgw_col_i4(a, u->attempt);
+  pgw_col_i8z(a, u->not_before);
+  pgw_col_i8z(a, u->attempt_at);
+  pgw_col_i8z(a, u->started_at);
+  pgw_col_text(a, u->executor);
+  pgw_col_text(a, u->error_type);
+  pgw_col_text(a, u->error_message);
+  pgw_col_progress(a, u->progress);
+  pgw_row_end(a);
+}
+
+static void add_finish(struct pgw_args *a, const struct run_finish *f, size_t ord)
+{
+  pgw_row(a, 16);
+  add_key(a, &f->key);
+  pgw_col_i4(a, f->seen_attempt);
+  pgw_col_i4(a, (int32_t)ord);
+  pgw_col_i2(a, f->state);
+  pgw_col_i2(a, f->reason);
+  pgw_col_i8z(a, f->attempt_at);
+  pgw_col_i8z(a, f->started_at);
+  pgw_col_i8z(a, f->finished_at);
+  pgw_col_text(a, f->executor);
+  pgw_col_text(a, f->result);
+  pgw_col_text(a, f->error_type);
+  pgw_col_text(a, f->error_message);
+  pgw_col_text(a, f->error_detail);
+  pgw_row_end(a);
+}
+
+static void add_attempt(struct pgw_args *a, const struct attempt_row *t)
+{
+  pgw_row(a, 13);
+  add_key(a, &t->key);
+  pgw_col_i4(a, t->attempt);
+  pgw_col_i8z(a, t->dispatched_at);
+  pgw_col_i8z(a, t->started_at);
+  pgw_col_i8z(a, t->finished_at);
+  pgw_col_i2(a, t->state);
+  pgw_col_i2(a, t->reason);
+  pgw_col_text(a, t->executor);
+  pgw_col_text(a, t->error_type);
+  pgw_col_text(a, t->error_message);
+  pgw_row_end(a);
+}
+
+/* One UPDATE changes a row once: the n-th change of the same run in one call goes into the n-th statement. */
+static int make_waves(const struct st_run_apply *in, uint8_t *wave, struct arena *mem)
+{
+  size_t slots = 16;
+  int waves = in->update_count ? 1 : 0;
+  while (slots < in->update_count * 2)
+    slots *= 2;
+  uint32_t *last = arena_array(mem, slots, sizeof *last); /* 1 + index of the last change of a key, 0 = none */
+  for (size_t i = 0; i < in->update_count; i++) {
+    const struct run_key *k = &in->updates[i].key;
+    size_t slot = run_key_hash(k) & (slots - 1);
+    while (last[slot] && !run_key_eq(&in->updates[last[slot] - 1].key, k))
+      slot = (slot + 1) & (slots - 1);
+    if (last[slot])
+      wave[i] = (uint8_t)(wave[last[slot] - 1] + 1);
+    last[slot] = (uint32_t)i + 1;
+    waves = wave[i] >= waves ? wave[i] + 1 : waves;
+    if (waves > WAVES_MAX)
+      break;
+  }
+  return waves;
+}
+
+static void add_updates(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, int waves)
+{
+  for (int w = 0; w < waves; w++) {
+    size_t n = 0;
+    for (size_t i = 0; i < in->update_count; i++)
+      n += wave[i] == w;
+    add_fences(s, in);
+    pgw_array(&s->args, s->source->types.run_update_in, n);
+    for (size_t i = 0; i < in->update_count; i++)
+      if (wave[i] == w)
+        add_update(&s->args, &in->updates[i], i);
+    pgw_array_end(&s->args);
+    pgc_add(s, &sql_update);
+  }
+}
+
+static void add_the_rest(struct pg_store *s, const struct st_run_apply *in)
+{
+  struct pgw_args *a = &s->args;
+  if (in->finish_count) {
+    add_fences(s, in);
+    pgw_array(a, s->source->types.run_finish_in, in->finish_count);
+    for (size_t i = 0; i < in->finish_count; i++)
+      add_finish(a, &in->finishes[i], i);
+    pgw_array_end(a);
+    pgc_add(s, &sql_finish);
+  }
+  if (in->attempt_count) {
+    add_fences(s, in);
+    pgw_array(a, s->source->types.attempt_in, in->attempt_count);
+    for (size_t i = 0; i < in->attempt_count; i++)
+      add_attempt(a, &in->attempts[i]);
+    pgw_array_end(a);
+    pgc_add(s, &sql_attempts);
+  }
+  if (in->progress_count) {
+    add_fences(s, in);
+    pg_add_progress(a, s->source, in->progress, in->progress_count);
+    pgc_add(s, &sql_progress);
+  }
+}
+
+static void mark(const PGresult *r, bool *ret)
+{
+  for (int row = 0; row < PQntuples(r); row++)
+    ret[pgw_int(r, row, 0)] = true;
+}
+
+int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_run_apply_ret *ret, struct arena *mem,
+                 struct err *e)
+{
+  struct pg_store *s = pg_of(store);
+  PGresult *r[WAVES_MAX + 5] = {0};
+  struct st_run_apply_ret out = {
+      .fence_ok = arena_array(mem, in->fence_count, sizeof *out.fence_ok),
+      .updated = arena_array(mem, in->update_count, sizeof *out.updated),
+      .finished = arena_array(mem, in->finish_count, sizeof *out.finished),
+  };
+  uint8_t *wave = arena_array(mem, in->update_count, sizeof *wave);
+  int waves = make_waves(in, wave, mem);
+  if (waves > WAVES_MAX)
+    return err_set(e, ERR_INVALID, "more than %d changes of one run in one call", WAVES_MAX);
+  add_fences(s, in);
+  pgc_add(s, &sql_fence);
+  pgc_add(s, &sql_now);
+  add_updates(s, in, wave, waves);
+  add_the_rest(s, in);
+  int code = pgc_run(s, r, e);
+  if (code == 0) {
+    mark(r[0], out.fence_ok);
+    out.now = pgw_int(r[1], 0, 0);
+    for (int w = 0; w < waves; w++)
+      mark(r[2 + w], out.updated);
+    if (in->finish_count)
+      mark(r[2 + waves], out.finished);
+    *ret = out;
+  }
+  for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
+    pgr_clear(&r[i]);
+  return code;
+}

@@ -1,0 +1,114 @@
+/* The inbox of a shard's owner, and the waiting for news. */
+#include "store/postgres/pg.h"
+#include "base/parse.h"
+
+int pg_inbox_add(struct store *store, const struct st_inbox_add *in, struct st_inbox_add_ret *ret, struct arena *mem,
+                 struct err *e)
+{
+  static const struct pg_sql number = {"inbox_no", "SELECT nextval('inbox_no')", PG_READ};
+  static const struct pg_sql q = {"inbox_add",
+                                  "WITH " PG_IDEM_CTE ", "
+                                  "i AS (INSERT INTO inbox (shard, no, kind, body) SELECT $7::int4, $5, $8::int4, $9::text "
+                                  "WHERE " PG_IDEM_IS_NEW " RETURNING shard) "
+                                  "SELECT pg_notify('" PG_CHANNEL "', shard::text) FROM i",
+                                  PG_WRITE};
+  struct pg_store *s = pg_of(store);
+  auto_result taken = NULL;
+  auto_result r = NULL;
+  if (in->shard < 0 || in->shard >= s->source->shard_count)
+    return err_set(e, ERR_NOT_FOUND, "there is no shard %d", (int)in->shard);
+  int code = pgc_one(s, &number, &taken, e);
+  if (code < 0)
+    return code;
+  int64_t no = pgw_int(taken, 0, 0);
+  pg_add_idem(&s->args, in->idem);
+  pgw_i8(&s->args, no);
+  pgw_text0(&s->args, in->ref);
+  pgw_i4(&s->args, in->shard);
+  pgw_i4(&s->args, in->kind);
+  pgw_text0(&s->args, in->body);
+  code = pgc_one(s, &q, &r, e);
+  if (code < 0)
+    return code;
+  if (PQntuples(r) == 0)
+    return pg_idem_first(s, in->idem, &ret->no, &ret->ref, mem, e);
+  ret->no = no;
+  ret->ref = arena_slice(mem, in->ref);
+  return 0;
+}
+
+int pg_inbox_read(struct store *store, const struct st_inbox_read *in, struct st_inbox_read_ret *ret, struct arena *mem,
+                  struct err *e)
+{
+  static const struct pg_sql q = {"inbox_read",
+                                  "SELECT i.* FROM unnest($1::int4[]) s (id) CROSS JOIN LATERAL (SELECT shard, no, kind, body "
+                                  "FROM inbox WHERE shard = s.id ORDER BY no LIMIT $2::int4 OFFSET 0) i ORDER BY i.no LIMIT $2",
+                                  PG_READ};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  pg_add_i4s(&s->args, in->shards, in->shard_count);
+  pgw_i4(&s->args, in->limit);
+  int code = pgc_one(s, &q, &r, e);
+  if (code < 0)
+    return code;
+  size_t n = (size_t)PQntuples(r);
+  struct inbox_row *rows = arena_array(mem, n, sizeof *rows);
+  for (size_t i = 0; i < n; i++) {
+    struct pgw_cursor c = pgw_row_of(r, i, mem);
+    rows[i].shard = (int32_t)pgw_next_int(&c);
+    rows[i].no = pgw_next_int(&c);
+    rows[i].kind = (int32_t)pgw_next_int(&c);
+    rows[i].body = pgw_next_text(&c);
+  }
+  ret->rows = rows;
+  ret->count = n;
+  return 0;
+}
+
+/* Each shard once, in the order of the ids. */
+static size_t take_notifications(struct pg_store *s, bool *changed)
+{
+  size_t n = 0;
+  PGnotify *note;
+  while ((note = PQnotifies(s->conn))) {
+    int64_t shard;
+    if (parse_i64(slice_of(note->extra), 0, s->source->shard_count - 1, &shard, NULL) == 0 && !changed[shard]) {
+      changed[shard] = true;
+      n++;
+    }
+    PQfreemem(note);
+  }
+  return n;
+}
+
+int pg_wait_change(struct store *store, const struct st_wait_change *in, struct st_wait_change_ret *ret, struct arena *mem,
+                   struct err *e)
+{
+  static const struct pg_sql q = {"listen", "LISTEN " PG_CHANNEL, PG_READ};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  int code = pgc_ready(s, e);
+  if (code == 0 && !s->listening) {
+    code = pgc_one(s, &q, &r, e);
+    s->listening = code == 0;
+  }
+  if (code < 0)
+    return code;
+  bool *changed = arena_array(mem, (size_t)s->source->shard_count, sizeof *changed);
+  usec_t until = clock_system.mono(&clock_system) + in->timeout, left = in->timeout;
+  size_t n = take_notifications(s, changed);
+  while (n == 0 && left > 0) {
+    code = pgc_wait(s, left, e);
+    if (code < 0)
+      return code;
+    n = take_notifications(s, changed);
+    left = until - clock_system.mono(&clock_system);
+  }
+  int32_t *shards = arena_array(mem, n, sizeof *shards);
+  for (int32_t i = 0, k = 0; i < s->source->shard_count; i++)
+    if (changed[i])
+      shards[k++] = i;
+  ret->shards = shards;
+  ret->count = n;
+  return 0;
+}
