@@ -23,7 +23,8 @@ REASONS = {
     "quartz-smallest-#-day": "in a list with n#k Quartz uses only the smallest day, with that k",
     "quartz-refuses-list": "Quartz refuses L or a second # in a list; here it works as written",
     "quartz-W-outside-month": "Quartz moves a nearest weekday that the month does not have (31W in June) to another day",
-    "quartz-endless-loop": "Quartz never answers: a nearest weekday that a month does not have",
+    "quartz-W-milliseconds": "asked with a fraction of a second, Quartz leaves the day of a W when its next instant is the next second",
+    "quartz-endless-loop": "Quartz never answers: L-nW in a month without that day, or a W day whose midnight is in a gap",
     "quartz-year-bound": "Quartz knows no year after the running year + 100; here the last year is 2199",
     "quartz-dst": "Quartz shifts local times out of a gap and fires ambiguous ones in the second copy; here the AUTO rule",
     "quartz-loses-day": "Quartz loses the whole local day after a gap that touches midnight",
@@ -95,6 +96,24 @@ def moved_to_last_day(text, tz, ms):
             and int(text.split()[3].upper().rstrip("W")) == day.day + 1)
 
 
+def left_the_day(case, text, ours, ms):
+    """Is it on the day of the very next second, which Quartz leaves because it compares with the fraction of `from`?"""
+    zone = zoneinfo.ZoneInfo(case.tz)
+    first, this = (dt.datetime.fromtimestamp(at // 1000, zone).date() for at in (ours[0], ms))
+    return ("W" in text.split()[3].upper() and case.from_ms % 1000 != 0 and ms in ours
+            and ours[0] == case.from_ms // 1000 * 1000 + 1000 and first == this)
+
+
+def endless(case, text, zones):
+    """Does Quartz look for the weekday nearest to a day that is not there: none in the month, or no midnight in the zone?"""
+    if weekday_outside_month(text) == "L-nW":
+        return True
+    if "W" not in text.split()[3].upper():
+        return False
+    rules = brute.Schedule(text, "QUARTZ").dom
+    return any(rule(day) for day in zones.midnights_in_gaps(case.tz, case.from_ms) for rule in rules)
+
+
 class Zones:
     """The changes of offset of each zone, as zoneinfo and as Java have them."""
 
@@ -121,6 +140,16 @@ class Zones:
                     return True
         return False
 
+    def midnights_in_gaps(self, tz, from_ms):
+        """The dates without a midnight from the day before an instant on."""
+        changes = self.system[tz]
+        for (_, before), (at, after) in zip(changes, changes[1:]):
+            if after > before and at > from_ms - DAY_MS:
+                midnight = -((-at - before) // DAY_MS) * DAY_MS  # the first at or after the start of the gap
+                while midnight < at + after:
+                    yield (brute.EPOCH + dt.timedelta(milliseconds=midnight)).date()
+                    midnight += DAY_MS
+
     def day_after_midnight_gap(self, tz, ms):
         """Is the instant in the local day on which a gap ended that touches or holds midnight?"""
         changes = self.system[tz]
@@ -145,7 +174,7 @@ def after_last_year(ms):
 def explain_quartz(case, text, ours, theirs, zones):
     """The classes that explain why Quartz answers otherwise than kelou does to what Quartz reads; None if nothing does."""
     if theirs == "TIMEOUT":
-        return {"quartz-endless-loop"} if weekday_outside_month(text) else None
+        return {"quartz-endless-loop"} if endless(case, text, zones) else None
     if isinstance(theirs, str):
         return None
     tags = set()
@@ -162,6 +191,8 @@ def explain_quartz(case, text, ours, theirs, zones):
             tags.add("quartz-dst")
         elif ms in ours and zones.day_after_midnight_gap(case.tz, ms):
             tags.add("quartz-loses-day")
+        elif left_the_day(case, text, ours, ms):
+            tags.add("quartz-W-milliseconds")
         elif zones.differ(case.tz, ms):
             tags.add("quartz-zone-data")
         else:
