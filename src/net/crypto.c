@@ -90,19 +90,25 @@ char *crypto_seal(const uint8_t key[32], struct slice secret) {
   return text;
 }
 
-/* Bytes of base64 text, or negative. EVP_DecodeBlock counts the padding as bytes. */
-static int base64_read(struct slice text, uint8_t *ret, size_t size) {
-  if (text.n % 4 || text.n / 4 * 3 > size)
+#define RAW_MAX (SECRET_MAX + SEAL_OVERHEAD + 3) /* base64 comes in threes */
+
+/* Bytes of base64 text, or negative. EVP_DecodeBlock counts the padding as bytes, skips spaces and does not look
+ * at unused bits: only the one text that encoding gives is accepted. */
+static int base64_read(struct slice text, uint8_t ret[RAW_MAX]) {
+  uint8_t again[RAW_MAX / 3 * 4 + 5];
+  if (text.n % 4 || text.n / 4 * 3 > RAW_MAX)
     return -EINVAL;
   int n = EVP_DecodeBlock(ret, (const uint8_t *)text.p, (int)text.n);
   for (size_t i = text.n; n > 0 && i > 0 && i + 2 > text.n && text.p[i - 1] == '='; i--)
     n--;
-  return n < 0 ? -EINVAL : n;
+  if (n <= 0 || EVP_EncodeBlock(again, ret, n) != (int)text.n || memcmp(again, text.p, text.n) != 0)
+    return -EINVAL;
+  return n;
 }
 
 int crypto_unseal(const uint8_t key[32], struct slice sealed, struct str *ret, struct err *e) {
-  uint8_t raw[SECRET_MAX + SEAL_OVERHEAD + 3], plain[SECRET_MAX + 3];
-  int n = base64_read(sealed, raw, sizeof raw);
+  uint8_t raw[RAW_MAX], plain[SECRET_MAX + 3];
+  int n = base64_read(sealed, raw);
   if (n < SEAL_OVERHEAD || n > SECRET_MAX + SEAL_OVERHEAD || raw[0] != SEAL_VERSION)
     return err_set(e, ERR_MALFORMED, "the sealed secret cannot be read");
   size_t length = (size_t)n - SEAL_OVERHEAD;

@@ -23,15 +23,19 @@ static void state_set(struct http_conn *c, enum conn_state state) {
   }
 }
 
-void http_conn_close(struct http_conn *c) {
-  if (c->stream.closing)
-    return;
+static void let_go(struct http_conn *c) {
   due_clear(&c->due);
   if (c->with_handler)
     c->exchange->conn = NULL; /* the handler's now; the answer will be dropped */
   else if (c->exchange)
     exchange_free(c->exchange);
   c->exchange = NULL;
+}
+
+void http_conn_close(struct http_conn *c) {
+  if (c->stream.closing)
+    return;
+  let_go(c);
   stream_close(&c->stream);
 }
 
@@ -354,9 +358,12 @@ void http_conn_expired(struct http_conn *c) {
   case CONN_BODY:
     refuse(c, 408, "the body took too long");
     break;
+  case CONN_WRITING: /* a client that does not read shall not hold the kernel's memory either */
+    let_go(c);
+    stream_reset(&c->stream);
+    break;
   case CONN_IDLE:
   case CONN_HANDLING:
-  case CONN_WRITING:
   case CONN_LINGER:
   case CONN_STATE_MAX_:
     http_conn_close(c);

@@ -34,10 +34,19 @@ void stream_close(struct stream *s) {
   uv_close((uv_handle_t *)&s->tcp, on_closed);
 }
 
+void stream_reset(struct stream *s) {
+  if (s->closing)
+    return;
+  s->closing = true;
+  if (uv_tcp_close_reset(&s->tcp, on_closed) < 0)
+    uv_close((uv_handle_t *)&s->tcp, on_closed);
+}
+
 static void end(struct stream *s, int error, const char *why) {
   if (s->closing || s->ended)
     return;
   s->ended = true;
+  s->broken = error != 0;
   s->why = why;
   stream_read_stop(s);
   s->ops->ended(s, error);
@@ -106,7 +115,7 @@ static int flush_tls(struct stream *s) {
 
 int stream_write(struct stream *s, const char *p, size_t n) {
   int r;
-  if (s->closing || s->ended) {
+  if (s->closing || s->broken) { /* after an orderly end the peer may still read */
     s->why = "closed by the peer";
     return -EPIPE;
   }

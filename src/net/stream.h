@@ -20,7 +20,7 @@ struct stream {
   struct loop *loop;
   const struct stream_ops *ops;
   struct tls *tls;         /* NULL: plain */
-  bool tls_ready, closing, reading, ended;
+  bool tls_ready, closing, reading, ended, broken;
   bool wrote;              /* bytes given to stream_write may have left (the owner clears it) */
   struct buf flying, next; /* being written by libuv; waiting behind it */
   uv_write_t write;
@@ -42,5 +42,6 @@ int stream_write(struct stream *s, const char *p, size_t n);
 bool stream_pending(const struct stream *s); /* bytes not yet given to the kernel */
 void stream_end(struct stream *s);           /* half close: no more writes */
 void stream_close(struct stream *s);         /* at once; idempotent */
+void stream_reset(struct stream *s);         /* the same, and what the kernel still has to send is dropped */
 bool stream_peer_closed(struct stream *s);   /* asks the kernel: end or error already waiting? */
 void stream_peer_text(struct stream *s, char *ret_text, size_t size);
