@@ -1,0 +1,161 @@
+#include "dispatch/internal.h"
+
+/* Jobs that no executor can take now wait here, first come first served among those that want the same. */
+
+static char *key_of(const struct run_job *j)
+{
+  struct arena none = {0};
+  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group, j->spec->handler, j->pin ? j->pin : ""));
+  arena_done(&none);
+  return key;
+}
+
+void waiting_free(struct dispatcher *d, struct waiting **w)
+{
+  if (!*w)
+    return;
+  run_job_free(&(*w)->job);
+  task_text_unref(&(*w)->text);
+  if ((*w)->instance)
+    registry_release(d->o.registry, &(*w)->instance);
+  mem_free((*w)->avoid);
+  mem_free(*w);
+  *w = NULL;
+}
+
+static void push_back(struct parking *p, struct waiting *w)
+{
+  w->next = NULL;
+  if (p->tail)
+    p->tail->next = w;
+  else
+    p->head = w;
+  p->tail = w;
+}
+
+static void push_front(struct parking *p, struct waiting *w)
+{
+  w->next = p->head;
+  p->head = w;
+  if (!p->tail)
+    p->tail = w;
+}
+
+static struct waiting *pop(struct parking *p)
+{
+  struct waiting *w = p->head;
+  p->head = w->next;
+  if (!p->head)
+    p->tail = NULL;
+  w->next = NULL;
+  return w;
+}
+
+bool parking_has(struct dispatcher *d, const struct run_job *j)
+{
+  if (!d->parked)
+    return false;
+  auto_free char *key = key_of(j);
+  struct parking *p;
+  HASH_FIND_STR(d->parked, key, p);
+  return p != NULL;
+}
+
+void park(struct dispatcher *d, struct waiting *w, usec_t retry_at)
+{
+  auto_free char *key = key_of(w->job);
+  struct parking *p;
+  HASH_FIND_STR(d->parked, key, p);
+  if (!p) {
+    p = mem_zalloc(sizeof *p);
+    p->key = take(key);
+    p->ns = mem_strdup(w->job->spec->ns);
+    p->group = mem_strdup(w->job->spec->group);
+    p->retry_at = retry_at;
+    HASH_ADD_KEYPTR(hh, d->parked, p->key, strlen(p->key), p);
+  }
+  push_back(p, w);
+  p->count++;
+  p->retry_at = retry_at < p->retry_at ? retry_at : p->retry_at;
+  d->parked_count++;
+}
+
+static void parking_free(struct dispatcher *d, struct parking *p)
+{
+  HASH_DEL(d->parked, p);
+  mem_free(p->key);
+  mem_free(p->ns);
+  mem_free(p->group);
+  mem_free(p);
+}
+
+/* Try those that wait in one place, each at most once, until one finds no executor. */
+static void unpark(struct dispatcher *d, struct parking *p, usec_t mono)
+{
+  usec_t soonest = USEC_NEVER;
+  for (size_t n = p->count; n > 0 && p->head; n--) {
+    struct waiting *w = pop(p);
+    usec_t retry_at = w->not_before;
+    enum send_result r = w->not_before > mono ? SEND_LATER : try_send(d, w, mono, &retry_at);
+    if (r == SEND_GONE) {
+      p->count--;
+      d->parked_count--;
+      continue;
+    }
+    soonest = retry_at < soonest ? retry_at : soonest;
+    if (r == SEND_FULL) {
+      push_front(p, w);
+      break;
+    }
+    push_back(p, w);
+  }
+  p->retry_at = soonest;
+}
+
+void unpark_ready(struct dispatcher *d, usec_t mono)
+{
+  struct parking *p, *next;
+  HASH_ITER(hh, d->parked, p, next)
+  {
+    if (p->retry_at <= mono)
+      unpark(d, p, mono);
+    if (!p->head)
+      parking_free(d, p);
+  }
+  metric_set(d->parked_gauge, (double)d->parked_count);
+}
+
+void parking_hint(struct dispatcher *d, const char *ns, const char *group)
+{
+  struct parking *p, *next;
+  HASH_ITER(hh, d->parked, p, next)
+  {
+    if (strcmp(p->ns, ns) == 0 && strcmp(p->group, group) == 0)
+      p->retry_at = 0;
+  }
+}
+
+usec_t parking_next(struct dispatcher *d)
+{
+  usec_t at = USEC_NEVER;
+  struct parking *p, *next;
+  HASH_ITER(hh, d->parked, p, next)
+  {
+    at = p->retry_at < at ? p->retry_at : at;
+  }
+  return at;
+}
+
+void parking_done(struct dispatcher *d)
+{
+  struct parking *p, *next;
+  HASH_ITER(hh, d->parked, p, next)
+  {
+    while (p->head) {
+      struct waiting *w = p->head;
+      p->head = w->next;
+      waiting_free(d, &w);
+    }
+    parking_free(d, p);
+  }
+}
