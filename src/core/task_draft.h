@@ -10,6 +10,7 @@ struct task_draft {
   enum cron_dialect dialect;
   struct dst_rule dst;
   usec_t jitter, anchor;
+  enum dst_note run_at_note;
 };
 
 /* Fill with the defaults. */

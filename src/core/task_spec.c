@@ -88,7 +88,7 @@ static bool has_offset(struct slice t) {
 
 static int read_run_at(struct task_draft *d, const struct zone *z, struct err *e) {
   usec_t t = 0;
-  enum dst_note note; /* previews tell it */
+  enum dst_note note = DST_NONE;
   int r = has_offset(d->run_at) ? time_parse_rfc3339(d->run_at, &t, e)
                                 : schedule_local_instant(z, d->run_at, &t, &note, e);
   if (r < 0)
@@ -96,6 +96,7 @@ static int read_run_at(struct task_draft *d, const struct zone *z, struct err *e
   if (t <= 0)
     return err_field(e, ERR_INVALID, "/schedule/run_at", "expected an instant after 1970-01-01T00:00:00Z");
   d->anchor = t;
+  d->run_at_note = note;
   return 0;
 }
 
@@ -241,4 +242,22 @@ int task_spec_parse(struct slice definition, struct zone_set *zones, struct task
   if ((r = read_all(j, &d, NULL, e)) < 0)
     return r;
   return build_spec(&d, zones, ret, e);
+}
+
+int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret,
+                        struct err *e) {
+  struct task_draft d;
+  auto_json *doc = json_object(), *normal = json_object();
+  task_draft_defaults(&d);
+  if (schedule)
+    (void)json_object_set(doc, "schedule", (json_t *)(uintptr_t)schedule); /* fails only without memory */
+  int r = read_part(SECTION_SCHEDULE, doc, &d, normal, e);
+  if (r == 0)
+    r = check_together(&d, e);
+  struct schedule *built;
+  if (r == 0)
+    r = build_schedule(&d, zones, &built, e);
+  if (r == 0)
+    *ret = (struct task_schedule){built, d.anchor, d.run_at_note};
+  return r;
 }

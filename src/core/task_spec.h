@@ -81,6 +81,14 @@ static inline void task_spec_unref(struct task_spec **s)
   *s = NULL;
 }
 
+/* Only the schedule of a document, for previews: the value of its field "schedule". Errors name "/schedule/…". */
+struct task_schedule {
+  struct schedule *schedule; /* the caller's: schedule_free */
+  usec_t anchor;             /* FIXED_RATE anchor, ONE_TIME run_at; 0 = not given */
+  int run_at_note;           /* enum dst_note of a run_at in local time */
+};
+int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret, struct err *e);
+
 /* A task as stored. */
 struct task_source {
   struct slice definition;

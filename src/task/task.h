@@ -15,8 +15,7 @@
 struct task_service;
 struct task_service_options {
   struct store *store;            /* pooled, thread-safe; borrowed */
-  const char *zone_dir;           /* "/usr/share/zoneinfo" */
-  int32_t shard_count;            /* st_meta_ret.shard_count */
+  const char *zone_dir;           /* "/usr/share/zoneinfo"; borrowed */
   usec_t (*now)(void *arg);       /* the estimate of database time (cluster); thread-safe */
   void *now_arg;
   uint64_t seed;                  /* for the random part of run keys: from crypto_random */
@@ -25,8 +24,8 @@ struct task_service *task_service_new(const struct task_service_options *o);
 void task_service_free(struct task_service **s);
 /* After each committed change or inbox row of a shard (so that the trigger wakes at once). Set before other threads call. */
 void task_service_on_change(struct task_service *s, void (*changed)(void *arg, int32_t shard), void *arg);
-/* Zones changed on disk: read them anew from now on. */
-void task_service_zones_changed(struct task_service *s);
+/* Look whether the zone files changed on disk, and read them anew from then on. Every minute or so, from any thread. */
+void task_service_refresh_zones(struct task_service *s);
 
 /* Who asks, under which conditions, and where the answer lives. */
 struct task_call {

@@ -1,0 +1,26 @@
+#pragma once
+/* Private to src/task. */
+#include "base/rng.h"
+#include "base/thread.h"
+#include "core/schedule.h"
+#include "core/spec_cache.h"
+#include "core/task_fields.h"
+#include "task/task.h"
+#include "task/zones.h"
+
+struct task_service {
+  struct task_service_options o;
+  void (*changed)(void *arg, int32_t shard);
+  void *changed_arg;
+  struct mutex lock; /* protects what follows; held over reading of zone files, never over a store call */
+  struct zone_set *zones;
+  struct spec_cache *specs;
+  struct rng rng;
+};
+
+usec_t task_now(const struct task_service *s);
+void task_tell(const struct task_service *s, int32_t shard);
+/* What the store keeps of a parsed document; texts copied. */
+void task_def_of(const struct task_input *in, struct arena *mem, struct task_def *ret);
+/* The stored definition as a spec (a reference). Takes the lock. */
+int task_spec_of(struct task_service *s, struct slice definition, struct task_spec **ret, struct err *e);
