@@ -23,6 +23,7 @@ struct live_event {
   struct run_key key;
   int32_t attempt;       /* of the report or answer; 0 = whichever is current (cancel) */
   struct slice executor; /* who; p == NULL: unknown */
+  struct slice ns, group; /* of the reporter: must be the run's; p == NULL: not checked */
   usec_t started_at, finished_at; /* as the executor says; 0 = not said */
   struct slice result, error_type, error_message, error_detail;
   double progress;       /* < 0: not said */
@@ -32,6 +33,7 @@ enum live_answer {
   LIVE_RECORDED, /* it changed something, or was seen and is durable */
   LIVE_LATE,     /* for an ended run, an older attempt, or one that is not known here: changes nothing */
   LIVE_CONFLICT, /* not possible in this phase */
+  LIVE_FORBIDDEN, /* the reporter belongs to another namespace or group */
 };
 
 /* A delivery to be made once the rows are committed. Texts are borrowed from the run: valid until the next turn. */

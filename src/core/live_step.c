@@ -253,7 +253,9 @@ void live_event(struct live *l, const struct live_event *ev, usec_t now, struct 
 {
   struct live_run *r = live_find(l, &ev->key);
   enum live_answer answer = LIVE_LATE;
-  if (r && !r->ended && (!ev->attempt || ev->attempt == r->attempt))
+  if (r && ((ev->ns.p && !slice_eqz(ev->ns, r->spec->ns)) || (ev->group.p && !slice_eqz(ev->group, r->spec->group))))
+    answer = LIVE_FORBIDDEN;
+  else if (r && !r->ended && (!ev->attempt || ev->attempt == r->attempt))
     answer = live_apply(l, r, ev, now, out);
   if (ev->token)
     *LIVE_ADD(out, answers) = (struct live_token){ev->token, answer};

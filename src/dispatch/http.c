@@ -115,7 +115,7 @@ static void take_error(const json_t *doc, struct arena *mem, struct live_event *
 static void take_done(const struct http_result *r, struct arena *mem, struct live_event *ev)
 {
   ev->kind = EV_DONE_OK;
-  auto_json doc = NULL;
+  auto_json *doc = NULL;
   if (r->body.n == 0 || json_read(r->body, ANSWER_MAX, &doc, NULL) < 0) {
     ev->result = r->body.n && slice_utf8_valid(r->body) ? arena_slice(mem, slice_n(r->body.p, r->body.n > 65536 ? 65536 : r->body.n)) : (struct slice){0};
     return;

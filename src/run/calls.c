@@ -174,9 +174,9 @@ static struct slice put_text(char **at, struct slice s)
 }
 
 /* One block: the message and copies of all its texts. */
-static struct run_msg *msg_new(const struct live_event *ev, struct slice ns, struct slice group)
+static struct run_msg *msg_new(const struct live_event *ev)
 {
-  size_t text = ev->executor.n + ev->result.n + ev->error_type.n + ev->error_message.n + ev->error_detail.n + ns.n + group.n;
+  size_t text = ev->executor.n + ev->result.n + ev->error_type.n + ev->error_message.n + ev->error_detail.n + ev->ns.n + ev->group.n;
   struct run_msg *m = mem_zalloc(sizeof *m + text);
   char *at = (char *)(m + 1);
   m->ev = *ev;
@@ -185,8 +185,8 @@ static struct run_msg *msg_new(const struct live_event *ev, struct slice ns, str
   m->ev.error_type = put_text(&at, ev->error_type);
   m->ev.error_message = put_text(&at, ev->error_message);
   m->ev.error_detail = put_text(&at, ev->error_detail);
-  m->ns = put_text(&at, ns);
-  m->group = put_text(&at, group);
+  m->ev.ns = put_text(&at, ev->ns);
+  m->ev.group = put_text(&at, ev->group);
   return m;
 }
 
@@ -203,7 +203,7 @@ int run_post(struct run_service *s, const struct live_event *events, size_t n,
     t->count = t->left = n;
   }
   for (size_t i = 0; i < n; i++) {
-    struct run_msg *m = msg_new(&events[i], (struct slice){0}, (struct slice){0});
+    struct run_msg *m = msg_new(&events[i]);
     m->token = (struct run_token){t, i, events[i].key.shard};
     m->ev.token = t ? &m->token : NULL;
     if (events[i].key.shard >= s->o.shard_count || queue_push(s->queue, m) < 0) {
@@ -216,8 +216,8 @@ int run_post(struct run_service *s, const struct live_event *events, size_t n,
 
 int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor)
 {
-  struct live_event ev = {.kind = EV_EXECUTOR_LOST, .executor = executor, .progress = -1};
-  struct run_msg *m = msg_new(&ev, ns, group);
+  struct live_event ev = {.kind = EV_EXECUTOR_LOST, .executor = executor, .ns = ns, .group = group, .progress = -1};
+  struct run_msg *m = msg_new(&ev);
   m->kind = RUN_MSG_EXECUTOR_LOST;
   int rc = queue_push_wait(s->queue, m, USEC_PER_SEC);
   if (rc < 0)

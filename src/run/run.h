@@ -67,7 +67,7 @@ void *run_take_slot(struct run_service *s, const struct run_job *j);
 void run_adopt_slot(struct run_service *s, const struct run_key *key, void *slot);
 
 /* ---- events: from deliveries, reports, people */
-enum run_result { RUN_RESULT_RECORDED, RUN_RESULT_LATE, RUN_RESULT_CONFLICT, RUN_RESULT_NOT_OWNER };
+enum run_result { RUN_RESULT_RECORDED, RUN_RESULT_LATE, RUN_RESULT_CONFLICT, RUN_RESULT_FORBIDDEN, RUN_RESULT_NOT_OWNER };
 /* Post events; all texts are copied. `done` (may be NULL) is called once, when each of them is durable or refused, on the writer's
  * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
 int run_post(struct run_service *s, const struct live_event *events, size_t n,

@@ -68,7 +68,7 @@ static void step_events(struct run_service *s, int n, usec_t now)
   for (int i = 0; i < n; i++) {
     struct run_msg *m = s->batch[i];
     if (m->kind == RUN_MSG_EXECUTOR_LOST) {
-      live_executor_lost(s->live, m->ns, m->group, m->ev.executor, now, &s->out);
+      live_executor_lost(s->live, m->ev.ns, m->ev.group, m->ev.executor, now, &s->out);
       continue;
     }
     if (s->epochs[m->ev.key.shard] == 0) {
@@ -100,7 +100,8 @@ static void count_done(struct run_service *s)
 
 static void answer_all(struct run_service *s)
 {
-  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED, [LIVE_LATE] = RUN_RESULT_LATE, [LIVE_CONFLICT] = RUN_RESULT_CONFLICT};
+  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED, [LIVE_LATE] = RUN_RESULT_LATE, [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
+                                        [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN};
   for (size_t i = 0; i < s->out.answers_count; i++) {
     struct run_token *t = s->out.answers[i].token;
     run_answer(t, s->lost[t->shard] ? RUN_RESULT_NOT_OWNER : of[s->out.answers[i].answer]);

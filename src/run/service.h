@@ -23,7 +23,6 @@ struct run_msg { /* one queued event; texts follow in the same block */
   enum { RUN_MSG_EVENT, RUN_MSG_EXECUTOR_LOST } kind;
   struct live_event ev;
   struct run_token token;
-  struct slice ns, group; /* EXECUTOR_LOST */
 };
 
 struct run_service {
