@@ -124,20 +124,20 @@ int64_t cron_next(const struct cron *c, int64_t from)
 {
   if (from < 0) /* before 1970 nothing is due */
     from = 0;
-  int64_t days = from / DAY, year;
+  int64_t year, days = from / DAY;
+  int64_t second = time_from(c, (int)(from % DAY));
+  if (second < 0) { /* too late for that day, whichever it is */
+    days++;
+    second = time_from(c, 0);
+  }
   if (days > (int64_t)YEARS * 366)
     return CRON_NEVER;
   int month, day;
   civil_from_days(days, &year, &month, &day);
   int64_t found = day_from(c, (int)year, month, day);
-  if (found == days) {
-    int64_t second = time_from(c, (int)(from % DAY));
-    if (second >= 0)
-      return found * DAY + second;
-    civil_from_days(days + 1, &year, &month, &day);
-    found = day_from(c, (int)year, month, day);
-  }
-  return found < 0 ? CRON_NEVER : found * DAY + time_from(c, 0);
+  if (found < 0)
+    return CRON_NEVER;
+  return found * DAY + (found == days ? second : time_from(c, 0));
 }
 
 bool cron_matches(const struct cron *c, int64_t local_sec) { return local_sec >= 0 && cron_next(c, local_sec) == local_sec; }

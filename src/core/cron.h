@@ -3,7 +3,7 @@
  * seconds (core/zone.h): what happens at a change of offset is core/dst's affair. Pure.
  *
  * QUARTZ: 6 or 7 fields: second minute hour day-of-month month day-of-week [year]; Sunday = 1. Exactly one of the two day fields is ?.
- *   * a a-b a,b  */n a/n a-b/n, ranges wrap around (22-3, FRI-MON; years do not), names JAN…DEC and SUN…SAT wherever a number may stand.
+ *   * a a-b a,b, steps "/n" after *, a or a-b, ranges wrap around (22-3, FRI-MON; years do not), names JAN…DEC and SUN…SAT wherever a number may stand.
  *   day-of-month: L (last), L-n (n before it, 0…30), nW (weekday nearest to n, never leaving the month), LW, L-nW;
  *   day-of-week: L (Saturday), nL (last n of the month), n#k (k-th n, 1…5). All of them may stand in lists with others.
  *   A day that a month does not have (31, L-30, 31W) is not due in that month.

@@ -98,7 +98,7 @@ struct unit {
 static const struct unit units[] = {
     {60, "every second", "every %d seconds", "at second ", "at the seconds ", "每秒", "每 %d 秒", "第 ", " 秒"},
     {60, "every minute", "every %d minutes", "at minute ", "at the minutes ", "每分钟", "每 %d 分钟", "第 ", " 分"},
-    {24, "every hour", "every %d hours", "in hour ", "in the hours ", "每小时", "每 %d 小时", "", " 点"},
+    {24, "of every hour", "of every %d hours", "in hour ", "in the hours ", "每小时", "每 %d 小时", "", " 点"},
 };
 
 static void unit_words(const struct words *w, const struct unit *u, uint64_t set)
@@ -152,7 +152,7 @@ static void time_words(const struct words *w)
     int unit = w->zh ? 2 - k : k; /* Chinese names the largest first */
     if (!said[unit])
       continue;
-    str_addz(w->out, i++ ? w->zh ? "" : ", " : "");
+    str_addz(w->out, i++ ? w->zh ? "" : unit == 2 ? " " : ", " : "");
     unit_words(w, &units[unit], sets[unit]);
   }
 }
@@ -165,7 +165,7 @@ static void print_before_last(const struct words *w, int n)
   else if (w->zh)
     str_addf(w->out, "倒数第%d天", n + 1);
   else
-    str_addf(w->out, "%d day%s before the last day", n, n == 1 ? "" : "s");
+    str_addf(w->out, "the day %d day%s before the last", n, n == 1 ? "" : "s");
 }
 static void print_workday(const struct words *w, int n)
 {
@@ -211,12 +211,13 @@ static void day_words(const struct words *w)
   str_addz(w->out, w->zh ? "" : " of the month");
 }
 
-static void weekday_words_of(const struct words *w)
+/* `every`: false behind "if it is". */
+static void weekday_words_of(const struct words *w, bool every)
 {
   const struct cron *c = w->c;
   int i = 0;
   if (c->weekdays) {
-    str_addz(w->out, w->zh ? "每" : "every ");
+    str_addz(w->out, !every ? "" : w->zh ? "每" : "every ");
     print_set(w, (c->weekdays & 0x7f) == 0x7f ? 0xfe : c->weekdays, print_weekday);
     i++;
   }
@@ -250,7 +251,7 @@ static void date_words(const struct words *w, bool clock)
   if (days && weekdays)
     str_addz(w->out, c->either_day ? w->zh ? "或" : " or " : w->zh ? "且为" : " if it is ");
   if (weekdays)
-    weekday_words_of(w);
+    weekday_words_of(w, !days || c->either_day);
   if (!days && !weekdays && clock)
     str_addz(w->out, w->zh ? "每天" : "every day");
 }

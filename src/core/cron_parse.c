@@ -232,7 +232,8 @@ static int item(struct parser *q, struct set *set)
   char c = q->p < q->end ? upper(*q->p) : 0;
   if (c == '/')
     return fail(q, from, "a step follows * or a number, as in */5");
-  if (c == '?' || c == 'W' || c == '#' || c == 'L')
+  struct parser look = *q; /* WED begins like a misplaced W */
+  if ((c == '?' || c == 'W' || c == '#' || c == 'L') && name_value(&look) < 0)
     return misplaced(q, c);
   int v, r = value(q, &v);
   if (r < 0)

@@ -1,7 +1,8 @@
 #include "core/zone_set.h"
 #include "base/mem.h"
 
-#define NEAR_MAX 3           /* edits that still count as "did you mean" */
+#define NEAR_MAX 3            /* edits that still count as "did you mean" … */
+#define NEAR_SHARE 4          /* … if they are at most every fourth letter */
 #define NAME_LIST "tzdata.zi" /* names every zone and link of the release */
 
 struct entry {
@@ -146,7 +147,7 @@ static struct slice nearest(struct zone_set *s, struct slice name)
       best = candidate;
     }
   }
-  return best;
+  return least <= name.n / NEAR_SHARE ? best : (struct slice){NULL, 0};
 }
 
 static int unknown(struct zone_set *s, struct slice name, struct err *e)
