@@ -105,9 +105,10 @@ int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st
 {
   static const struct pg_sql q = {
       "node_leave",
-      "WITH gone AS (DELETE FROM node WHERE id = $1::text AND incarnation = $2::int8), "
-      "mine AS (SELECT id FROM shard WHERE owner = $1 AND incarnation = $2 ORDER BY id FOR UPDATE) "
-      "UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine WHERE s.id = mine.id AND s.owner = $1 AND s.incarnation = $2",
+      "WITH gone AS (DELETE FROM node WHERE id = $1::text AND incarnation = $2::int8 RETURNING 1), "
+      "mine AS (SELECT id FROM shard WHERE owner = $1 AND incarnation = $2 ORDER BY id FOR UPDATE), "
+      "released AS (UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine "
+      "WHERE s.id = mine.id AND s.owner = $1 AND s.incarnation = $2) SELECT 1 FROM gone",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -115,7 +116,10 @@ int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st
   (void)mem;
   pgw_text0(&s->args, in->id);
   pgw_i8(&s->args, in->incarnation);
-  return pgc_one(s, &q, &r, e);
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0 && PQntuples(r) == 0)
+    code = err_set(e, ERR_FENCED, "this node's incarnation is gone");
+  return code;
 }
 
 int pg_node_list(struct store *store, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem,
