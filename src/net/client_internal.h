@@ -9,7 +9,6 @@
 #include "net/target_internal.h"
 
 #define HTTP_RESPONSE_HEADER_BYTES (64 * 1024)
-#define HTTP_CHECK_IDLE (100 * USEC_PER_MS) /* idle longer than this: ask the kernel before writing */
 
 struct client_conn;
 

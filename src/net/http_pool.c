@@ -251,8 +251,10 @@ static const struct stream_ops ops = {
 static struct client_conn *take_idle(struct pool *p) {
   while (!list_empty(&p->idle)) {
     struct client_conn *conn = link_entry(p->idle.prev, struct client_conn, idle);
-    bool old = loop_now(p->client->loop) - conn->idle_since > HTTP_CHECK_IDLE;
-    if (old && stream_peer_closed(&conn->stream)) {
+    /* The end of a connection may lie unread behind the event that brought this call: ask, a request written into
+     * it would count as lost. In the turn in which it was used nothing can be unread. */
+    bool used_now = conn->idle_since == loop_now(p->client->loop);
+    if (!used_now && stream_peer_closed(&conn->stream)) {
       conn_close(conn);
       continue;
     }
