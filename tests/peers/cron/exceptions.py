@@ -27,7 +27,7 @@ REASONS = {
     "quartz-endless-loop": "Quartz never answers: L-nW in a month without that day, or a W day whose midnight is in a gap",
     "quartz-year-bound": "Quartz knows no year after the running year + 100; here the last year is 2199",
     "quartz-dst": "Quartz shifts local times out of a gap and fires ambiguous ones in the second copy; here the AUTO rule",
-    "quartz-loses-day": "Quartz loses the whole local day after a gap that touches midnight",
+    "quartz-loses-day": "Quartz loses the whole local day after a gap that touches midnight, and as much of the next as the gap was long",
     "quartz-zone-data": "Java's zone has another offset than the system's zoneinfo at that instant",
     "quartz-never-fires": "Quartz accepts an expression that never fires; here it is refused",
     "croniter-star-step": "both day fields set, one of them *, */n: croniter says OR, cronie and the specification AND",
@@ -98,9 +98,11 @@ def moved_to_last_day(text, tz, ms):
 
 def left_the_day(case, text, ours, ms):
     """Is it on the day of the very next second, which Quartz leaves because it compares with the fraction of `from`?"""
+    if ms not in ours:
+        return False
     zone = zoneinfo.ZoneInfo(case.tz)
     first, this = (dt.datetime.fromtimestamp(at // 1000, zone).date() for at in (ours[0], ms))
-    return ("W" in text.split()[3].upper() and case.from_ms % 1000 != 0 and ms in ours
+    return ("W" in text.split()[3].upper() and case.from_ms % 1000 != 0
             and ours[0] == case.from_ms // 1000 * 1000 + 1000 and first == this)
 
 
@@ -151,14 +153,14 @@ class Zones:
                     midnight += DAY_MS
 
     def day_after_midnight_gap(self, tz, ms):
-        """Is the instant in the local day on which a gap ended that touches or holds midnight?"""
+        """Is it in the local day on which a gap ended that touches midnight, or in the jump's size of the next day?"""
         changes = self.system[tz]
         i = bisect.bisect_right(changes, (ms, 1 << 60)) - 1
         if i < 1 or changes[i][1] < changes[i - 1][1]:
             return False
         at, before, after = changes[i][0], changes[i - 1][1], changes[i][1]
         midnight = (at + after) // DAY_MS * DAY_MS  # of the local day on which the gap ended
-        return at + before <= midnight and (ms + after) // DAY_MS * DAY_MS == midnight
+        return at + before <= midnight <= ms + after < midnight + DAY_MS + after - before
 
 
 def differing(ours, theirs):
