@@ -14,10 +14,11 @@ const char *const task_field_type_names[] = {"name",    "text",    "enum",   "du
 #define K_NONE  0u
 /* A default is a number, a text or nothing; _Generic keeps the table free of casts. */
 struct no_default;
-#define NONE              ((const struct no_default *)NULL)
-#define DEFAULT_NUMBER(x) _Generic((x), const struct no_default * : 0, char * : 0, default : (x))
-#define DEFAULT_TEXT(x)   _Generic((x), char * : (x), default : NULL)
-#define DEFAULT_HAS(x)    _Generic((x), const struct no_default * : false, default : true)
+#define NONE ((const struct no_default *)NULL)
+#define DEFAULT_NUMBER(x)                                                                                    \
+  _Generic((x), const struct no_default * : 0, char * : 0, const char * : 0, default : (x))
+#define DEFAULT_TEXT(x) _Generic((x), char * : (x), const char * : (x), default : NULL)
+#define DEFAULT_HAS(x)  _Generic((x), const struct no_default * : false, default : true)
 
 #define FIELD(section, name, type, member, min, max, dflt, names, allowed, required, doc)                    \
   {SECTION_##section,                                                                                        \
