@@ -94,7 +94,7 @@ void dispatcher_capacity(struct dispatcher *d, struct slice ns, struct slice gro
 
 /* ---------------------------------------------------------------- one delivery */
 
-void post_event(struct dispatcher *d, const struct run_job *j, enum run_event kind, const struct live_event *more)
+static void post_event(struct dispatcher *d, const struct run_job *j, enum run_event kind, const struct live_event *more)
 {
   struct live_event ev = more ? *more : (struct live_event){.progress = -1};
   ev.kind = kind;

@@ -223,7 +223,7 @@ int intake_http(struct intake *in, struct http_request *r, const struct access_i
   p->in = in;
   p->request = r;
   p->arrived = clock_system.mono(&clock_system);
-  struct live_event *ev;
+  struct live_event *ev = NULL;
   rc = read_all(in, doc, p, who, &ev, e);
   if (rc > 0)
     rc = run_post(in->o.runs, ev, (size_t)rc, done, p, e);

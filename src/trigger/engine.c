@@ -26,6 +26,7 @@ static void make_metrics(struct engine *g)
       g->skipped[i] = metric_series(skipped, run_reason_names[i], NULL);
   g->lateness = metric_series(metric_family("kelou_fire_lateness_seconds", "From due to the fire's commit", METRIC_HISTOGRAM, "", LATENESS_BUCKETS), NULL);
   g->refusals = metric_series(metric_family("kelou_fire_refusals_total", "Batches refused because tasks or owner changed", METRIC_COUNTER, "", NULL), NULL);
+  g->tasks_gauge = metric_series(metric_family("kelou_timer_entries", "Tasks that the trigger of this node holds", METRIC_GAUGE, "", NULL), NULL);
   g->fire_errors = metric_series(metric_family("kelou_fire_errors_total", "FIREs whose outcome had to be read back", METRIC_COUNTER, "", NULL), NULL);
 }
 
@@ -36,7 +37,7 @@ int engine_new(const struct engine_options *o, struct engine **ret, struct err *
   g->o = *o;
   g->queue = queue_new(QUEUE_MAX);
   g->completed = queue_new(COMPLETED_MAX);
-  g->zones = zone_set_new(&g->o.zones);
+  g->zones = o->zones;
   g->specs = spec_cache_new(g->zones, SPECS_MAX);
   g->shards = mem_array((size_t)o->shard_count, sizeof *g->shards);
   mutex_init(&g->pause_lock);
@@ -197,6 +198,7 @@ static void trigger_main(void *arg)
       continue;
     }
     more = engine_fire(g, g->o.now(g->o.arg));
+    metric_set(g->tasks_gauge, (double)atomic_load(&g->tasks));
   }
 }
 
@@ -297,10 +299,4 @@ bool engine_ready(struct engine *g)
 {
   size_t owned = atomic_load(&g->owned);
   return owned > 0 && atomic_load(&g->loaded) == owned;
-}
-
-void engine_counts(struct engine *g, struct engine_counts *ret)
-{
-  ret->shards = atomic_load(&g->loaded);
-  ret->tasks = atomic_load(&g->tasks);
 }

@@ -13,7 +13,7 @@ struct engine_options {
   struct store *listen;       /* STORE_LISTEN session or NULL: no NOTIFY; owned */
   struct store *api;          /* pooled; borrowed: tasks fetched on demand, COMPLETED written */
   struct run_service *runs;   /* borrowed */
-  struct zone_source zones;   /* read on the trigger thread */
+  struct zone_set *zones;     /* used on the trigger thread only; owned by the engine from engine_new on */
   usec_t (*now)(void *arg);   /* database time */
   bool (*may_fire)(void *arg); /* the lease still holds */
   void (*fenced)(void *arg, int32_t shard, int64_t epoch); /* a FIRE was fenced off */
@@ -39,5 +39,3 @@ void engine_delay_ended(struct engine *g, const struct progress_row *p); /* FIXE
 
 /* All shards given so far by engine_own are loaded and firing. */
 bool engine_ready(struct engine *g);
-struct engine_counts { size_t shards, tasks; };
-void engine_counts(struct engine *g, struct engine_counts *ret);

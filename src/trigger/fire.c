@@ -259,8 +259,8 @@ static int fire_locked(struct engine *g, struct owned_shard *w, usec_t now)
   w->refused = 0;
   if (rc >= 0 && collect_shard(g, w, now))
     return send(g, &id, 1, now, true);
-  (void)store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = false}, &none, &g->mem, &e); /* nothing was written */
-  return rc;
+  int unlocked = store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = false}, &none, &g->mem, &e);
+  return rc < 0 ? rc : unlocked; /* nothing was written */
 }
 
 enum { REFUSED_BEFORE_LOCK = 2 };

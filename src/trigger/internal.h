@@ -57,7 +57,7 @@ struct engine {
   _Atomic size_t owned, loaded, tasks;
   struct mutex pause_lock;    /* guards nothing: for pauses that end with the engine */
   struct cond pause;
-  struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors;
+  struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors, *tasks_gauge;
 };
 
 /* engine.c: wait, but not beyond engine_stop. Any thread. */

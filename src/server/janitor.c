@@ -1,0 +1,59 @@
+#include "server/parts.h"
+#include "base/log.h"
+
+/* Regular upkeep on a thread of its own, so that nothing else waits for it: vacuum and partitions, old idempotency answers. */
+
+static const usec_t PERIOD = 5 * USEC_PER_SEC;
+
+static void maintain(struct server *s, struct store *store)
+{
+  auto_arena mem = {0};
+  struct err e = {0};
+  struct st_maintain_ret none;
+  if (store_maintain(store, &(struct st_maintain){0}, &none, &mem, &e) < 0)
+    log_warn("upkeep of the database failed, trying again", LF_E(&e));
+  int64_t removed = 0;
+  if (access_idem_expire(s->access, &removed, &e) < 0)
+    log_warn("old idempotency answers not removed, trying again", LF_E(&e));
+}
+
+static void janitor_main(void *arg)
+{
+  struct server *s = arg;
+  struct store *store = NULL;
+  struct err e = {0};
+  if (server_session(s, STORE_API, &store, &e) < 0) {
+    log_error("no session for the upkeep of the database", LF_E(&e));
+    return;
+  }
+  mutex_lock(&s->janitor_lock);
+  while (!s->janitor_stop) {
+    mutex_unlock(&s->janitor_lock);
+    maintain(s, store);
+    mutex_lock(&s->janitor_lock);
+    if (!s->janitor_stop)
+      (void)cond_wait(&s->janitor_wake, &s->janitor_lock, PERIOD);
+  }
+  mutex_unlock(&s->janitor_lock);
+  store_close(&store);
+}
+
+int server_janitor_start(struct server *s, struct err *e)
+{
+  mutex_init(&s->janitor_lock);
+  cond_init(&s->janitor_wake);
+  s->janitor_made = true;
+  return thread_start(&s->janitor, "janitor", janitor_main, s, e);
+}
+
+void server_janitor_stop(struct server *s)
+{
+  if (!s->janitor_made)
+    return;
+  mutex_lock(&s->janitor_lock);
+  s->janitor_stop = true;
+  cond_broadcast(&s->janitor_wake);
+  mutex_unlock(&s->janitor_lock);
+  if (s->janitor.running)
+    thread_join(&s->janitor);
+}

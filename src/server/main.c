@@ -1,0 +1,168 @@
+/* keloud: the daemon. Exit codes: 0 ok, 1 failure, 2 usage or configuration. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/server.h"
+#include "server/settings.h"
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SETS_MAX = 256 };
+
+struct arguments {
+  const char *config;
+  const char *sets[SETS_MAX + 1];
+  size_t set_count;
+  bool check, print, doc;
+};
+
+static void usage(FILE *to)
+{
+  fputs("usage: keloud [--config FILE] [--set name=value]...\n"
+        "       keloud --check-config [--config FILE]   check the settings and end\n"
+        "       keloud --print-config [--config FILE]   print the effective settings and end\n"
+        "       keloud --doc-config                     print a table of all settings (Markdown)\n"
+        "       keloud --version\n"
+        "Every setting is also an environment variable: http.listen is KELOU_HTTP_LISTEN.\n",
+        to);
+}
+
+/* -1: go on; else the exit code. */
+static int read_arguments(int argc, char **argv, struct arguments *a)
+{
+  static const struct option options[] = {{"config", required_argument, NULL, 'c'},   {"set", required_argument, NULL, 's'},
+                                          {"check-config", no_argument, NULL, 'C'},   {"print-config", no_argument, NULL, 'P'},
+                                          {"doc-config", no_argument, NULL, 'D'},     {"version", no_argument, NULL, 'V'},
+                                          {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
+  for (int o; (o = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1;)
+    switch (o) {
+    case 'c':
+      a->config = optarg;
+      break;
+    case 's':
+      if (a->set_count == SETS_MAX) {
+        fprintf(stderr, "keloud: more than %d --set\n", SETS_MAX);
+        return 2;
+      }
+      a->sets[a->set_count++] = optarg;
+      break;
+    case 'C':
+      a->check = true;
+      break;
+    case 'P':
+      a->print = true;
+      break;
+    case 'D':
+      a->doc = true;
+      break;
+    case 'V':
+      puts("keloud " KELOU_VERSION);
+      return 0;
+    case 'h':
+      usage(stdout);
+      return 0;
+    default:
+      usage(stderr);
+      return 2;
+    }
+  if (optind < argc) {
+    fprintf(stderr, "keloud: unexpected argument: %s\n", argv[optind]);
+    return 2;
+  }
+  return -1;
+}
+
+static int print_text(void (*fill)(const struct conf *, struct str *), const struct conf *c)
+{
+  auto_str out;
+  str_init(&out, (size_t)1 << 20);
+  fill(c, &out);
+  fputs(out.p ? out.p : "", stdout);
+  return str_failed(&out) || fflush(stdout) != 0;
+}
+
+static void doc(const struct conf *c, struct str *out)
+{
+  (void)c;
+  conf_doc(settings, settings_count, out);
+}
+
+static int load(const struct arguments *a, struct conf **ret)
+{
+  struct conf_errors errors = {0};
+  struct conf_sources sources = {.items = settings,
+                                 .n_items = settings_count,
+                                 .path = a->config,
+                                 .env = (const char *const *)environ,
+                                 .env_ignore = settings_env_ignore,
+                                 .sets = a->sets};
+  if (conf_load(&sources, ret, &errors) >= 0)
+    return 0;
+  for (size_t i = 0; i < errors.n; i++)
+    fprintf(stderr, "keloud: %s: %s\n", errors.list[i].field, errors.list[i].text);
+  if (errors.more)
+    fputs("keloud: … and more\n", stderr);
+  return 2;
+}
+
+/* Signals are taken by this thread alone (thread_start blocks them in all others). */
+static int serve(struct conf *conf)
+{
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  signal(SIGPIPE, SIG_IGN);
+  struct err e = {0};
+  struct server *s = NULL;
+  if (server_start(&(struct server_options){.conf = conf, .version = KELOU_VERSION}, &s, &e) < 0) {
+    log_error("cannot start", LF_S("field", e.field), LF_E(&e));
+    return 1;
+  }
+  int sig = 0;
+  do
+    sigwait(&set, &sig);
+  while (sig == SIGHUP); /* no terminal to lose; settings are read at start */
+  log_info("stopping", LF_S("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
+  server_stop(&s);
+  log_info("stopped");
+  return 0;
+}
+
+int main(int argc, char **argv)
+{
+  struct arguments a = {0};
+  int rc = read_arguments(argc, argv, &a);
+  if (rc >= 0)
+    return rc;
+  if (a.doc)
+    return print_text(doc, NULL);
+  struct conf *conf = NULL;
+  rc = load(&a, &conf);
+  if (rc)
+    return rc;
+  if (a.print) {
+    rc = print_text(conf_print, conf);
+  } else if (a.check) {
+    puts("the settings are good");
+  } else {
+    struct err e = {0};
+    const char *file = conf_str(conf, "log.file");
+    struct log_options lo = {.level = (enum log_level)conf_enum(conf, "log.level"),
+                             .format = (enum log_format)conf_enum(conf, "log.format"),
+                             .path = *file ? file : NULL,
+                             .clock = &clock_system};
+    if (log_open(&lo, &e) < 0) {
+      fprintf(stderr, "keloud: log.file: %s\n", e.text);
+      rc = 2;
+    } else {
+      rc = serve(conf);
+    }
+  }
+  conf_unref(&conf);
+  return rc;
+}

@@ -1,0 +1,62 @@
+#pragma once
+/* Private to src/server: all rooms of one node. */
+#include "access/access.h"
+#include "api/api.h"
+#include "base/metric.h"
+#include "base/thread.h"
+#include "cluster/cluster.h"
+#include "dispatch/dispatcher.h"
+#include "dispatch/http.h"
+#include "executor/registry.h"
+#include "monitor/gauges.h"
+#include "net/crypto.h"
+#include "net/http_client.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+#include "report/intake.h"
+#include "run/run.h"
+#include "server/server.h"
+#include "store/decorators.h"
+#include "task/task.h"
+#include "task/zones.h"
+#include "trigger/engine.h"
+
+struct server {
+  struct conf *conf;
+  const char *version, *state_dir;
+  char node_id[65];
+  char listen_address[64];
+  uint8_t key[32];
+  struct arena mem; /* texts that live as long as the server */
+  struct loop *loop;
+  struct store_source *source;
+  struct store *api_store; /* pooled */
+  struct cluster *cluster;
+  struct run_service *runs;
+  struct engine *engine;
+  struct network_list *networks;
+  struct registry *registry;
+  struct dispatcher *dispatcher;
+  struct http_client *client;
+  struct http_channel *http_channel;
+  struct access *access;
+  struct task_service *tasks;
+  struct intake *intake;
+  struct api *api;
+  struct http_server *http;
+  /* janitor.c */
+  struct thread janitor;
+  struct mutex janitor_lock; /* guards janitor_stop */
+  struct cond janitor_wake;
+  bool janitor_made, janitor_stop;
+};
+/* state.c: files of the state folder, addresses */
+int server_node_id(struct server *s, struct err *e);
+int server_write_port(struct server *s, struct err *e);
+int server_split_address(const char *text, char ret_address[64], int *ret_port, struct err *e);
+const char *server_tzdata(struct server *s);
+int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e);
+void server_free(struct server **s);
+/* janitor.c: regular upkeep of the database */
+int server_janitor_start(struct server *s, struct err *e);
+void server_janitor_stop(struct server *s);
