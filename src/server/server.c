@@ -256,7 +256,6 @@ static int start_services(struct server *s, struct err *e)
     return rc;
   struct task_service_options to = {.store = s->api_store,
                                     .zone_dir = conf_str(s->conf, "trigger.zone_dir"),
-                                    .shard_count = cluster_shard_count(s->cluster),
                                     .now = db_now,
                                     .now_arg = s};
   crypto_random(&to.seed, sizeof to.seed);
