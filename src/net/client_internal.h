@@ -18,7 +18,7 @@ struct call {
   struct target *target;
   struct client_conn *conn; /* NULL: waiting */
   usec_t started, deadline;
-  size_t heap_at;  /* 1-based place in the heap of deadlines, 0 = not in it */
+  size_t heap_at; /* 1-based place in the heap of deadlines, 0 = not in it */
   bool head, retried;
   const char *bad; /* why this cannot be sent at all */
   void (*done)(const struct http_result *r, void *arg);

@@ -13,12 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KEY_BYTES 32
-#define NONCE_BYTES 12
-#define TAG_BYTES 16
-#define TOKEN_BYTES 32
-#define SECRET_MAX 4096 /* "small secrets" */
-#define SEAL_VERSION 1  /* first byte of what is sealed; also bound into the tag */
+#define KEY_BYTES     32
+#define NONCE_BYTES   12
+#define TAG_BYTES     16
+#define TOKEN_BYTES   32
+#define SECRET_MAX    4096 /* "small secrets" */
+#define SEAL_VERSION  1    /* first byte of what is sealed; also bound into the tag */
 #define SEAL_OVERHEAD (1 + NONCE_BYTES + TAG_BYTES)
 
 void crypto_random(void *ret, size_t n) {
@@ -135,7 +135,8 @@ static int key_read(const char *path, uint8_t ret[32], struct err *e) {
   if (n < 0)
     return err_set(e, -EIO, "cannot read the key file %s", path);
   if (!S_ISREG(st.st_mode) || (st.st_mode & 077))
-    return err_set(e, ERR_FORBIDDEN, "the key file %s must be a file that only its owner can read (mode 0600)", path);
+    return err_set(e, ERR_FORBIDDEN,
+                   "the key file %s must be a file that only its owner can read (mode 0600)", path);
   if (n != KEY_BYTES)
     return err_set(e, ERR_MALFORMED, "the key file %s must have exactly %d bytes", path, KEY_BYTES);
   memcpy(ret, key, KEY_BYTES);

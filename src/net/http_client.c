@@ -5,10 +5,10 @@
 #include "net/http_text.h"
 #include <assert.h>
 
-#define TICK_MIN (5 * USEC_PER_MS)
-#define TICK_MAX (500 * USEC_PER_MS)
+#define TICK_MIN   (5 * USEC_PER_MS)
+#define TICK_MAX   (500 * USEC_PER_MS)
 #define TICK_SHARE 8
-#define BUCKETS 64
+#define BUCKETS    64
 
 void http_client_options_default(struct http_client_options *o) {
   *o = (struct http_client_options){
@@ -201,14 +201,16 @@ static void on_tick(void *arg) { pool_tick(arg); }
 
 static void start(void *arg) {
   struct http_client *c = arg;
-  usec_t t = (c->o.connect_timeout < c->o.idle_timeout ? c->o.connect_timeout : c->o.idle_timeout) / TICK_SHARE;
+  usec_t t =
+      (c->o.connect_timeout < c->o.idle_timeout ? c->o.connect_timeout : c->o.idle_timeout) / TICK_SHARE;
   t = t < TICK_MIN ? TICK_MIN : t > TICK_MAX ? TICK_MAX : t;
   c->tick = loop_timer_new(c->loop, on_tick, c);
   c->alarm = loop_timer_new(c->loop, on_alarm, c);
   loop_timer_set(c->tick, t, t);
 }
 
-int http_client_new(struct loop *l, const struct http_client_options *o, struct http_client **ret, struct err *e) {
+int http_client_new(struct loop *l, const struct http_client_options *o, struct http_client **ret,
+                    struct err *e) {
   struct tls_context *tls;
   assert(o->max_connections_per_target > 0 && o->max_waiting_per_target >= 0);
   int r = tls_context_client(o->ca_file, &tls, e);
@@ -256,7 +258,8 @@ void http_client_free(struct http_client **cp) {
   loop_post(c->loop, stop, c);
   mutex_lock(&c->lock);
   while (!c->ended)
-    (void)cond_wait(&c->ended_cond, &c->lock, USEC_NEVER); /* ends: everything is closed, nothing new starts */
+    (void)cond_wait(&c->ended_cond, &c->lock,
+                    USEC_NEVER); /* ends: everything is closed, nothing new starts */
   mutex_unlock(&c->lock);
   mutex_done(&c->lock);
   cond_done(&c->ended_cond);

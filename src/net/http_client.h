@@ -22,10 +22,10 @@ struct http_client_options {
 void http_client_options_default(struct http_client_options *o);
 
 enum http_call_outcome {
-  HTTP_CALL_ANSWERED,  /* a whole response */
-  HTTP_CALL_NOT_SENT,  /* no connection, or the time was up before a byte of the request was written: surely not received */
-  HTTP_CALL_REFUSED,   /* the queue for this target is full */
-  HTTP_CALL_LOST,      /* written (even in part), no whole answer: may have been received */
+  HTTP_CALL_ANSWERED, /* a whole response */
+  HTTP_CALL_NOT_SENT, /* no connection, or the time was up before a byte of the request was written: surely not received */
+  HTTP_CALL_REFUSED, /* the queue for this target is full */
+  HTTP_CALL_LOST,    /* written (even in part), no whole answer: may have been received */
 };
 
 struct http_result {
@@ -39,20 +39,23 @@ struct http_result {
 };
 
 struct http_call {
-  const struct target *target;       /* referenced for the duration of the call */
-  const char *method;                /* literal */
-  struct slice path;                 /* begins with '/', appended to the target's base path; copied */
+  const struct target *target; /* referenced for the duration of the call */
+  const char *method;          /* literal */
+  struct slice path; /* begins with '/', visible ASCII; appended to the target's base path; copied */
   const struct http_header *headers; /* copied; Host, Content-Length, Connection are made here */
   size_t header_count;
-  struct slice body;                 /* copied */
-  usec_t timeout;                    /* from now to the whole answer */
+  struct slice body;                                    /* copied */
+  usec_t timeout;                                       /* from now to the whole answer */
   void (*done)(const struct http_result *r, void *arg); /* exactly once, on the loop thread */
   void *arg;
 };
 
-int http_client_new(struct loop *l, const struct http_client_options *o, struct http_client **ret, struct err *e);
-/* Any thread; calls in flight end with NOT_SENT or LOST before this returns (not from the loop thread). */
+int http_client_new(struct loop *l, const struct http_client_options *o, struct http_client **ret,
+                    struct err *e);
+/* Any thread but the loop's. Calls in flight end with NOT_SENT or LOST before this returns, and so do (NOT_SENT) calls
+ * that a `done` makes meanwhile; nobody else may make calls any more. */
 void http_client_free(struct http_client **c);
-/* Any thread. A stale keep-alive connection (closed by the peer before any byte of the answer) is retried once on a fresh
+/* Any thread, never blocks; `done` is never called from inside. When connecting fails and no other connection to the
+ * target works, all calls that wait for one end with NOT_SENT. A stale keep-alive connection (closed by the peer before any byte of the answer) is retried once on a fresh
  * one by the pool only when nothing of this request was written; otherwise the outcome is LOST: the caller decides. */
 void http_client_call(struct http_client *c, const struct http_call *call);

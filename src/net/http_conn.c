@@ -352,12 +352,8 @@ static const struct stream_ops conn_ops = {
 
 void http_conn_expired(struct http_conn *c) {
   switch (c->state) {
-  case CONN_HEADER:
-    refuse(c, 408, "the header took too long");
-    break;
-  case CONN_BODY:
-    refuse(c, 408, "the body took too long");
-    break;
+  case CONN_HEADER: refuse(c, 408, "the header took too long"); break;
+  case CONN_BODY: refuse(c, 408, "the body took too long"); break;
   case CONN_WRITING: /* a client that does not read shall not hold the kernel's memory either */
     let_go(c);
     stream_reset(&c->stream);
@@ -365,9 +361,7 @@ void http_conn_expired(struct http_conn *c) {
   case CONN_IDLE:
   case CONN_HANDLING:
   case CONN_LINGER:
-  case CONN_STATE_MAX_:
-    http_conn_close(c);
-    break;
+  case CONN_STATE_MAX_: http_conn_close(c); break;
   }
 }
 
@@ -378,7 +372,8 @@ void http_conn_new(struct http_server *s, bool refused) {
   (void)stream_init(&c->stream, s->loop, &conn_ops); /* only fills in memory for TCP */
   http_parse_init(&c->parse, HTTP_REQUEST, s->o.max_header_bytes, s->o.max_body_bytes);
   state_set(c, CONN_IDLE);
-  if (stream_accept(&c->stream, &s->listener) < 0 || s->connections > s->o.max_connections + HTTP_REFUSED_MAX) {
+  if (stream_accept(&c->stream, &s->listener) < 0 ||
+      s->connections > s->o.max_connections + HTTP_REFUSED_MAX) {
     http_conn_close(c);
     return;
   }

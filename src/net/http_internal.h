@@ -6,12 +6,12 @@
 #include "net/list.h"
 #include "net/stream.h"
 
-#define HTTP_LINGER (1 * USEC_PER_SEC)    /* how long a refused client may take to read why */
-#define HTTP_LINGER_BYTES (1024 * 1024)   /* and how much it may send meanwhile */
-#define HTTP_STASH_BYTES 65536            /* pipelined bytes kept while a request is being handled */
-#define HTTP_GATHER_BYTES 65536           /* answers to pipelined requests gathered into one write */
-#define HTTP_REFUSED_MAX 256              /* connections beyond the limit that still get their 503 */
-#define HTTP_PEER_TEXT 48
+#define HTTP_LINGER       (1 * USEC_PER_SEC) /* how long a refused client may take to read why */
+#define HTTP_LINGER_BYTES (1024 * 1024)      /* and how much it may send meanwhile */
+#define HTTP_STASH_BYTES  65536              /* pipelined bytes kept while a request is being handled */
+#define HTTP_GATHER_BYTES 65536              /* answers to pipelined requests gathered into one write */
+#define HTTP_REFUSED_MAX  256                /* connections beyond the limit that still get their 503 */
+#define HTTP_PEER_TEXT    48
 
 enum conn_state {
   CONN_IDLE,     /* between requests */
@@ -46,7 +46,7 @@ struct http_server {
   struct due_list due[CONN_STATE_MAX_]; /* no entries for HANDLING: that deadline is the handler's */
   struct link handling;                 /* connections whose request is being handled */
   int connections;                      /* open or being closed */
-  struct mutex lock; /* protects: ended */
+  struct mutex lock;                    /* protects: ended */
   struct cond done;
   bool ended;
 };
@@ -73,13 +73,13 @@ struct http_conn {
   struct http_parse parse;
   struct http_exchange *exchange; /* being filled, handled or written */
   struct buf stash, gather;
-  size_t dropped;       /* bytes thrown away while lingering */
-  bool running;         /* inside conn_run: a reply given now is picked up there */
-  bool with_handler;    /* the exchange is the handler's until its answer is delivered here */
-  bool last;            /* close after what is being written */
-  bool linger;          /* and wait for the client to read it */
-  bool eof;             /* the client sends no more */
-  bool continued;       /* 100 Continue was sent for this request */
+  size_t dropped;    /* bytes thrown away while lingering */
+  bool running;      /* inside conn_run: a reply given now is picked up there */
+  bool with_handler; /* the exchange is the handler's until its answer is delivered here */
+  bool last;         /* close after what is being written */
+  bool linger;       /* and wait for the client to read it */
+  bool eof;          /* the client sends no more */
+  bool continued;    /* 100 Continue was sent for this request */
 };
 
 void http_conn_new(struct http_server *s, bool refuse);

@@ -1,7 +1,7 @@
 #include "net/http_parse.h"
 #include "net/http_text.h"
 
-#define KEEP_BYTES 16384  /* a text buffer above this size is given back between messages */
+#define KEEP_BYTES  16384 /* a text buffer above this size is given back between messages */
 #define AHEAD_BYTES 65536 /* reserved at once for an announced body; the rest only as it comes */
 
 void http_message_clear(struct http_message *m) {
@@ -181,7 +181,8 @@ static const llhttp_settings_t settings = {
     .on_message_complete = on_message,
 };
 
-void http_parse_init(struct http_parse *p, llhttp_type_t type, size_t max_header_bytes, size_t max_body_bytes) {
+void http_parse_init(struct http_parse *p, llhttp_type_t type, size_t max_header_bytes,
+                     size_t max_body_bytes) {
   *p = (struct http_parse){.max_header_bytes = max_header_bytes, .max_body_bytes = max_body_bytes};
   llhttp_init(&p->parser, type, &settings);
   p->parser.data = p;

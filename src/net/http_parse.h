@@ -31,18 +31,19 @@ struct http_parse {
   struct http_message *message; /* where the next bytes go; may change between messages */
   size_t max_header_bytes, max_body_bytes;
   size_t header_bytes;
-  bool head;          /* a response to HEAD is expected */
-  bool in_name;       /* in the middle of a header name */
+  bool head;    /* a response to HEAD is expected */
+  bool in_name; /* in the middle of a header name */
   bool headers_done;
-  bool expects;       /* request: the client waits for 100 Continue */
+  bool expects; /* request: the client waits for 100 Continue */
   bool has_host, keep_alive;
-  bool started;       /* at least one byte of this message was fed */
-  int status;         /* when bad: the status to refuse a request with */
-  const char *why;    /* when bad: short reason */
+  bool started;    /* at least one byte of this message was fed */
+  int status;      /* when bad: the status to refuse a request with */
+  const char *why; /* when bad: short reason */
 };
 
 /* `type` is HTTP_REQUEST or HTTP_RESPONSE. */
-void http_parse_init(struct http_parse *p, llhttp_type_t type, size_t max_header_bytes, size_t max_body_bytes);
+void http_parse_init(struct http_parse *p, llhttp_type_t type, size_t max_header_bytes,
+                     size_t max_body_bytes);
 /* Be ready for another message in p->message (which must be clear). */
 void http_parse_next(struct http_parse *p);
 /* Takes bytes up to the end of one message. DONE: the message is sealed and complete. */

@@ -218,11 +218,8 @@ static void on_data(struct stream *s, const char *bytes, size_t n) {
     return;
   }
   switch (http_parse_feed(&conn->parse, bytes, n, &used)) {
-  case HTTP_MORE:
-    break;
-  case HTTP_DONE:
-    answered(conn, used == n);
-    break;
+  case HTTP_MORE: break;
+  case HTTP_DONE: answered(conn, used == n); break;
   case HTTP_BAD:
     conn_lose(conn, conn->parse.status == 413 ? "the answer is too large" : conn->parse.why);
     break;
@@ -288,8 +285,9 @@ void pool_expire(struct call *k) {
   }
   struct pool *p = pool_get(k->client, k->target);
   p->waiting_n--;
-  client_finish(k, HTTP_CALL_NOT_SENT, p->open > p->connecting ? "the time was up before a connection was free"
-                                                               : "the time was up before it was connected");
+  client_finish(k, HTTP_CALL_NOT_SENT,
+                p->open > p->connecting ? "the time was up before a connection was free"
+                                        : "the time was up before it was connected");
 }
 
 void pool_tick(struct http_client *c) {

@@ -4,9 +4,9 @@
 #include "net/http_internal.h"
 #include <assert.h>
 
-#define BACKLOG 1024
-#define TICK_MIN (5 * USEC_PER_MS)
-#define TICK_MAX (500 * USEC_PER_MS)
+#define BACKLOG    1024
+#define TICK_MIN   (5 * USEC_PER_MS)
+#define TICK_MAX   (500 * USEC_PER_MS)
 #define TICK_SHARE 8 /* deadlines are met within an eighth of the shortest */
 
 void http_server_options_default(struct http_server_options *o) {
@@ -191,16 +191,19 @@ static struct http_server *server_new(struct loop *l, const struct http_server_o
   mutex_init(&s->shell->lock);
   mutex_init(&s->lock);
   cond_init(&s->done);
-  const usec_t timeouts[CONN_STATE_MAX_] = {
-      [CONN_IDLE] = o->idle_timeout, [CONN_HEADER] = o->header_timeout, [CONN_BODY] = o->body_timeout,
-      [CONN_WRITING] = o->write_timeout, [CONN_LINGER] = HTTP_LINGER};
+  const usec_t timeouts[CONN_STATE_MAX_] = {[CONN_IDLE] = o->idle_timeout,
+                                            [CONN_HEADER] = o->header_timeout,
+                                            [CONN_BODY] = o->body_timeout,
+                                            [CONN_WRITING] = o->write_timeout,
+                                            [CONN_LINGER] = HTTP_LINGER};
   for (int i = 0; i < CONN_STATE_MAX_; i++)
     due_init(&s->due[i], timeouts[i]);
   list_init(&s->handling);
   return s;
 }
 
-int http_server_start(struct loop *l, const struct http_server_options *o, struct http_server **ret, struct err *e) {
+int http_server_start(struct loop *l, const struct http_server_options *o, struct http_server **ret,
+                      struct err *e) {
   struct start a = {0};
   assert(o->handle && o->max_connections > 0);
   if (o->port < 0 || o->port > 65535)
@@ -211,7 +214,8 @@ int http_server_start(struct loop *l, const struct http_server_options *o, struc
   a.server = server_new(l, o);
   loop_call(l, start, &a);
   if (a.result < 0) /* the server frees itself once libuv has let go of the listener */
-    return err_set(e, a.result, "cannot listen on %s port %d: %s", o->address, o->port, uv_strerror(a.result));
+    return err_set(e, a.result, "cannot listen on %s port %d: %s", o->address, o->port,
+                   uv_strerror(a.result));
   *ret = a.server;
   return 0;
 }

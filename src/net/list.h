@@ -30,7 +30,9 @@ static inline void link_out(struct link *l) {
 }
 
 /* First element or NULL. */
-static inline struct link *list_first(const struct link *head) { return head->next == head ? NULL : head->next; }
+static inline struct link *list_first(const struct link *head) {
+  return head->next == head ? NULL : head->next;
+}
 
 /* All members wait equally long, so that a list in order of arrival is in order of deadline:
  * only its head must be looked at, and moving an element costs four stores. */

@@ -16,7 +16,8 @@ struct post {
 
 struct loop {
   uv_loop_t uv;
-  uv_poll_t wake; /* on wake_fd. Not uv_async_t: its receiver spins while a sender is preempted in the middle */
+  uv_poll_t
+      wake; /* on wake_fd. Not uv_async_t: its receiver spins while a sender is preempted in the middle */
   int wake_fd;
   uv_prepare_t prepare;
   uv_check_t check;

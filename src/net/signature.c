@@ -23,7 +23,8 @@ void signature_make(struct slice secret, usec_t now, struct slice body, char ret
   int64_t seconds = now / USEC_PER_SEC;
   sign(secret, seconds, body, mac);
   hex_encode(mac, sizeof mac, hex);
-  (void)snprintf(ret_text, SIGNATURE_TEXT_MAX, "t=%lld,v1=%s", (long long)seconds, hex); /* 2 + 20 + 4 + 64 fit */
+  (void)snprintf(ret_text, SIGNATURE_TEXT_MAX, "t=%lld,v1=%s", (long long)seconds,
+                 hex); /* 2 + 20 + 4 + 64 fit */
 }
 
 struct signature {
@@ -35,7 +36,8 @@ struct signature {
 static int read_header(struct slice header, struct signature *ret, struct err *e) {
   struct signature s = {.seconds = -1};
   while (header.n) {
-    struct slice rest, value, pair = slice_trim(slice_cut(header, ',', &rest)), name = slice_cut(pair, '=', &value);
+    struct slice rest, value, pair = slice_trim(slice_cut(header, ',', &rest)),
+                              name = slice_cut(pair, '=', &value);
     header = rest;
     int r = 0;
     if (slice_eqz(name, "t"))

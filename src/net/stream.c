@@ -247,7 +247,8 @@ void stream_end(struct stream *s) {
     tls_shutdown(s->tls);
     (void)flush_tls(s); /* a courtesy */
   }
-  (void)uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown); /* fails only when not connected any more */
+  (void)uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp,
+                    on_shutdown); /* fails only when not connected any more */
 }
 
 bool stream_peer_closed(struct stream *s) {

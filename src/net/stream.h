@@ -8,18 +8,18 @@
 struct stream;
 
 struct stream_ops {
-  void (*ready)(struct stream *s);                           /* client: connected, and TLS set up */
-  void (*data)(struct stream *s, const char *p, size_t n);   /* n > 0; valid during the call only */
-  void (*ended)(struct stream *s, int error);                /* 0 = the peer's orderly end; no more data will come */
-  void (*drained)(struct stream *s);                         /* what was pending has been written */
-  void (*closed)(struct stream *s);                          /* free the owner */
+  void (*ready)(struct stream *s);                         /* client: connected, and TLS set up */
+  void (*data)(struct stream *s, const char *p, size_t n); /* n > 0; valid during the call only */
+  void (*ended)(struct stream *s, int error); /* 0 = the peer's orderly end; no more data will come */
+  void (*drained)(struct stream *s);          /* what was pending has been written */
+  void (*closed)(struct stream *s);           /* free the owner */
 };
 
 struct stream {
   uv_tcp_t tcp;
   struct loop *loop;
   const struct stream_ops *ops;
-  struct tls *tls;         /* NULL: plain */
+  struct tls *tls; /* NULL: plain */
   bool tls_ready, closing, reading, ended, broken;
   bool wrote;              /* bytes given to stream_write may have left (the owner clears it) */
   struct buf flying, next; /* being written by libuv; waiting behind it */

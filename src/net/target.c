@@ -7,7 +7,7 @@
 #include <netdb.h>
 
 #define TARGET_URL_MAX 2048
-#define HOST_MAX 253
+#define HOST_MAX       253
 
 struct parts {
   bool https, bracketed;
@@ -214,14 +214,16 @@ int target_parse(struct slice url, const struct network_list *allowed, struct ta
   t->authority = authority_text(&p, host);
   t->base_path = mem_slicedup(p.path);
   t->url = url_text(t);
-  t->key_hash = slice_hash(slice_of(t->authority)) ^ slice_hash(slice_n((const char *)&t->address, sizeof t->address));
+  t->key_hash =
+      slice_hash(slice_of(t->authority)) ^ slice_hash(slice_n((const char *)&t->address, sizeof t->address));
   *ret = t;
   return 0;
 }
 
 bool target_same_peer(const struct target *a, const struct target *b) {
-  return a == b || (a->key_hash == b->key_hash && a->https == b->https && strcmp(a->authority, b->authority) == 0 &&
-                    memcmp(&a->address, &b->address, sizeof a->address) == 0);
+  return a == b ||
+         (a->key_hash == b->key_hash && a->https == b->https && strcmp(a->authority, b->authority) == 0 &&
+          memcmp(&a->address, &b->address, sizeof a->address) == 0);
 }
 
 struct target *target_ref(struct target *t) {

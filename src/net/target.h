@@ -11,7 +11,9 @@ struct network_list; /* CIDR list, immutable after parsing */
 int network_list_parse(struct slice text, struct network_list **ret, struct err *e);
 void network_list_free(struct network_list **l);
 
-/* "http://10.0.0.7:8080/base": http or https, no user info, query or fragment; port 1–65535. Link-local, multicast, unspecified
+/* `allowed` NULL: any address that is not always refused. Of a name's allowed addresses the first IPv4 one is taken, else
+ * the first IPv6 one.
+ * "http://10.0.0.7:8080/base": http or https, no user info, query or fragment; port 1–65535. Link-local, multicast, unspecified
  * and metadata addresses (169.254.169.254, fd00:ec2::254, …) are always refused, also as IPv4-mapped IPv6 and in odd notations.
  * Blocks for name resolution: not on the loop thread. Errors name what is wrong (ERR_INVALID, ERR_FORBIDDEN, ERR_UNREACHABLE). */
 int target_parse(struct slice url, const struct network_list *allowed, struct target **ret, struct err *e);

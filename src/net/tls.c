@@ -64,7 +64,8 @@ struct tls *tls_new_client(struct tls_context *c, const char *host) {
   t->out = BIO_new(BIO_s_mem());
   /* "http/1.1" in the wire form of ALPN: a length byte in front */
   static const unsigned char alpn[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
-  if (!t->ssl || !t->in || !t->out || !name_peer(t->ssl, host) || SSL_set_alpn_protos(t->ssl, alpn, sizeof alpn)) {
+  if (!t->ssl || !t->in || !t->out || !name_peer(t->ssl, host) ||
+      SSL_set_alpn_protos(t->ssl, alpn, sizeof alpn)) {
     /* only memory can be short here */
     BIO_free(t->in);
     BIO_free(t->out);
@@ -105,7 +106,8 @@ static int failed(struct tls *t, int r) {
   if (verdict != X509_V_OK)
     text = X509_verify_cert_error_string(verdict);
   ERR_clear_error();
-  (void)text_copy(t->why, sizeof t->why, slice_of(text ? text : "TLS failed")); /* a cut reason is good enough */
+  (void)text_copy(t->why, sizeof t->why,
+                  slice_of(text ? text : "TLS failed")); /* a cut reason is good enough */
   return -EPROTO;
 }
 

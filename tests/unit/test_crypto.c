@@ -22,7 +22,8 @@ static void vectors(void **state) {
   expect_hex(out, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
   char key[131];
   memset(key, 0xaa, sizeof key);
-  crypto_hmac_sha256(slice_n(key, sizeof key), SLICE("Test Using Larger Than Block-Size Key - Hash Key First"), out);
+  crypto_hmac_sha256(slice_n(key, sizeof key),
+                     SLICE("Test Using Larger Than Block-Size Key - Hash Key First"), out);
   expect_hex(out, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
   crypto_hmac_sha256((struct slice){0}, (struct slice){0}, out);
   expect_hex(out, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
@@ -110,7 +111,8 @@ static int check(const char *header, const struct slice *secrets, size_t n, usec
 static void signatures(void **state) {
   (void)state;
   /* computed apart: printf '%s' '1700000000.{"a":1}' | openssl dgst -sha256 -hmac topsecret */
-  static const char known[] = "t=1700000000,v1=6a939b0c71853d606167625a15168ee9188c6a511c773ef4f42d307f3849e50f";
+  static const char known[] =
+      "t=1700000000,v1=6a939b0c71853d606167625a15168ee9188c6a511c773ef4f42d307f3849e50f";
   static const struct slice secrets[] = {{"old", 3}, {"topsecret", 9}};
   const usec_t at = 1700000000 * USEC_PER_SEC;
   char text[SIGNATURE_TEXT_MAX], two[256];
@@ -127,14 +129,22 @@ static void signatures(void **state) {
   assert_int_equal(check(two, secrets, 2, at), 0);
   text[20] = text[20] == '0' ? '1' : '0';
   assert_int_equal(check(text, secrets, 2, at), ERR_UNAUTHENTICATED);
-  static const char *const junk[] = {"", "t=", "v1=00", "t=1700000000", "t=1700000000,v1=", "t=+1700000000,v1=00",
-                                     "t=1700000000,t=1700000000,v1=00", "t=99999999999999999999,v1=00", ",,,", "x"};
+  static const char *const junk[] = {"",
+                                     "t=",
+                                     "v1=00",
+                                     "t=1700000000",
+                                     "t=1700000000,v1=",
+                                     "t=+1700000000,v1=00",
+                                     "t=1700000000,t=1700000000,v1=00",
+                                     "t=99999999999999999999,v1=00",
+                                     ",,,",
+                                     "x"};
   for (size_t i = 0; i < sizeof junk / sizeof *junk; i++)
     assert_int_equal(check(junk[i], secrets, 2, at), ERR_UNAUTHENTICATED);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(vectors),   cmocka_unit_test(tokens),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(vectors), cmocka_unit_test(tokens),
                                      cmocka_unit_test(seal_and_unseal), cmocka_unit_test(key_files),
                                      cmocka_unit_test(signatures)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,8 +130,15 @@ static void call(struct target *t, const char *method, const char *body, usec_t 
                             {SLICE("Host"), SLICE("evil")},
                             {SLICE("Content-Length"), SLICE("99")},
                             {SLICE("X-Bad"), SLICE("a\r\nX-Evil: 1")}};
-  struct http_call c = {.target = t, .method = method, .path = SLICE("/p?q=1"), .headers = h, .header_count = 4,
-                        .body = slice_of(body), .timeout = timeout, .done = on_done, .arg = o};
+  struct http_call c = {.target = t,
+                        .method = method,
+                        .path = SLICE("/p?q=1"),
+                        .headers = h,
+                        .header_count = 4,
+                        .body = slice_of(body),
+                        .timeout = timeout,
+                        .done = on_done,
+                        .arg = o};
   http_client_call(client, &c);
 }
 
@@ -144,7 +151,7 @@ static enum http_call_outcome call_one(struct target *t, const char *method, use
   for (int i = 0; i < 4; i++)
     if (out.by[i])
       return (enum http_call_outcome)i;
-  return (enum http_call_outcome)-1;
+  return (enum http_call_outcome) - 1;
 }
 
 static void client_make(void) {
@@ -172,7 +179,7 @@ static int teardown(void **state) {
   return 0;
 }
 
-#define LONG (15 * USEC_PER_SEC)
+#define LONG  (15 * USEC_PER_SEC)
 #define SHORT (100 * USEC_PER_MS)
 
 /* --- answers ---------------------------------------------------------------------------------------------- */
@@ -183,7 +190,8 @@ static void serve_echo(struct peer *p, int fd, int nth) {
   (void)nth;
   while (get_request(fd, request, sizeof request)) {
     size_t n = strlen(request);
-    (void)snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nX-Answer: yes\r\nContent-Length: %zu\r\n\r\n%s", n, request);
+    (void)snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nX-Answer: yes\r\nContent-Length: %zu\r\n\r\n%s",
+                   n, request);
     if (!put(fd, reply))
       return;
   }
@@ -195,8 +203,10 @@ static void request_and_reuse(void **state) {
   peer_start(&p, serve_echo);
   struct target *t = target_of("http", p.port);
   char expected[256];
-  (void)snprintf(expected, sizeof expected,
-                 "POST /base/p?q=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-Ask: 1\r\nContent-Length: 5\r\n\r\nhello", p.port);
+  (void)snprintf(
+      expected, sizeof expected,
+      "POST /base/p?q=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-Ask: 1\r\nContent-Length: 5\r\n\r\nhello",
+      p.port);
   for (int i = 0; i < 50; i++) {
     assert_int_equal(call_one(t, "POST", LONG), HTTP_CALL_ANSWERED);
     assert_int_equal(out.status, 200);
@@ -214,7 +224,8 @@ static const char *const answers[] = {
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: t\r\n\r\n",
     "HTTP/1.1 202 Accepted\r\n\r\nuntil the end",
     "HTTP/1.0 200 OK\r\n\r\nold",
-    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+    "2\r\n\r\nok",
     "HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n",
     "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
     "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny",
@@ -223,8 +234,9 @@ static const char *const answers[] = {
 static const struct {
   int status;
   const char *body;
-} expected_answers[] = {{200, "abcde"}, {202, "until the end"}, {200, "old"}, {200, "ok"},
-                        {204, ""},      {200, "x"},             {200, "x"},   {302, ""}};
+} expected_answers[] = {
+    {200, "abcde"}, {202, "until the end"}, {200, "old"}, {200, "ok"}, {204, ""}, {200, "x"}, {200, "x"},
+    {302, ""}};
 #define ANSWERS (sizeof answers / sizeof *answers)
 
 static void serve_table(struct peer *p, int fd, int nth) {
@@ -296,7 +308,8 @@ static void refused_port_is_not_sent(void **state) {
     call(t, "POST", "x", LONG, &out);
   wait_for(&out, 101);
   assert_int_equal(out.by[HTTP_CALL_NOT_SENT], 101);
-  struct http_call bad = {.target = t, .method = "GET", .path = SLICE("/a b"), .timeout = LONG, .done = on_done, .arg = &out};
+  struct http_call bad = {
+      .target = t, .method = "GET", .path = SLICE("/a b"), .timeout = LONG, .done = on_done, .arg = &out};
   http_client_call(client, &bad);
   wait_for(&out, 102);
   assert_int_equal(out.by[HTTP_CALL_NOT_SENT], 102);
@@ -310,9 +323,14 @@ static void refused_port_is_not_sent(void **state) {
 static void serve_badly(struct peer *p, int fd, int nth) {
   char request[8192];
   static const char *const broken[] = {
-      "", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "HTTP/1.1 200 OK\r\nConte", "SSH-2.0-OpenSSH\r\n",
-      "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy", "HTTP/1.1 100 Continue\r\n\r\n"};
+      "",
+      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+      "HTTP/1.1 200 OK\r\nConte",
+      "SSH-2.0-OpenSSH\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+      "HTTP/1.1 100 Continue\r\n\r\n"};
   (void)p;
   if (!get_request(fd, request, sizeof request))
     return;
@@ -463,7 +481,8 @@ static SSL_CTX *tls_server(const char *names) {
   assert_non_null(X509_gmtime_adj(X509_getm_notAfter(x), 3600));
   assert_int_equal(X509_set_pubkey(x, key), 1);
   X509_NAME *name = X509_get_subject_name(x);
-  assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0), 1);
+  assert_int_equal(
+      X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0), 1);
   assert_int_equal(X509_set_issuer_name(x, name), 1);
   X509_EXTENSION *san = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names);
   assert_int_equal(X509_add_ext(x, san, -1), 1);

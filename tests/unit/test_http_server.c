@@ -144,15 +144,19 @@ static int ask(const char *text, char **ret_all) {
 static void requests(void **state) {
   (void)state;
   char *all;
-  assert_int_equal(ask("GET /a/b%20c?x=1&y=2 HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nX-Pad:  v \t\r\n\r\n", &all), 200);
+  assert_int_equal(ask("GET /a/b%20c?x=1&y=2 HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nX-Pad:  v \t\r\n\r\n", &all),
+                   200);
   assert_non_null(strstr(all, "\r\n\r\nGET|/a/b%20c|x=1&y=2|Host=h;X-Empty=;X-Pad=v;|"));
   assert_non_null(strstr(all, "\r\nDate: "));
   mem_free(all);
   assert_int_equal(ask("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", &all), 200);
   assert_non_null(strstr(all, "|hello"));
   mem_free(all);
-  assert_int_equal(ask("POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\n"
-                       "X-Trailer: t\r\n\r\n", &all), 200);
+  assert_int_equal(
+      ask("POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\n"
+          "X-Trailer: t\r\n\r\n",
+          &all),
+      200);
   assert_non_null(strstr(all, "|hello"));
   assert_null(strstr(all, "X-Trailer"));
   mem_free(all);
@@ -223,7 +227,8 @@ static void framing(void **state) {
       {400, "GET / HTTP/1.1\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"},
       {400, "GET / HTTP/1.1\nHost: h\n\n"},
-      {400, "GET / HTTP/1.1\r\nHost: h\r\nX: a\x01" "b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\nX: a\x01"
+            "b\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: h\r\nX y: a\r\n\r\n"},
       {400, "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n"},
       {400, "GET nothing HTTP/1.1\r\nHost: h\r\n\r\n"},
@@ -303,7 +308,8 @@ static void expect_continue(void **state) {
   assert_true(put(fd, "ok"));
   assert_int_equal(get_answer(fd, buf, sizeof buf, false), 200);
   assert_non_null(strstr(buf, "|ok"));
-  assert_true(put(fd, "POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"));
+  assert_true(
+      put(fd, "POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"));
   assert_int_equal(get_answer(fd, buf, sizeof buf, false), 413); /* instead of an invitation */
   (void)close(fd);
 }
@@ -311,10 +317,11 @@ static void expect_continue(void **state) {
 /* The same conversation in pieces of every size gives the same bytes. */
 static void split_input(void **state) {
   (void)state;
-  static const char text[] = "\r\nGET /1?a HTTP/1.1\r\nHost: h\r\nX-A: b c\r\n\r\n"
-                             "POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nxyz"
-                             "POST /3 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
-                             "GET /4 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+  static const char text[] =
+      "\r\nGET /1?a HTTP/1.1\r\nHost: h\r\nX-A: b c\r\n\r\n"
+      "POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nxyz"
+      "POST /3 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
+      "GET /4 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
   static const char *const bodies[] = {"GET|/1|a|Host=h;X-A=b c;|", "|xyz", "|abc", "GET|/4||"};
   for (size_t piece = 1; piece < 40; piece++) {
     int fd = dial(http_server_port(server));
@@ -381,7 +388,8 @@ static void big_answers(void **state) {
   (void)state;
   size_t n;
   int fd = dial(http_server_port(server));
-  assert_true(put(fd, "GET /big HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+  assert_true(
+      put(fd, "GET /big HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
   char *all = get_all(fd, &n);
   assert_true(n > BIG);
   assert_non_null(strstr(all + BIG, "GET|/x|"));

@@ -129,7 +129,8 @@ static void bad(void **state) {
 
 static void lists(void **state) {
   (void)state;
-  static const char *const wrong[] = {"10.0.0.0/33", "10.0.0/8", "::/129", "x", "10.0.0.0/", "10.0.0.0/-1", "publik"};
+  static const char *const wrong[] = {"10.0.0.0/33", "10.0.0/8",    "::/129", "x",
+                                      "10.0.0.0/",   "10.0.0.0/-1", "publik"};
   struct network_list *list = NULL;
   struct err e;
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
