@@ -96,7 +96,7 @@ class Delivery:
 class FakeExecutor:
     """A scripted HTTP executor. `deliveries` and `cancels` list what came; `reports` what was answered to reports."""
 
-    def __init__(self, node, group, name="fake-1", handlers=("default",), journal=None, slots=100, register=True):
+    def __init__(self, node, group, name="fake-1", handlers=("*",), journal=None, slots=100, register=True):
         self.node, self.group, self.name = node, group, name
         self.handlers, self.slots, self.want_register = list(handlers), slots, register
         self.api = Api(node.base_url, group.token)
@@ -106,7 +106,7 @@ class FakeExecutor:
         self._stopping = threading.Event()
         self._to_report = queue.Queue()
         self._workers = []
-        self.executor_id = None
+        self.incarnation = None
         self._server = None
         self.heartbeat_every = 2.0
 
@@ -168,15 +168,19 @@ class FakeExecutor:
         self._workers.append(thread)
 
     def register(self):
-        body = {"name": self.name, "namespace": self.group.namespace, "group": self.group.name, "url": self.url,
+        body = {"id": self.name, "namespace": self.group.namespace, "group": self.group.name, "url": self.url,
                 "handlers": self.handlers, "slots": self.slots, "version": "test"}
-        self.executor_id = self.api.ok("POST", "/executors/register", body).get("id")
+        self.incarnation = self.api.ok("POST", "/executors/register", body)["incarnation"]
+
+    def _verb(self, verb, body):
+        where = {"namespace": self.group.namespace, "group": self.group.name}
+        return self.api.post(f"/executors/{self.name}/{verb}", body, params=where)
 
     def heartbeat(self):
-        return self.api.post(f"/executors/{self.executor_id}/heartbeat", {"running": 0})
+        return self._verb("heartbeat", {"incarnation": self.incarnation, "running": 0})
 
     def deregister(self):
-        return self.api.post(f"/executors/{self.executor_id}/deregister", {})
+        return self._verb("deregister", {})
 
     def crash(self):
         """Stop answering and beating without a word: the port is closed."""
@@ -188,7 +192,7 @@ class FakeExecutor:
 
     def stop(self):
         """Deregister if possible, then stop."""
-        if self.executor_id and not self._stopping.is_set():
+        if self.incarnation and not self._stopping.is_set():
             try:
                 self.deregister()
             except requests.RequestException:
@@ -231,11 +235,13 @@ class FakeExecutor:
 
     def verify(self, header, body):
         """Whether X-Kelou-Signature is the group's signature of the body and fresh."""
-        fields = dict(part.split("=", 1) for part in (header or "").split(",") if "=" in part)
-        if not fields.get("t", "").isdigit() or abs(time.time() - int(fields["t"])) > SIGNATURE_WINDOW_SECONDS:
+        parts = [part.strip().split("=", 1) for part in (header or "").split(",") if "=" in part]
+        at = next((value for name, value in parts if name == "t"), "")
+        if not at.isdigit() or abs(time.time() - int(at)) > SIGNATURE_WINDOW_SECONDS:
             return False
-        good = hmac.new(self.group.secret.encode(), fields["t"].encode() + b"." + body, hashlib.sha256).hexdigest()
-        return hmac.compare_digest(good, fields.get("v1", ""))
+        good = hmac.new(self.group.secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+        # one v1= for each secret that is valid while a rotation lasts
+        return any(hmac.compare_digest(good, value) for name, value in parts if name == "v1")
 
     def _report_loop(self):
         waiting = []

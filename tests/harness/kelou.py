@@ -172,7 +172,7 @@ class Keloud(Process):
         self.port = port or free_port()
         self.store_url = store_url or f"sqlite:{self.folder}/kelou.db"
         self.settings = {"store.url": self.store_url, "http.listen": f"127.0.0.1:{self.port}",
-                         "state_dir": self.folder, **(settings or {})}
+                         "node.state_dir": self.folder, **(settings or {})}
         super().__init__([], os.path.join(self.folder, f"{name}.log"), environment)
         self.base_url = f"http://127.0.0.1:{self.port}"
 
@@ -247,8 +247,8 @@ class Group:
         self.name, self.namespace = name, namespace
         admin = node.api()
         made = admin.ok("POST", "/executor-groups", {"name": name, "namespace": namespace, **fields})
-        self.id, self.secret = made.get("id"), made.get("secret")
-        token = admin.ok("POST", "/tokens", {"name": f"{name}-executor", "role": "executor", "namespace": namespace,
+        self.secret = made["secret"]
+        token = admin.ok("POST", "/tokens", {"name": f"{name}-executor", "role": "EXECUTOR", "namespace": namespace,
                                              "group": name})
         self.token = token["token"]
 
