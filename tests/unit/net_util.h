@@ -101,3 +101,63 @@ static inline int listen_any(int *ret_port) {
   *ret_port = ntohs(a.sin_port);
   return fd;
 }
+
+/* --- a peer that serves one connection after the other, as the test's script says --- */
+
+struct peer {
+  int fd, port;
+  struct thread thread;
+  atomic_int accepted, stop;
+  void (*serve)(struct peer *p, int fd, int nth);
+  void *tls; /* the test's own */
+};
+
+static inline void peer_run(void *arg) {
+  struct peer *p = arg;
+  for (;;) {
+    int fd = accept(p->fd, NULL, NULL);
+    if (atomic_load(&p->stop)) {
+      (void)close(fd);
+      return;
+    }
+    struct timeval tv = {.tv_sec = WAIT_MAX_MS / 1000};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    p->serve(p, fd, atomic_fetch_add(&p->accepted, 1));
+    (void)close(fd);
+  }
+}
+
+static inline void peer_start(struct peer *p, void (*serve)(struct peer *, int, int)) {
+  struct err e;
+  *p = (struct peer){.serve = serve};
+  p->fd = listen_any(&p->port);
+  assert_int_equal(thread_start(&p->thread, "peer", peer_run, p, &e), 0);
+}
+
+static inline void peer_stop(struct peer *p) {
+  atomic_store(&p->stop, 1);
+  (void)close(dial(p->port));
+  thread_join(&p->thread);
+  (void)close(p->fd);
+}
+
+/* Read one request (head and body); false at the end of the connection. */
+static inline bool get_request(int fd, char *buf, size_t size) {
+  size_t n = 0, want = 0;
+  while (n + 1 < size) {
+    ssize_t r = recv(fd, buf + n, want ? want : 1, 0);
+    if (r <= 0)
+      return false;
+    n += (size_t)r;
+    buf[n] = 0;
+    if (want && (want -= (size_t)r) == 0)
+      return true;
+    if (!want && n >= 4 && memcmp(buf + n - 4, "\r\n\r\n", 4) == 0) {
+      const char *length = strstr(buf, "Content-Length: ");
+      want = length ? strtoul(length + 16, NULL, 10) : 0;
+      if (!want)
+        return true;
+    }
+  }
+  return false;
+}
