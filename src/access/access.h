@@ -31,6 +31,8 @@ struct access_identity { /* plain data, copied */
 };
 /* `authorization`: the value of the header ("Bearer klt_…"). ERR_UNAUTHENTICATED with a reason that names no secret. */
 int access_check(struct access *a, struct slice authorization, struct access_identity *ret, struct err *e);
+/* The same from memory alone, for threads that must not block: false when the store would have to be asked. */
+bool access_check_cached(struct access *a, struct slice authorization, struct access_identity *ret);
 /* ERR_FORBIDDEN unless the role is `want` or above (VIEWER < OPERATOR < ADMIN; EXECUTOR only where `want` is EXECUTOR, which ADMIN
  * and OPERATOR may use as well). */
 int access_need_role(const struct access_identity *i, enum token_role want, struct err *e);

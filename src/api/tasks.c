@@ -1,0 +1,226 @@
+/* /api/v1/tasks and previews: the task service does it, this is its clothing. */
+#include "api/internal.h"
+#include <stdio.h>
+
+#define REF call_task_ref(c, c->param[0])
+
+static int answer(struct call *c, int status, const struct task_row *t) {
+  json_t *doc = NULL;
+  int r = task_json(t, true, &doc, &c->e);
+  if (r < 0)
+    return r;
+  call_etag(c, t->v.version);
+  return call_json(c, status, doc);
+}
+
+static int list_item(struct call *c, json_t *items, const struct task_row *t) {
+  json_t *doc = NULL;
+  int r = task_json(t, false, &doc, &c->e);
+  if (r >= 0)
+    (void)json_array_append_new(items, doc); /* fails only without memory */
+  return r;
+}
+
+int on_tasks_list(struct call *c) {
+  struct st_task_list filter = {.ns = c->query[Q_namespace].s,
+                                .group = c->query[Q_group].s,
+                                .handler = c->query[Q_handler].s,
+                                .name_prefix = c->query[Q_name_prefix].s,
+                                .name_contains = c->query[Q_name_contains].s,
+                                .state = c->query[Q_task_state].there ? (int)c->query[Q_task_state].i : -1,
+                                .kind = c->query[Q_kind].there ? (int)c->query[Q_kind].i : -1,
+                                .limit = (int32_t)c->query[Q_limit].i};
+  int r = cursor_read(c, &filter.after, sizeof filter.after);
+  struct st_task_list_ret found;
+  struct task_call tc = call_task(c);
+  if (r < 0 || (r = task_list(c->api->o.tasks, &tc, &filter, &found)) < 0)
+    return r;
+  json_t *items = json_array();
+  for (size_t i = 0; r >= 0 && i < found.count; i++)
+    r = list_item(c, items, &found.tasks[i]);
+  if (r < 0) {
+    json_decref(items);
+    return r;
+  }
+  const char *next = NULL;
+  if (found.count && found.count == (size_t)filter.limit)
+    next = cursor_make(c, &found.tasks[found.count - 1].v.task_id, sizeof filter.after);
+  return call_list(c, items, next);
+}
+
+static void location(struct call *c, int64_t id) {
+  call_header(c, "Location", arena_printf(&c->mem, "/api/v1/tasks/%lld", (long long)id));
+}
+
+int on_tasks_create(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_create(c->api->o.tasks, &tc, c->body, &t);
+  if (r < 0)
+    return r;
+  if (r == 1)
+    call_header(c, "Idempotent-Replayed", "true");
+  location(c, t.v.task_id);
+  return answer(c, 201, &t);
+}
+
+int on_tasks_create_many(struct call *c) {
+  struct task_version_row *rows;
+  struct task_call tc = call_task(c);
+  const json_t *docs = IN(c, task_batch, tasks)->j;
+  int r = task_create_many(c->api->o.tasks, &tc, docs, &rows);
+  if (r < 0) {
+    if (c->e.code == r && c->e.field[0] == '/')
+      (void)err_at(&c->e, "/tasks");
+    return r;
+  }
+  json_t *items = json_array(), *doc = json_object();
+  for (size_t i = 0; i < json_array_size(docs); i++) {
+    json_t *o = json_object();
+    put_id(o, "id", rows[i].task_id);
+    put_text(o, "name", rows[i].name);
+    put(o, "version", json_integer(rows[i].version));
+    put_time(o, "effective_at", rows[i].effective_at);
+    (void)json_array_append_new(items, o); /* fails only without memory */
+  }
+  put(doc, "items", items);
+  return call_json(c, 201, doc);
+}
+
+int on_tasks_get(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_get(c->api->o.tasks, &tc, REF, (int32_t)c->query[Q_version].i, &t);
+  if (r < 0)
+    return r;
+  return call_unchanged(c, t.v.version) ? 0 : answer(c, 200, &t);
+}
+
+int on_tasks_replace(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_replace(c->api->o.tasks, &tc, REF, c->body, &t);
+  return r < 0 ? r : answer(c, 200, &t);
+}
+
+int on_tasks_patch(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_patch(c->api->o.tasks, &tc, REF, c->body, &t);
+  return r < 0 ? r : answer(c, 200, &t);
+}
+
+int on_tasks_delete(struct call *c) {
+  struct task_call tc = call_task(c);
+  int r = task_delete(c->api->o.tasks, &tc, REF, c->query[Q_cancel].b);
+  return r < 0 ? r : call_empty(c, 204);
+}
+
+int on_tasks_pause(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_pause(c->api->o.tasks, &tc, REF, &t);
+  return r < 0 ? r : answer(c, 200, &t);
+}
+
+int on_tasks_resume(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  int r = task_resume(c->api->o.tasks, &tc, REF, IN(c, resume, catch_up)->b, &t);
+  return r < 0 ? r : answer(c, 200, &t);
+}
+
+int on_tasks_trigger(struct call *c) {
+  struct task_trigger t = {.payload = IN(c, trigger, payload)->s,
+                           .pin = IN(c, trigger, executor)->s,
+                           .ignore_overlap = IN(c, trigger, ignore_overlap)->b,
+                           .origin = ORIGIN_API};
+  return call_trigger(c, REF, &t);
+}
+
+int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t) {
+  struct run_key key;
+  struct task_call tc = call_task(c);
+  int r = task_trigger(c->api->o.tasks, &tc, ref, t, &key);
+  if (r < 0)
+    return r;
+  if (r == 1)
+    call_header(c, "Idempotent-Replayed", "true");
+  char id[RUN_ID_LEN + 1];
+  run_id_format(&key, id);
+  json_t *doc = json_object();
+  put(doc, "run_id", json_string(id));
+  put_text(doc, "retry_of", t->retry_of);
+  call_header(c, "Location", arena_printf(&c->mem, "/api/v1/runs/%s", id));
+  return call_json(c, 202, doc);
+}
+
+int on_tasks_versions(struct call *c) {
+  struct st_task_versions page = {.limit = (int32_t)c->query[Q_limit].i};
+  struct st_task_versions_ret found;
+  struct task_call tc = call_task(c);
+  int r = cursor_read(c, &page.before, sizeof page.before);
+  if (r < 0 || (r = task_versions(c->api->o.tasks, &tc, REF, &page, &found)) < 0)
+    return r;
+  json_t *items = json_array();
+  for (size_t i = 0; r >= 0 && i < found.count; i++)
+    r = list_item(c, items, &found.versions[i]);
+  if (r < 0) {
+    json_decref(items);
+    return r;
+  }
+  const char *next = NULL;
+  if (found.count && found.count == (size_t)page.limit && found.versions[found.count - 1].v.version > 1)
+    next = cursor_make(c, &found.versions[found.count - 1].v.version, sizeof page.before);
+  return call_list(c, items, next);
+}
+
+int on_tasks_stats(struct call *c) {
+  struct task_stats st;
+  struct task_call tc = call_task(c);
+  int r = task_stats(c->api->o.tasks, &tc, REF, c->query[Q_since].i, &st);
+  return r < 0 ? r : call_json(c, 200, task_stats_json(&st));
+}
+
+/* ------------------------------------------------------------------ instants */
+
+json_t *preview_json(const struct preview *p) {
+  json_t *items = json_array(), *doc = json_object();
+  for (size_t i = 0; i < p->count; i++) {
+    json_t *o = json_object();
+    put_time(o, "at", p->items[i].at);
+    put(o, "local", json_string(p->items[i].local));
+    put(o, "offset_seconds", json_integer(p->items[i].offset));
+    put_text(o, "note", slice_of(p->items[i].note));
+    (void)json_array_append_new(items, o); /* fails only without memory */
+  }
+  put(doc, "items", items);
+  if (p->jitter)
+    put_duration(doc, "jitter", p->jitter);
+  put_text(doc, "remark", slice_of(p->remark));
+  return doc;
+}
+
+static int preview(struct call *c, const json_t *schedule, usec_t from, int64_t n) {
+  auto_json *doc = json_object();
+  (void)json_object_set(doc, "schedule", (json_t *)(uintptr_t)schedule); /* counts the reference only */
+  struct preview_ask ask = {.from = from, .n = (int32_t)n};
+  struct preview p;
+  struct task_call tc = call_task(c);
+  int r = task_preview(c->api->o.tasks, &tc, doc, &ask, &p);
+  return r < 0 ? r : call_json(c, 200, preview_json(&p));
+}
+
+int on_schedules_preview(struct call *c) {
+  return preview(c, IN(c, preview_ask, schedule)->j, IN(c, preview_ask, from)->i, IN(c, preview_ask, n)->i);
+}
+
+int on_tasks_next(struct call *c) {
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  auto_json *doc = NULL;
+  int r = task_get(c->api->o.tasks, &tc, REF, 0, &t);
+  if (r < 0 || (r = task_json(&t, false, &doc, &c->e)) < 0)
+    return r;
+  return preview(c, json_object_get(doc, "schedule"), c->query[Q_from].i, c->query[Q_n].i);
+}
