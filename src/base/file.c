@@ -8,13 +8,11 @@
 
 #define CHUNK_BYTES 16384
 
-static int fail(struct err *e, const char *path, int code)
-{
+static int fail(struct err *e, const char *path, int code) {
   return err_set(e, code, "%s: %s", path, strerror(-code));
 }
 
-static int read_all(int fd, const char *path, size_t max_bytes, struct str *out, struct err *e)
-{
+static int read_all(int fd, const char *path, size_t max_bytes, struct str *out, struct err *e) {
   char chunk[CHUNK_BYTES];
   size_t total = 0;
   for (;;) {
@@ -32,8 +30,7 @@ static int read_all(int fd, const char *path, size_t max_bytes, struct str *out,
   }
 }
 
-int file_read(const char *path, size_t max_bytes, struct str *out, struct err *e)
-{
+int file_read(const char *path, size_t max_bytes, struct str *out, struct err *e) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a FIFO must not hang the opener */
   if (fd < 0)
     return fail(e, path, -errno);
@@ -49,8 +46,7 @@ int file_read(const char *path, size_t max_bytes, struct str *out, struct err *e
   return r;
 }
 
-int file_read_below(const char *dir, const char *name, size_t max_bytes, struct str *out, struct err *e)
-{
+int file_read_below(const char *dir, const char *name, size_t max_bytes, struct str *out, struct err *e) {
   char path[PATH_MAX];
   int n = snprintf(path, sizeof path, "%s/%s", dir, name);
   if (n < 0 || (size_t)n >= sizeof path)
@@ -58,8 +54,7 @@ int file_read_below(const char *dir, const char *name, size_t max_bytes, struct 
   return file_read(path, max_bytes, out, e);
 }
 
-uint64_t file_stamp(const char *path)
-{
+uint64_t file_stamp(const char *path) {
   struct stat st;
   if (stat(path, &st) < 0)
     return 0;

@@ -4,10 +4,11 @@
 #include "base/str.h"
 #include <stdint.h>
 
-/* Append the content of a regular file to `out`. -ENOENT, -EACCES, -EISDIR … or ERR_TOO_LARGE beyond `max_bytes` (or
- * beyond what `out` takes). Bytes as they are, NULs included. */
+/* Append the content of a regular file to `out`. -ENOENT, -EACCES, -EISDIR … or ERR_TOO_LARGE beyond
+ * `max_bytes` (or beyond what `out` takes). Bytes as they are, NULs included. */
 int file_read(const char *path, size_t max_bytes, struct str *out, struct err *e);
 /* The same for <dir>/<name>. */
 int file_read_below(const char *dir, const char *name, size_t max_bytes, struct str *out, struct err *e);
-/* When it was last changed, as a number to compare with an earlier one: it differs when the file was replaced. 0 = there is none. */
+/* When it was last changed, as a number to compare with an earlier one: it differs when the file was
+ * replaced. 0 = there is none. */
 uint64_t file_stamp(const char *path);

@@ -8,12 +8,13 @@
 #include <unistd.h>
 
 #define TABLE_COUNT_DEFAULT 10
-#define TEXT_MAX (4 * 1024 * 1024)
-#define EXIT_USAGE 2
+#define TEXT_MAX            (4 * 1024 * 1024)
+#define EXIT_USAGE          2
 
 static const char usage[] =
     "usage: kelou cron next EXPR [--tz ZONE] [--from RFC3339] [-n COUNT] [--dialect AUTO|QUARTZ|UNIX]\n"
-    "                       [--dst-gap AUTO|SKIP|ONCE_AFTER|SHIFT] [--dst-overlap AUTO|FIRST|LAST|BOTH] [-o table|json]\n"
+    "                       [--dst-gap AUTO|SKIP|ONCE_AFTER|SHIFT] [--dst-overlap AUTO|FIRST|LAST|BOTH] [-o "
+    "table|json]\n"
     "       kelou cron next          questions as JSON lines on standard input:\n"
     "                       {\"expr\",\"tz\",\"from_ms\",\"n\",\"dialect\",\"dst_gap\",\"dst_overlap\"}\n"
     "       kelou cron explain EXPR [--tz ZONE] [--dialect AUTO|QUARTZ|UNIX] [--lang en|zh]\n"
@@ -43,8 +44,7 @@ static const struct option long_options[] = {
 };
 static const char *const output_names[] = {"table", "json", NULL};
 
-static int complain(const char *what, const struct err *e)
-{
+static int complain(const char *what, const struct err *e) {
   if (e->column)
     (void)fprintf(stderr, "kelou: %s, column %d: %s\n", what, e->column, e->text);
   else
@@ -52,8 +52,7 @@ static int complain(const char *what, const struct err *e)
   return err_exit(e->code);
 }
 
-static int one_option(int opt, struct options *o, const char **ret_name, struct err *e)
-{
+static int one_option(int opt, struct options *o, const char **ret_name, struct err *e) {
   struct slice arg = slice_of(optarg);
   switch (opt) {
   case OPT_TZ: o->tz = arg; return 0;
@@ -70,8 +69,7 @@ static int one_option(int opt, struct options *o, const char **ret_name, struct 
 }
 
 /* 0, or the exit code + 1 when there is nothing more to do. */
-static int read_options(int argc, char **argv, struct options *o)
-{
+static int read_options(int argc, char **argv, struct options *o) {
   int opt;
   optind = 1;
   opterr = 0;
@@ -83,7 +81,8 @@ static int read_options(int argc, char **argv, struct options *o)
       return 1;
     }
     if (opt == '?') { /* getopt's own text would name "next", not "kelou" */
-      (void)fprintf(stderr, "kelou: unknown option or missing value: %s; see kelou cron --help\n", argv[optind - 1]);
+      (void)fprintf(stderr, "kelou: unknown option or missing value: %s; see kelou cron --help\n",
+                    argv[optind - 1]);
       return EXIT_USAGE + 1;
     }
     if (one_option(opt, o, &name, &e) < 0)
@@ -92,26 +91,25 @@ static int read_options(int argc, char **argv, struct options *o)
   o->expr = optind < argc ? argv[optind++] : NULL;
   if (optind == argc)
     return 0;
-  (void)fprintf(stderr, "kelou: unexpected argument %s; quote the expression: it is one argument\n", argv[optind]);
+  (void)fprintf(stderr, "kelou: unexpected argument %s; quote the expression: it is one argument\n",
+                argv[optind]);
   return EXIT_USAGE + 1;
 }
 
-static void put_table(struct str *out, usec_t t, const struct schedule_note *note)
-{
+static void put_table(struct str *out, usec_t t, const struct schedule_note *note) {
   char utc[TIME_TEXT_MAX], local[TIME_TEXT_MAX];
   str_addf(out, "%-20s  %-25s  %s\n", time_format(t, utc), time_format_offset(t, note->offset, local),
            note->note == DST_NONE ? "" : dst_note_names[note->note]);
 }
 
-static void put_json(struct str *out, usec_t t, const struct schedule_note *note, bool first)
-{
+static void put_json(struct str *out, usec_t t, const struct schedule_note *note, bool first) {
   char utc[TIME_TEXT_MAX], local[TIME_TEXT_MAX];
-  str_addf(out, "%s{\"at\":\"%s\",\"local\":\"%s\",\"offset_seconds\":%d,\"dst\":\"%s\"}", first ? "" : ",", time_format(t, utc),
-           time_format_offset(t, note->offset, local), note->offset, dst_note_names[note->note]);
+  str_addf(out, "%s{\"at\":\"%s\",\"local\":\"%s\",\"offset_seconds\":%d,\"dst\":\"%s\"}", first ? "" : ",",
+           time_format(t, utc), time_format_offset(t, note->offset, local), note->offset,
+           dst_note_names[note->note]);
 }
 
-static void list_next(const struct schedule *s, const struct options *o, struct str *out)
-{
+static void list_next(const struct schedule *s, const struct options *o, struct str *out) {
   str_addz(out, o->json ? "{\"next\":[" : "UTC                   LOCAL                      DST\n");
   usec_t t = o->from;
   for (int64_t i = 0; i < o->n; i++) {
@@ -128,15 +126,13 @@ static void list_next(const struct schedule *s, const struct options *o, struct 
   str_addz(out, o->json ? "]}\n" : "");
 }
 
-static void describe(const struct schedule *s, const struct options *o, struct str *out)
-{
+static void describe(const struct schedule *s, const struct options *o, struct str *out) {
   schedule_describe(s, (enum cron_lang)o->lang, out);
   str_addc(out, '\n');
 }
 
 static int with_schedule(struct zone_set *zones, const struct options *o,
-                         void (*show)(const struct schedule *, const struct options *, struct str *))
-{
+                         void (*show)(const struct schedule *, const struct options *, struct str *)) {
   struct err e = {0};
   struct schedule_input in = {.kind = SCHEDULE_CRON,
                               .expr = slice_of(o->expr),
@@ -157,8 +153,7 @@ static int with_schedule(struct zone_set *zones, const struct options *o,
   return written ? 0 : 1;
 }
 
-int cli_cron(int argc, char **argv)
-{
+int cli_cron(int argc, char **argv) {
   const char *verb = argc > 1 ? argv[1] : "";
   bool next = strcmp(verb, "next") == 0, explain = strcmp(verb, "explain") == 0;
   bool help = strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0;
@@ -176,7 +171,8 @@ int cli_cron(int argc, char **argv)
     return EXIT_USAGE;
   }
   struct zone_set *zones = cli_zones_new(o.zoneinfo);
-  int r = o.expr ? with_schedule(zones, &o, next ? list_next : describe) : cron_lines(zones, STDIN_FILENO, STDOUT_FILENO);
+  int r = o.expr ? with_schedule(zones, &o, next ? list_next : describe)
+                 : cron_lines(zones, STDIN_FILENO, STDOUT_FILENO);
   zone_set_free(&zones);
   return r;
 }

@@ -4,9 +4,9 @@
 #include "core/schedule.h"
 #include <unistd.h>
 
-#define READ_BYTES (256 * 1024)
-#define OUT_BYTES (1024 * 1024) /* flush beyond */
-#define ANSWER_MAX (CRON_COUNT_MAX * 20 + 8192)
+#define READ_BYTES  (256 * 1024)
+#define OUT_BYTES   (1024 * 1024) /* flush beyond */
+#define ANSWER_MAX  (CRON_COUNT_MAX * 20 + 8192)
 #define FROM_MS_MAX ((int64_t)9007199254740991) /* 2^53 - 1: what every JSON reader holds exactly */
 
 struct lines {
@@ -21,8 +21,7 @@ struct question {
   int dialect, gap, overlap;
 };
 
-static int read_choices(const json_t *doc, struct question *q, struct err *e)
-{
+static int read_choices(const json_t *doc, struct question *q, struct err *e) {
   int r = json_get_enum(doc, "dialect", cron_dialect_names, &q->dialect, e);
   if (r >= 0)
     r = json_get_enum(doc, "dst_gap", dst_gap_names, &q->gap, e);
@@ -31,9 +30,9 @@ static int read_choices(const json_t *doc, struct question *q, struct err *e)
   return r;
 }
 
-static int read_question(const json_t *doc, struct question *q, struct err *e)
-{
-  static const char *const known[] = {"expr", "tz", "from_ms", "n", "dialect", "dst_gap", "dst_overlap", NULL};
+static int read_question(const json_t *doc, struct question *q, struct err *e) {
+  static const char *const known[] = {"expr",    "tz",      "from_ms",     "n",
+                                      "dialect", "dst_gap", "dst_overlap", NULL};
   int r = json_want_object(doc, "", e);
   if (r >= 0)
     r = json_check_keys(doc, known, e);
@@ -52,8 +51,7 @@ static int read_question(const json_t *doc, struct question *q, struct err *e)
   return r < 0 ? r : read_choices(doc, q, e);
 }
 
-static int answer(struct lines *l, const json_t *doc, struct err *e)
-{
+static int answer(struct lines *l, const json_t *doc, struct err *e) {
   struct question q = {.tz = SLICE("UTC"), .n = CRON_COUNT_DEFAULT};
   int r = read_question(doc, &q, e);
   if (r < 0)
@@ -83,8 +81,7 @@ static int answer(struct lines *l, const json_t *doc, struct err *e)
   return 0;
 }
 
-static void put_error(struct lines *l, const struct err *e)
-{
+static void put_error(struct lines *l, const struct err *e) {
   str_addz(&l->out, "{\"error\":{\"column\":");
   str_addi(&l->out, e->column);
   str_addz(&l->out, ",\"message\":\"");
@@ -96,8 +93,7 @@ static void put_error(struct lines *l, const struct err *e)
   str_addz(&l->out, "\"}}\n");
 }
 
-static int flush(struct lines *l)
-{
+static int flush(struct lines *l) {
   struct slice left = str_slice(&l->out);
   while (left.n) {
     ssize_t n = write(l->out_fd, left.p, left.n);
@@ -109,8 +105,7 @@ static int flush(struct lines *l)
   return 0;
 }
 
-static int one_line(struct lines *l, struct slice line)
-{
+static int one_line(struct lines *l, struct slice line) {
   struct err e = {0};
   json_t *doc = NULL;
   int r = line.n > CRON_LINE_MAX ? err_set(&e, ERR_TOO_LARGE, "a line has at most %d bytes", CRON_LINE_MAX)
@@ -123,9 +118,9 @@ static int one_line(struct lines *l, struct slice line)
   return l->out.n > OUT_BYTES ? flush(l) : 0;
 }
 
-/* Answer all whole lines at the front of buf[0…n) and move the rest to the front; *overlong: the line that goes on was refused already. */
-static int whole_lines(struct lines *l, char *buf, size_t *n, bool *overlong)
-{
+/* Answer all whole lines at the front of buf[0…n) and move the rest to the front; *overlong: the line that
+ * goes on was refused already. */
+static int whole_lines(struct lines *l, char *buf, size_t *n, bool *overlong) {
   struct slice rest = slice_n(buf, *n);
   const char *end;
   int r = 0;
@@ -148,8 +143,7 @@ static int whole_lines(struct lines *l, char *buf, size_t *n, bool *overlong)
   return r;
 }
 
-static int stream(struct lines *l, int in_fd)
-{
+static int stream(struct lines *l, int in_fd) {
   auto_free char *buf = mem_alloc(READ_BYTES);
   size_t n = 0;
   bool overlong = false;
@@ -173,8 +167,7 @@ static int stream(struct lines *l, int in_fd)
   return r < 0 ? r : flush(l);
 }
 
-int cron_lines(struct zone_set *zones, int in_fd, int out_fd)
-{
+int cron_lines(struct zone_set *zones, int in_fd, int out_fd) {
   struct lines l = {.zones = zones, .out_fd = out_fd};
   str_init(&l.out, OUT_BYTES + ANSWER_MAX);
   int r = stream(&l, in_fd);

@@ -12,15 +12,13 @@ static const struct command {
 
 #define EXIT_USAGE 2
 
-static void usage(FILE *to)
-{
+static void usage(FILE *to) {
   (void)fputs("usage: kelou NOUN VERB …\n", to);
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
     (void)fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
   const char *noun = argc > 1 ? argv[1] : "";
   if (strcmp(noun, "--help") == 0 || strcmp(noun, "-h") == 0) {
     usage(stdout);

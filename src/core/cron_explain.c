@@ -4,9 +4,11 @@
 
 #define LIST_MAX 8 /* times of the day that are spelled out */
 
-static const char *const month_words[] = {"January", "February", "March", "April", "May", "June", "July",
-                                          "August", "September", "October", "November", "December"};
-static const char *const weekday_words[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
+static const char *const month_words[] = {"January",   "February", "March",    "April",
+                                          "May",       "June",     "July",     "August",
+                                          "September", "October",  "November", "December"};
+static const char *const weekday_words[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                            "Thursday", "Friday", "Saturday"};
 static const char *const weekday_zh[] = {"日", "一", "二", "三", "四", "五", "六"};
 static const char *const nth_words[] = {"first", "second", "third", "fourth", "fifth"};
 
@@ -17,8 +19,7 @@ struct words {
 };
 
 /* What is between member i and its predecessor in a list of n. */
-static void joint(const struct words *w, int i, int n)
-{
+static void joint(const struct words *w, int i, int n) {
   if (i == 0)
     return;
   if (w->zh)
@@ -34,15 +35,13 @@ static int first_of(uint64_t set) { return __builtin_ctzll(set); }
 typedef void (*print_fn)(const struct words *w, int n);
 
 static void print_number(const struct words *w, int n) { str_addi(w->out, n); }
-static void print_month(const struct words *w, int n)
-{
+static void print_month(const struct words *w, int n) {
   if (w->zh)
     str_addf(w->out, "%d月", n);
   else
     str_addz(w->out, month_words[n - 1]);
 }
-static void print_weekday(const struct words *w, int n)
-{
+static void print_weekday(const struct words *w, int n) {
   if (w->zh)
     str_addf(w->out, "周%s", weekday_zh[n % 7]);
   else
@@ -50,8 +49,7 @@ static void print_weekday(const struct words *w, int n)
 }
 
 /* The last member of the run that begins at `from`; two neighbours are no run. */
-static int run_end(uint64_t set, int from)
-{
+static int run_end(uint64_t set, int from) {
   int to = from;
   while (to < 63 && set >> (to + 1) & 1)
     to++;
@@ -61,8 +59,7 @@ static int run_end(uint64_t set, int from)
 static uint64_t without_up_to(uint64_t set, int n) { return n >= 63 ? 0 : set & ~(uint64_t)0 << (n + 1); }
 
 /* A set as members and ranges: "1, 3 and 5 to 9". */
-static void print_set(const struct words *w, uint64_t set, print_fn print)
-{
+static void print_set(const struct words *w, uint64_t set, print_fn print) {
   int parts = 0;
   for (uint64_t left = set; left; left = without_up_to(left, run_end(left, first_of(left))))
     parts++;
@@ -79,8 +76,7 @@ static void print_set(const struct words *w, uint64_t set, print_fn print)
 }
 
 /* The step of a set 0, n, 2n … that divides the whole evenly; 0 = it is none. */
-static int even_step(uint64_t set, int size)
-{
+static int even_step(uint64_t set, int size) {
   if (count(set) < 2 || !(set & 1) || size % count(set))
     return 0;
   int step = size / count(set);
@@ -92,17 +88,20 @@ static int even_step(uint64_t set, int size)
 
 struct unit {
   int size;
-  const char *every, *every_n, *at_one, *at_many;             /* English; every_n, at_…: %d or the set follows or is put in */
+  /* %d is the step; behind at_… (in Chinese before its end) comes the set */
+  const char *every, *every_n, *at_one, *at_many;
   const char *every_zh, *every_n_zh, *at_zh, *at_zh_end;
 };
 static const struct unit units[] = {
-    {60, "every second", "every %d seconds", "at second ", "at the seconds ", "每秒", "每 %d 秒", "第 ", " 秒"},
-    {60, "every minute", "every %d minutes", "at minute ", "at the minutes ", "每分钟", "每 %d 分钟", "第 ", " 分"},
-    {24, "of every hour", "of every %d hours", "in hour ", "in the hours ", "每小时", "每 %d 小时", "", " 点"},
+    {60, "every second", "every %d seconds", "at second ", "at the seconds ", "每秒", "每 %d 秒", "第 ",
+     " 秒"},
+    {60, "every minute", "every %d minutes", "at minute ", "at the minutes ", "每分钟", "每 %d 分钟", "第 ",
+     " 分"},
+    {24, "of every hour", "of every %d hours", "in hour ", "in the hours ", "每小时", "每 %d 小时", "",
+     " 点"},
 };
 
-static void unit_words(const struct words *w, const struct unit *u, uint64_t set)
-{
+static void unit_words(const struct words *w, const struct unit *u, uint64_t set) {
   int step = even_step(set, u->size);
   if (step == 1) {
     str_addz(w->out, w->zh ? u->every_zh : u->every);
@@ -118,14 +117,12 @@ static void unit_words(const struct words *w, const struct unit *u, uint64_t set
   }
 }
 
-static bool is_clock(const struct cron *c)
-{
+static bool is_clock(const struct cron *c) {
   return count(c->seconds) == 1 && count(c->minutes) * count(c->hours) <= LIST_MAX;
 }
 
 /* "02:30 and 14:30". */
-static void clock_words(const struct words *w)
-{
+static void clock_words(const struct words *w) {
   const struct cron *c = w->c;
   int second = first_of(c->seconds), n = count(c->minutes) * count(c->hours), i = 0;
   for (uint64_t hours = c->hours; hours; hours &= hours - 1)
@@ -137,9 +134,9 @@ static void clock_words(const struct words *w)
     }
 }
 
-/* What is said by itself: "every minute" says that the second is 0, "every 10 seconds" that each minute counts. */
-static void time_words(const struct words *w)
-{
+/* What is said by itself: "every minute" says that the second is 0, "every 10 seconds" that each minute
+ * counts. */
+static void time_words(const struct words *w) {
   const struct cron *c = w->c;
   const uint64_t sets[] = {c->seconds, c->minutes, c->hours};
   bool said[3] = {c->seconds != 1, true, true};
@@ -158,8 +155,7 @@ static void time_words(const struct words *w)
 }
 
 static void print_day(const struct words *w, int n) { str_addf(w->out, w->zh ? "%d日" : "day %d", n); }
-static void print_before_last(const struct words *w, int n)
-{
+static void print_before_last(const struct words *w, int n) {
   if (n == 0)
     str_addz(w->out, w->zh ? "最后一天" : "the last day");
   else if (w->zh)
@@ -167,12 +163,10 @@ static void print_before_last(const struct words *w, int n)
   else
     str_addf(w->out, "the day %d day%s before the last", n, n == 1 ? "" : "s");
 }
-static void print_workday(const struct words *w, int n)
-{
+static void print_workday(const struct words *w, int n) {
   str_addf(w->out, w->zh ? "最接近%d日的工作日" : "the working day nearest to day %d", n);
 }
-static void print_last_workday(const struct words *w, int n)
-{
+static void print_last_workday(const struct words *w, int n) {
   if (n == 0) {
     str_addz(w->out, w->zh ? "最后一个工作日" : "the last working day");
     return;
@@ -181,23 +175,20 @@ static void print_last_workday(const struct words *w, int n)
   print_before_last(w, n);
   str_addz(w->out, w->zh ? "的工作日" : "");
 }
-static void print_last_weekday(const struct words *w, int n)
-{
+static void print_last_weekday(const struct words *w, int n) {
   str_addz(w->out, w->zh ? "最后一个" : "the last ");
   print_weekday(w, n);
 }
 
 /* Members one by one, for what has no ranges. `*i` counts on over several sets of one list. */
-static void print_each(const struct words *w, uint64_t set, print_fn print, int *i)
-{
+static void print_each(const struct words *w, uint64_t set, print_fn print, int *i) {
   for (; set; set &= set - 1, ++*i) {
     str_addz(w->out, *i ? w->zh ? "、" : ", " : "");
     print(w, first_of(set));
   }
 }
 
-static void day_words(const struct words *w)
-{
+static void day_words(const struct words *w) {
   const struct cron *c = w->c;
   int i = 0;
   str_addz(w->out, w->zh ? "每月" : "on ");
@@ -211,39 +202,44 @@ static void day_words(const struct words *w)
   str_addz(w->out, w->zh ? "" : " of the month");
 }
 
-/* `every`: false behind "if it is". */
-static void weekday_words_of(const struct words *w, bool every)
-{
-  const struct cron *c = w->c;
-  int i = 0;
-  if (c->weekdays) {
-    str_addz(w->out, !every ? "" : w->zh ? "每" : "every ");
-    print_set(w, (c->weekdays & 0x7f) == 0x7f ? 0xfe : c->weekdays, print_weekday);
-    i++;
-  }
-  uint64_t special = c->last_weekdays;
+static void nth_weekdays(const struct words *w, int *i) {
   for (int k = 0; k < 5; k++)
-    special |= c->nth[k];
-  if (!special)
-    return;
-  str_addz(w->out, i ? w->zh ? "、每月" : " and on " : w->zh ? "每月" : "on ");
-  i = 0;
-  for (int k = 0; k < 5; k++)
-    for (uint64_t set = c->nth[k]; set; set &= set - 1, i++) {
-      str_addz(w->out, i ? w->zh ? "、" : ", " : "");
+    for (uint64_t set = w->c->nth[k]; set; set &= set - 1, ++*i) {
+      str_addz(w->out, *i ? w->zh ? "、" : ", " : "");
       if (w->zh)
         str_addf(w->out, "第%d个", k + 1);
       else
         str_addf(w->out, "the %s ", nth_words[k]);
       print_weekday(w, first_of(set));
     }
+}
+
+static bool has_special_weekdays(const struct cron *c) {
+  return c->last_weekdays | c->nth[0] | c->nth[1] | c->nth[2] | c->nth[3] | c->nth[4];
+}
+
+/* `every`: false behind "if it is". */
+static void weekday_words_of(const struct words *w, bool every) {
+  const struct cron *c = w->c;
+  if (c->weekdays) {
+    str_addz(w->out, !every ? "" : w->zh ? "每" : "every ");
+    /* a week from Monday on, when it is whole */
+    print_set(w, (c->weekdays & 0x7f) == 0x7f ? 0xfe : c->weekdays, print_weekday);
+  }
+  if (!has_special_weekdays(c))
+    return;
+  if (w->zh)
+    str_addz(w->out, c->weekdays ? "、每月" : "每月");
+  else
+    str_addz(w->out, c->weekdays ? " and on " : "on ");
+  int i = 0;
+  nth_weekdays(w, &i);
   print_each(w, c->last_weekdays, print_last_weekday, &i);
   str_addz(w->out, w->zh ? "" : " of the month");
 }
 
 /* Which days; `clock`: a time of the day was named, so "every day" must be said. */
-static void date_words(const struct words *w, bool clock)
-{
+static void date_words(const struct words *w, bool clock) {
   const struct cron *c = w->c;
   bool days = !c->every_day, weekdays = !c->every_weekday;
   if (days)
@@ -256,20 +252,17 @@ static void date_words(const struct words *w, bool clock)
     str_addz(w->out, w->zh ? "每天" : "every day");
 }
 
-static bool every_year(const struct cron *c)
-{
+static bool every_year(const struct cron *c) {
   return count(c->years[0]) + count(c->years[1]) + count(c->years[2]) + count(c->years[3]) ==
          CRON_LAST_YEAR - CRON_FIRST_YEAR + 1;
 }
 
-static bool has_year(const struct cron *c, int year)
-{
+static bool has_year(const struct cron *c, int year) {
   int i = year - CRON_FIRST_YEAR;
   return year <= CRON_LAST_YEAR && (c->years[i / 64] >> (i % 64) & 1);
 }
 
-static void year_words(const struct words *w)
-{
+static void year_words(const struct words *w) {
   int i = 0;
   for (int year = CRON_FIRST_YEAR; year <= CRON_LAST_YEAR; year++) {
     if (!has_year(w->c, year))
@@ -288,8 +281,7 @@ static void year_words(const struct words *w)
   str_addz(w->out, w->zh ? "年" : "");
 }
 
-static void in_english(const struct words *w, bool clock)
-{
+static void in_english(const struct words *w, bool clock) {
   const struct cron *c = w->c;
   if (clock) {
     str_addz(w->out, "at ");
@@ -310,8 +302,7 @@ static void in_english(const struct words *w, bool clock)
   }
 }
 
-static void in_chinese(const struct words *w, bool clock)
-{
+static void in_chinese(const struct words *w, bool clock) {
   const struct cron *c = w->c;
   if (!every_year(c)) {
     year_words(w);
@@ -330,8 +321,7 @@ static void in_chinese(const struct words *w, bool clock)
     time_words(w);
 }
 
-void cron_explain(const struct cron *c, enum cron_lang lang, struct str *out)
-{
+void cron_explain(const struct cron *c, enum cron_lang lang, struct str *out) {
   const struct words w = {c, out, lang == CRON_ZH};
   bool clock = is_clock(c);
   if (w.zh)

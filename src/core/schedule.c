@@ -10,8 +10,7 @@ struct schedule {
   struct cron cron; /* CRON only */
 };
 
-static int check_every(const struct schedule_input *in, struct err *e)
-{
+static int check_every(const struct schedule_input *in, struct err *e) {
   if (in->kind != SCHEDULE_FIXED_RATE && in->kind != SCHEDULE_FIXED_DELAY)
     return 0;
   if (in->every < SCHEDULE_EVERY_MIN || in->every > SCHEDULE_EVERY_MAX)
@@ -19,8 +18,7 @@ static int check_every(const struct schedule_input *in, struct err *e)
   return 0;
 }
 
-static int check_jitter(const struct schedule *s, struct err *e)
-{
+static int check_jitter(const struct schedule *s, struct err *e) {
   if (s->jitter < 0 || s->jitter > SCHEDULE_JITTER_MAX)
     return err_field(e, ERR_INVALID, "/jitter", "expected a duration from 0s to 7d");
   if (!s->jitter)
@@ -39,17 +37,16 @@ static int check_jitter(const struct schedule *s, struct err *e)
                    duration_format(shortest, text));
 }
 
-static int check_instants(const struct schedule *s, struct err *e)
-{
+static int check_instants(const struct schedule *s, struct err *e) {
   if (s->end_at < s->start_at)
     return err_field(e, ERR_INVALID, "/end_at", "expected an instant not before start_at");
   if (s->kind == SCHEDULE_CRON && schedule_next(s, 0, s->start_at - 1) == USEC_NEVER)
-    return err_field(e, ERR_NEVER_FIRES, "/expression", "this never fires between start_at and end_at in this time zone");
+    return err_field(e, ERR_NEVER_FIRES, "/expression",
+                     "this never fires between start_at and end_at in this time zone");
   return 0;
 }
 
-int schedule_new(const struct schedule_input *in, struct schedule **ret, struct err *e)
-{
+int schedule_new(const struct schedule_input *in, struct schedule **ret, struct err *e) {
   struct schedule tmp = {.kind = in->kind,
                          .dst = in->dst,
                          .every = in->every,
@@ -83,8 +80,7 @@ int schedule_new(const struct schedule_input *in, struct schedule **ret, struct 
   return 0;
 }
 
-void schedule_free(struct schedule **s)
-{
+void schedule_free(struct schedule **s) {
   if (*s)
     zone_unref(&(*s)->zone);
   mem_freep(s);
@@ -94,15 +90,14 @@ enum schedule_kind schedule_kind(const struct schedule *s) { return s->kind; }
 const struct zone *schedule_zone(const struct schedule *s) { return s->zone; }
 usec_t schedule_jitter_max(const struct schedule *s) { return s->jitter; }
 
-static usec_t next_cron(const struct schedule *s, usec_t after)
-{
-  int64_t from = after / USEC_PER_SEC + (after % USEC_PER_SEC >= 0); /* the first whole second later than `after` */
+static usec_t next_cron(const struct schedule *s, usec_t after) {
+  int64_t from =
+      after / USEC_PER_SEC + (after % USEC_PER_SEC >= 0); /* the first whole second later than `after` */
   int64_t t = dst_next(&s->cron, s->zone, s->dst, from);
   return t == CRON_NEVER ? USEC_NEVER : t * USEC_PER_SEC;
 }
 
-static usec_t next_rate(const struct schedule *s, usec_t anchor, usec_t after)
-{
+static usec_t next_rate(const struct schedule *s, usec_t anchor, usec_t after) {
   if (after < anchor)
     return anchor;
   usec_t past, next;
@@ -112,8 +107,7 @@ static usec_t next_rate(const struct schedule *s, usec_t anchor, usec_t after)
   return next;
 }
 
-usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after)
-{
+usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after) {
   usec_t t = USEC_NEVER;
   if (after < s->start_at - 1)
     after = s->start_at - 1;
@@ -128,8 +122,7 @@ usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after)
   return t > s->end_at ? USEC_NEVER : t;
 }
 
-usec_t schedule_jitter(const struct schedule *s, int64_t task_id, usec_t nominal)
-{
+usec_t schedule_jitter(const struct schedule *s, int64_t task_id, usec_t nominal) {
   usec_t room = s->jitter;
   if (!room)
     return 0;
@@ -141,8 +134,8 @@ usec_t schedule_jitter(const struct schedule *s, int64_t task_id, usec_t nominal
   return (usec_t)(((unsigned __int128)hash * (uint64_t)room) >> 64);
 }
 
-int schedule_local_instant(const struct zone *z, struct slice text, usec_t *ret, enum dst_note *ret_note, struct err *e)
-{
+int schedule_local_instant(const struct zone *z, struct slice text, usec_t *ret, enum dst_note *ret_note,
+                           struct err *e) {
   /* a local time is an RFC 3339 instant without its offset: let the one reader check it, as if it were UTC */
   char as_utc[TIME_TEXT_MAX];
   usec_t local;
@@ -161,15 +154,13 @@ int schedule_local_instant(const struct zone *z, struct slice text, usec_t *ret,
   return 0;
 }
 
-void schedule_explain(const struct schedule *s, usec_t nominal, struct schedule_note *ret)
-{
+void schedule_explain(const struct schedule *s, usec_t nominal, struct schedule_note *ret) {
   int64_t sec = nominal / USEC_PER_SEC;
   ret->offset = zone_offset_at(s->zone, nominal);
   ret->note = dst_note_at(s->kind == SCHEDULE_CRON ? &s->cron : NULL, s->zone, s->dst, sec);
 }
 
-void schedule_describe(const struct schedule *s, enum cron_lang lang, struct str *out)
-{
+void schedule_describe(const struct schedule *s, enum cron_lang lang, struct str *out) {
   bool zh = lang == CRON_ZH;
   char every[TIME_TEXT_MAX];
   switch (s->kind) {
@@ -177,9 +168,12 @@ void schedule_describe(const struct schedule *s, enum cron_lang lang, struct str
     cron_explain(&s->cron, lang, out);
     str_addf(out, zh ? "（%s）" : ", %s", zone_name(s->zone));
     break;
-  case SCHEDULE_FIXED_RATE: str_addf(out, zh ? "每隔 %s" : "every %s", duration_format(s->every, every)); break;
+  case SCHEDULE_FIXED_RATE:
+    str_addf(out, zh ? "每隔 %s" : "every %s", duration_format(s->every, every));
+    break;
   case SCHEDULE_FIXED_DELAY:
-    str_addf(out, zh ? "上次执行结束后 %s" : "%s after the previous run ended", duration_format(s->every, every));
+    str_addf(out, zh ? "上次执行结束后 %s" : "%s after the previous run ended",
+             duration_format(s->every, every));
     break;
   case SCHEDULE_ONE_TIME: str_addz(out, zh ? "执行一次" : "once"); break;
   case SCHEDULE_MANUAL: str_addz(out, zh ? "仅手动触发" : "only when triggered by hand"); break;

@@ -1,17 +1,19 @@
 #pragma once
-/* A time zone: when its offset from UTC changes. Own TZif reader (RFC 9636, versions 1 to 4, 64-bit block, footer rule).
- * Immutable after it was built, so any number of threads may read one; the reference count is atomic. Pure.
+/* A time zone: when its offset from UTC changes. Own TZif reader (RFC 9636, versions 1 to 4, 64-bit block,
+ * footer rule). Immutable after it was built, so any number of threads may read one; the reference count is
+ * atomic. Pure.
  *
- * Seconds here, not µs: no zone is finer. "Local second" = UTC second + offset: seconds since 1970-01-01T00:00:00 on the
- * wall clock of the zone. Changes that leave the offset alone (a new abbreviation, Dublin's negative daylight saving as such) are no
- * changes here: only the offset counts. After the last entry of the file its footer rule holds for ever; without one the last offset. */
+ * Seconds here, not µs: no zone is finer. "Local second" = UTC second + offset: seconds since
+ * 1970-01-01T00:00:00 on the wall clock of the zone. Changes that leave the offset alone (a new abbreviation,
+ * Dublin's negative daylight saving as such) are no changes here: only the offset counts. After the last
+ * entry of the file its footer rule holds for ever; without one the last offset. */
 #include "base/err.h"
 #include "base/str.h"
 #include "base/time.h"
 
-#define ZONE_NAME_MAX 64              /* longest name in bytes */
+#define ZONE_NAME_MAX   64            /* longest name in bytes */
 #define ZONE_OFFSET_MAX (26 * 3600)   /* |offset| of any zone is less (RFC 9636, section 3.2) */
-#define ZONE_FILE_MAX (1024 * 1024)   /* largest TZif file in bytes */
+#define ZONE_FILE_MAX   (1024 * 1024) /* largest TZif file in bytes */
 
 struct zone;
 
@@ -26,7 +28,7 @@ struct zone *zone_ref(const struct zone *z);
 void zone_unref(struct zone **z); /* NULL is fine; the last one frees */
 
 const char *zone_name(const struct zone *z);
-/* Equal digests = the same offsets at every instant: how to see whether an update of tzdata changed a zone. */
+/* Equal digests = the same offsets at every instant: how to see whether new tzdata changed a zone. */
 uint64_t zone_digest(const struct zone *z);
 
 /* A stretch of one offset: [since, until) in UTC seconds; INT64_MIN and INT64_MAX are open ends. */
@@ -44,10 +46,11 @@ usec_t zone_next_change(const struct zone *z, usec_t after);
 enum zone_local_kind { ZONE_UNIQUE, ZONE_GAP, ZONE_OVERLAP };
 struct zone_local {
   enum zone_local_kind kind;
-  int64_t utc_sec;               /* UNIQUE: the instant. OVERLAP: the first copy. GAP: read with the offset before the jump */
-  int64_t utc_later;             /* OVERLAP: the last copy; else = utc_sec */
-  int64_t change;                /* GAP, OVERLAP: the instant of the jump */
-  int32_t before, after;         /* GAP, OVERLAP: the offsets around the jump; jump size = |after - before| */
+  /* UNIQUE: the instant. OVERLAP: the first copy. GAP: read with the offset before the jump. */
+  int64_t utc_sec;
+  int64_t utc_later;     /* OVERLAP: the last copy; else = utc_sec */
+  int64_t change;        /* GAP, OVERLAP: the instant of the jump */
+  int32_t before, after; /* GAP, OVERLAP: the offsets around the jump; jump size = |after - before| */
 };
 /* What instants a local second has. Never fails. */
 void zone_local(const struct zone *z, int64_t local_sec, struct zone_local *ret);

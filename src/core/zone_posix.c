@@ -3,7 +3,8 @@
 
 #define LAST_YEAR_MAX 9999 /* a table that goes on beyond is nonsense */
 
-/* The TZ string of POSIX.1 as RFC 9636, section 3.3 uses it: std offset [dst [offset] , start [/time] , end [/time]]. */
+/* The TZ string of POSIX.1 as RFC 9636, section 3.3 uses it: std offset [dst [offset] , start [/time] , end
+ * [/time]]. */
 
 enum rule_kind { RULE_JULIAN_NO_LEAP, RULE_DAY_OF_YEAR, RULE_WEEKDAY_OF_MONTH };
 struct rule {
@@ -22,22 +23,19 @@ struct reader {
   bool bad;
 };
 
-static bool next_is(struct reader *r, char c)
-{
+static bool next_is(struct reader *r, char c) {
   if (r->bad || r->p >= r->end || *r->p != c)
     return false;
   r->p++;
   return true;
 }
 
-static void want(struct reader *r, char c)
-{
+static void want(struct reader *r, char c) {
   if (!next_is(r, c))
     r->bad = true;
 }
 
-static int number(struct reader *r, int min, int max)
-{
+static int number(struct reader *r, int min, int max) {
   int v = 0, digits = 0;
   for (; r->p < r->end && *r->p >= '0' && *r->p <= '9' && digits < 3; r->p++, digits++)
     v = v * 10 + (*r->p - '0');
@@ -48,8 +46,7 @@ static int number(struct reader *r, int min, int max)
 
 static bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
 
-static void abbreviation(struct reader *r)
-{
+static void abbreviation(struct reader *r) {
   const char *from = r->p;
   if (next_is(r, '<')) {
     while (r->p < r->end && *r->p != '>')
@@ -64,8 +61,7 @@ static void abbreviation(struct reader *r)
 }
 
 /* [+-]h[hh][:mm[:ss]] in seconds. */
-static int32_t clock_time(struct reader *r, int max_hours)
-{
+static int32_t clock_time(struct reader *r, int max_hours) {
   bool minus = next_is(r, '-');
   if (!minus)
     (void)next_is(r, '+'); /* the sign may be left out */
@@ -78,8 +74,7 @@ static int32_t clock_time(struct reader *r, int max_hours)
   return minus ? -v : v;
 }
 
-static struct rule read_rule(struct reader *r)
-{
+static struct rule read_rule(struct reader *r) {
   struct rule u = {.time = 2 * 3600};
   want(r, ',');
   if (next_is(r, 'J')) {
@@ -101,8 +96,7 @@ static struct rule read_rule(struct reader *r)
   return u;
 }
 
-static int read_tz(struct slice text, struct posix_tz *ret)
-{
+static int read_tz(struct slice text, struct posix_tz *ret) {
   struct reader r = {.p = text.p, .end = text.p + text.n};
   struct posix_tz tz = {0};
   abbreviation(&r);
@@ -123,8 +117,7 @@ static int read_tz(struct slice text, struct posix_tz *ret)
 }
 
 /* The rule's local second in a year. */
-static int64_t rule_local(const struct rule *u, int64_t year)
-{
+static int64_t rule_local(const struct rule *u, int64_t year) {
   int64_t day;
   if (u->kind == RULE_WEEKDAY_OF_MONTH) {
     int64_t first = days_from_civil(year, u->month, 1);
@@ -146,15 +139,14 @@ struct change {
   bool is_start;
 };
 
-/* Rules may reach over the year's end, so the events of all years are put in order; of two at one instant (daylight saving all
- * year: it ends when it begins anew) the beginning counts. */
-static bool later(const struct change *a, const struct change *b)
-{
+/* Rules may reach over the year's end, so the events of all years are put in order; of two at one instant
+ * (daylight saving all year: it ends when it begins anew) the beginning counts. */
+static bool later(const struct change *a, const struct change *b) {
   return a->at > b->at || (a->at == b->at && a->is_start && !b->is_start);
 }
 
-static void add_years(struct zone *z, const struct posix_tz *tz, int64_t first_year, int64_t last_year, int64_t after)
-{
+static void add_years(struct zone *z, const struct posix_tz *tz, int64_t first_year, int64_t last_year,
+                      int64_t after) {
   size_t n = 0;
   auto_free struct change *all = mem_array((size_t)(last_year - first_year + 1) * 2, sizeof *all);
   for (int64_t year = first_year; year <= last_year; year++) {
@@ -172,16 +164,14 @@ static void add_years(struct zone *z, const struct posix_tz *tz, int64_t first_y
       zone_add(z, all[i].at, all[i].offset);
 }
 
-static int64_t year_of(int64_t sec)
-{
+static int64_t year_of(int64_t sec) {
   int64_t year, days = sec / 86400 - (sec % 86400 < 0);
   int month, day;
   civil_from_days(days, &year, &month, &day);
   return year;
 }
 
-int zone_posix_extend(struct zone *z, struct slice text, int64_t last)
-{
+int zone_posix_extend(struct zone *z, struct slice text, int64_t last) {
   struct posix_tz tz;
   if (read_tz(text, &tz) < 0)
     return -1;

@@ -1,9 +1,9 @@
 #include "core/zone_set.h"
 #include "base/mem.h"
 
-#define NEAR_MAX 3            /* edits that still count as "did you mean" … */
-#define NEAR_SHARE 4          /* … if they are at most every fourth letter */
-#define NAME_LIST "tzdata.zi" /* names every zone and link of the release */
+#define NEAR_MAX   3           /* edits that still count as "did you mean" … */
+#define NEAR_SHARE 4           /* … if they are at most every fourth letter */
+#define NAME_LIST  "tzdata.zi" /* names every zone and link of the release */
 
 struct entry {
   struct zone *zone;
@@ -19,8 +19,7 @@ struct zone_set {
   bool names_read;
 };
 
-struct zone_set *zone_set_new(const struct zone_source *source)
-{
+struct zone_set *zone_set_new(const struct zone_source *source) {
   struct zone_set *s = mem_zalloc(sizeof *s);
   s->source = *source;
   s->stamp = source->stamp(source->arg);
@@ -28,8 +27,7 @@ struct zone_set *zone_set_new(const struct zone_source *source)
   return s;
 }
 
-static void forget(struct zone_set *s)
-{
+static void forget(struct zone_set *s) {
   for (size_t i = 0; i < s->cap; i++)
     zone_unref(&s->slots[i].zone);
   mem_free(s->slots);
@@ -39,8 +37,7 @@ static void forget(struct zone_set *s)
   s->names_read = false;
 }
 
-void zone_set_free(struct zone_set **s)
-{
+void zone_set_free(struct zone_set **s) {
   if (*s) {
     forget(*s);
     str_done(&(*s)->names);
@@ -48,8 +45,7 @@ void zone_set_free(struct zone_set **s)
   mem_freep(s);
 }
 
-static struct entry *slot_of(struct entry *slots, size_t cap, uint64_t hash, struct slice name)
-{
+static struct entry *slot_of(struct entry *slots, size_t cap, uint64_t hash, struct slice name) {
   for (size_t i = (size_t)hash & (cap - 1);; i = (i + 1) & (cap - 1)) {
     struct entry *at = &slots[i];
     if (!at->zone || (at->hash == hash && slice_eqz(name, zone_name(at->zone))))
@@ -57,8 +53,7 @@ static struct entry *slot_of(struct entry *slots, size_t cap, uint64_t hash, str
   }
 }
 
-static void insert(struct zone_set *s, struct zone *z, uint64_t hash)
-{
+static void insert(struct zone_set *s, struct zone *z, uint64_t hash) {
   if ((s->n + 1) * 2 > s->cap) {
     size_t cap = s->cap ? s->cap * 2 : 32;
     struct entry *slots = mem_array(cap, sizeof *slots);
@@ -74,15 +69,14 @@ static void insert(struct zone_set *s, struct zone *z, uint64_t hash)
 }
 
 static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
-static bool is_name_char(char c)
-{
-  return is_upper(c) || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '+' || c == '/';
+static bool is_name_char(char c) {
+  return is_upper(c) || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+         c == '+' || c == '/';
 }
 
-/* No dots: so no "..", and none of the tables that lie beside the zones. A capital first: so no absolute path, and not
- * localtime or posixrules, which mean something else on every machine. */
-static bool name_is_sane(struct slice name)
-{
+/* No dots: so no "..", and none of the tables that lie beside the zones. A capital first: so no absolute
+ * path, and not localtime or posixrules, which mean something else on every machine. */
+static bool name_is_sane(struct slice name) {
   if (!name.n || name.n > ZONE_NAME_MAX || !is_upper(name.p[0]) || name.p[name.n - 1] == '/')
     return false;
   for (size_t i = 0; i < name.n; i++)
@@ -94,8 +88,7 @@ static bool name_is_sane(struct slice name)
 static char lower(char c) { return is_upper(c) ? (char)(c + 32) : c; }
 
 /* Levenshtein distance without case, or NEAR_MAX + 1 when it is more than that. */
-static unsigned distance(struct slice a, struct slice b)
-{
+static unsigned distance(struct slice a, struct slice b) {
   uint8_t row[ZONE_NAME_MAX + 1];
   if (b.n > ZONE_NAME_MAX || (a.n > b.n ? a.n - b.n : b.n - a.n) > NEAR_MAX)
     return NEAR_MAX + 1;
@@ -119,8 +112,7 @@ static unsigned distance(struct slice a, struct slice b)
 }
 
 /* Lines "Z name …" and "L target name" of tzdata.zi. */
-static struct slice name_in_line(struct slice line)
-{
+static struct slice name_in_line(struct slice line) {
   struct slice rest, word = slice_cut(line, ' ', &rest);
   if (slice_eqz(word, "L"))
     (void)slice_cut(rest, ' ', &rest);
@@ -129,8 +121,7 @@ static struct slice name_in_line(struct slice line)
   return slice_cut(rest, ' ', &rest);
 }
 
-static struct slice nearest(struct zone_set *s, struct slice name)
-{
+static struct slice nearest(struct zone_set *s, struct slice name) {
   if (!s->names_read) {
     s->names_read = true;
     str_clear(&s->names);
@@ -150,19 +141,19 @@ static struct slice nearest(struct zone_set *s, struct slice name)
   return least <= name.n / NEAR_SHARE ? best : (struct slice){NULL, 0};
 }
 
-static int unknown(struct zone_set *s, struct slice name, struct err *e)
-{
+static int unknown(struct zone_set *s, struct slice name, struct err *e) {
   if (name.n > ZONE_NAME_MAX)
     return err_set(e, ERR_UNKNOWN_ZONE, "a time zone name has at most %d bytes", ZONE_NAME_MAX);
   struct slice hint = e ? nearest(s, name) : (struct slice){NULL, 0};
   if (hint.n)
-    return err_set(e, ERR_UNKNOWN_ZONE, "there is no time zone %.*s; did you mean %.*s?", SLICE_FMT(name), SLICE_FMT(hint));
-  return err_set(e, ERR_UNKNOWN_ZONE, "there is no time zone %.*s; expected a name such as Asia/Shanghai, UTC or +08:00",
+    return err_set(e, ERR_UNKNOWN_ZONE, "there is no time zone %.*s; did you mean %.*s?", SLICE_FMT(name),
+                   SLICE_FMT(hint));
+  return err_set(e, ERR_UNKNOWN_ZONE,
+                 "there is no time zone %.*s; expected a name such as Asia/Shanghai, UTC or +08:00",
                  SLICE_FMT(name));
 }
 
-static int load(struct zone_set *s, struct slice name, struct zone **ret, struct err *e)
-{
+static int load(struct zone_set *s, struct slice name, struct zone **ret, struct err *e) {
   int built_in = zone_builtin(name, ret, e);
   if (built_in)
     return built_in < 0 ? built_in : 0;
@@ -182,8 +173,7 @@ static int load(struct zone_set *s, struct slice name, struct zone **ret, struct
   return zone_parse(name, str_slice(&bytes), ret, e);
 }
 
-int zone_set_get(struct zone_set *s, struct slice name, const struct zone **ret, struct err *e)
-{
+int zone_set_get(struct zone_set *s, struct slice name, const struct zone **ret, struct err *e) {
   uint64_t hash = slice_hash(name);
   if (s->cap) {
     struct entry *found = slot_of(s->slots, s->cap, hash, name);
@@ -201,8 +191,7 @@ int zone_set_get(struct zone_set *s, struct slice name, const struct zone **ret,
   return 0;
 }
 
-bool zone_set_refresh(struct zone_set *s)
-{
+bool zone_set_refresh(struct zone_set *s) {
   uint64_t stamp = s->source.stamp(s->source.arg);
   if (stamp == s->stamp)
     return false;

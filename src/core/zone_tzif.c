@@ -1,31 +1,30 @@
 #include "core/zone_internal.h"
 
 /* RFC 9636, section 3. All counts come from outside: nothing is touched before its length was checked. */
-#define HEADER_BYTES 44
-#define TYPES_MAX 256
+#define HEADER_BYTES           44
+#define TYPES_MAX              256
 #define LEAP_BYTES(time_bytes) ((time_bytes) + 4)
 
 struct counts {
   uint32_t isut, isstd, leap, time, type, chars;
 };
 
-static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t be32(const uint8_t *p) {
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 static int64_t be64(const uint8_t *p) { return (int64_t)((uint64_t)be32(p) << 32 | be32(p + 4)); }
 
-static int malformed(struct err *e, struct slice name, const char *what)
-{
+static int malformed(struct err *e, struct slice name, const char *what) {
   return err_set(e, ERR_MALFORMED, "the zone file of %.*s cannot be read: %s", SLICE_FMT(name), what);
 }
 
-static uint64_t body_bytes(const struct counts *c, unsigned time_bytes)
-{
+static uint64_t body_bytes(const struct counts *c, unsigned time_bytes) {
   return (uint64_t)c->time * (time_bytes + 1) + (uint64_t)c->type * 6 + c->chars +
          (uint64_t)c->leap * LEAP_BYTES(time_bytes) + c->isstd + c->isut;
 }
 
 /* Read a header at the start of `bytes`; *ret_version is 1 to 4. */
-static const char *read_header(struct slice bytes, struct counts *ret, int *ret_version)
-{
+static const char *read_header(struct slice bytes, struct counts *ret, int *ret_version) {
   if (bytes.n < HEADER_BYTES || memcmp(bytes.p, "TZif", 4) != 0)
     return "no TZif header";
   const uint8_t *p = (const uint8_t *)bytes.p;
@@ -38,8 +37,7 @@ static const char *read_header(struct slice bytes, struct counts *ret, int *ret_
   return NULL;
 }
 
-static const char *check_counts(const struct counts *c, size_t bytes_left, unsigned time_bytes)
-{
+static const char *check_counts(const struct counts *c, size_t bytes_left, unsigned time_bytes) {
   if (body_bytes(c, time_bytes) > bytes_left)
     return "truncated";
   if (c->type == 0 || c->type > TYPES_MAX || c->chars == 0)
@@ -53,8 +51,7 @@ static const char *check_counts(const struct counts *c, size_t bytes_left, unsig
 
 /* Transition times, then their types, then the types: fill the table of `z`. */
 static const char *read_changes(struct zone *z, const uint8_t *p, const struct counts *c, unsigned time_bytes,
-                                int64_t *ret_last)
-{
+                                int64_t *ret_last) {
   const uint8_t *index = p + (size_t)c->time * time_bytes;
   const uint8_t *types = index + c->time;
   for (uint32_t i = 0; i < c->type; i++) {
@@ -78,8 +75,7 @@ static const char *read_changes(struct zone *z, const uint8_t *p, const struct c
 }
 
 /* The footer: a TZ string between two newlines; empty = nothing is known, the last offset stays. */
-static const char *read_footer(struct zone *z, struct slice rest, int64_t last)
-{
+static const char *read_footer(struct zone *z, struct slice rest, int64_t last) {
   if (rest.n < 2 || rest.p[0] != '\n')
     return "no footer";
   const char *end = memchr(rest.p + 1, '\n', rest.n - 1);
@@ -91,8 +87,7 @@ static const char *read_footer(struct zone *z, struct slice rest, int64_t last)
   return NULL;
 }
 
-static const char *read_file(struct zone *z, struct slice bytes)
-{
+static const char *read_file(struct zone *z, struct slice bytes) {
   struct counts c;
   int version;
   unsigned time_bytes = 4;
@@ -120,12 +115,12 @@ static const char *read_file(struct zone *z, struct slice bytes)
   return wrong;
 }
 
-int zone_parse(struct slice name, struct slice bytes, struct zone **ret, struct err *e)
-{
+int zone_parse(struct slice name, struct slice bytes, struct zone **ret, struct err *e) {
   if (name.n > ZONE_NAME_MAX)
     return err_set(e, ERR_UNKNOWN_ZONE, "a zone name has at most %d bytes", ZONE_NAME_MAX);
   if (bytes.n > ZONE_FILE_MAX)
-    return err_set(e, ERR_TOO_LARGE, "the zone file of %.*s is larger than %d bytes", SLICE_FMT(name), ZONE_FILE_MAX);
+    return err_set(e, ERR_TOO_LARGE, "the zone file of %.*s is larger than %d bytes", SLICE_FMT(name),
+                   ZONE_FILE_MAX);
   struct zone *z = zone_new(name, 0);
   const char *wrong = read_file(z, bytes);
   if (wrong) {

@@ -7,15 +7,13 @@
 #include "base/time.h"
 #include "core/cron.h"
 
-static int64_t at(const char *text)
-{
+static int64_t at(const char *text) {
   usec_t t;
   assert_int_equal(time_parse_rfc3339(slice_of(text), &t, NULL), 0);
   return t / USEC_PER_SEC;
 }
 
-static struct cron parse(const char *text)
-{
+static struct cron parse(const char *text) {
   struct cron c;
   struct err e = {0};
   if (cron_parse(slice_of(text), CRON_AUTO, &c, &e) < 0)
@@ -24,8 +22,7 @@ static struct cron parse(const char *text)
 }
 
 /* The days of a month as "1,15,31". */
-static void assert_days(const char *expr, int year, int month, const char *expected)
-{
+static void assert_days(const char *expr, int year, int month, const char *expected) {
   struct cron c = parse(expr);
   auto_str text;
   str_init(&text, 256);
@@ -36,8 +33,7 @@ static void assert_days(const char *expr, int year, int month, const char *expec
   assert_string_equal(text.n ? text.p : "", expected);
 }
 
-static void assert_nexts(const char *expr, const char *from, const char *const *expected)
-{
+static void assert_nexts(const char *expr, const char *from, const char *const *expected) {
   struct cron c = parse(expr);
   int64_t t = at(from);
   for (; *expected; expected++) {
@@ -50,8 +46,7 @@ static void assert_nexts(const char *expr, const char *from, const char *const *
 }
 #define NEXTS(expr, from, ...) assert_nexts(expr, from, (const char *const[]){__VA_ARGS__, NULL})
 
-static void test_days(void **state)
-{
+static void test_days(void **state) {
   (void)state;
   /* November 2026 begins on a Sunday and has 30 days; August 2026 begins on a Saturday, has 31 */
   assert_days("0 0 0 L * ?", 2026, 11, "30");
@@ -85,29 +80,29 @@ static void test_days(void **state)
   assert_days("0 0 * * 7", 2026, 11, "1,8,15,22,29");
   assert_days("0 0 * * 0", 2026, 11, "1,8,15,22,29");
   assert_days("0 0 * * 5-7", 2026, 11, "1,6,7,8,13,14,15,20,21,22,27,28,29");
-  assert_days("0 0 13 * 5", 2026, 11, "6,13,20,27");  /* either */
+  assert_days("0 0 13 * 5", 2026, 11, "6,13,20,27"); /* either */
   assert_days("0 0 15 * 5", 2026, 11, "6,13,15,20,27");
-  assert_days("0 0 */2 * 5", 2026, 11, "13,27");      /* begins with *: both */
+  assert_days("0 0 */2 * 5", 2026, 11, "13,27"); /* begins with *: both */
   assert_days("0 0 13 * */5", 2026, 11, "13");
 }
 
-static void test_next(void **state)
-{
+static void test_next(void **state) {
   (void)state;
   NEXTS("* * * * * ?", "2026-12-31T23:59:59Z", "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z");
   NEXTS("0 30 2 ? * MON", "2026-11-23T02:30:01Z", "2026-11-30T02:30:00Z", "2026-12-07T02:30:00Z");
-  NEXTS("0 0 22-3/2 * * ?", "2026-11-23T00:00:01Z", "2026-11-23T02:00:00Z", "2026-11-23T22:00:00Z", "2026-11-24T00:00:00Z");
+  NEXTS("0 0 22-3/2 * * ?", "2026-11-23T00:00:01Z", "2026-11-23T02:00:00Z", "2026-11-23T22:00:00Z",
+        "2026-11-24T00:00:00Z");
   NEXTS("0 0 0 29 2 ?", "2096-03-01T00:00:00Z", "2104-02-29T00:00:00Z");
   NEXTS("0 0 0 1 1 ? 2030/10", "2026-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2040-01-01T00:00:00Z");
-  NEXTS("0 0 0 ? JAN,JUN/3 2#1", "2026-01-06T00:00:00Z", "2026-06-01T00:00:00Z", "2026-09-07T00:00:00Z", "2026-12-07T00:00:00Z");
+  NEXTS("0 0 0 ? JAN,JUN/3 2#1", "2026-01-06T00:00:00Z", "2026-06-01T00:00:00Z", "2026-09-07T00:00:00Z",
+        "2026-12-07T00:00:00Z");
   NEXTS("5/20 10,20 4 * * ?", "2026-01-01T04:10:30Z", "2026-01-01T04:10:45Z", "2026-01-01T04:20:05Z");
   NEXTS("@hourly", "2026-01-01T04:10:30Z", "2026-01-01T05:00:00Z");
   NEXTS(" @Weekly ", "2026-11-23T00:00:00Z", "2026-11-29T00:00:00Z");
   NEXTS("\t30 2\t* *  1-5 ", "2026-11-28T00:00:00Z", "2026-11-30T02:30:00Z");
 }
 
-static void test_end(void **state)
-{
+static void test_end(void **state) {
   (void)state;
   struct cron c = parse("0 0 0 1 1 ? 2199");
   assert_true(cron_next(&c, at("2199-01-01T00:00:00Z")) == at("2199-01-01T00:00:00Z"));
@@ -186,8 +181,7 @@ static const struct {
     {"0 0 30 2 *", CRON_AUTO, ERR_NEVER_FIRES, 5, "never"},
 };
 
-static void test_wrong(void **state)
-{
+static void test_wrong(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     struct cron c;
@@ -202,17 +196,27 @@ static void test_wrong(void **state)
   assert_int_equal(cron_parse(slice_n(text, sizeof text), CRON_AUTO, &c, NULL), ERR_TOO_LARGE);
 }
 
-static void test_shortest(void **state)
-{
+static void test_shortest(void **state) {
   (void)state;
   static const struct {
     const char *expr;
     int64_t seconds;
   } all[] = {
-      {"* * * * * ?", 1},           {"0 * * * * ?", 60},         {"*/7 * * * * ?", 4},  {"0 */15 * * * ?", 900},
-      {"0 0,50 * * * ?", 600},      {"0 0,50 3 * * ?", 3000},    {"0 0 2 * * ?", 86400}, {"0 0 1,23 * * ?", 7200},
-      {"0 0 1,23 ? * MON", 79200},  {"0 0 0 1,15 * ?", 14 * 86400}, {"0 0 0 29 2 ?", 1461 * 86400LL}, {"30,10 0 0 * * ?", 20},
-      {"0 0 0 1 1 ? 2030", CRON_NEVER}, {"@monthly", 28 * 86400}, {"0 30 0,23 ? * 1,2", 3600},
+      {"* * * * * ?", 1},
+      {"0 * * * * ?", 60},
+      {"*/7 * * * * ?", 4},
+      {"0 */15 * * * ?", 900},
+      {"0 0,50 * * * ?", 600},
+      {"0 0,50 3 * * ?", 3000},
+      {"0 0 2 * * ?", 86400},
+      {"0 0 1,23 * * ?", 7200},
+      {"0 0 1,23 ? * MON", 79200},
+      {"0 0 0 1,15 * ?", 14 * 86400},
+      {"0 0 0 29 2 ?", 1461 * 86400LL},
+      {"30,10 0 0 * * ?", 20},
+      {"0 0 0 1 1 ? 2030", CRON_NEVER},
+      {"@monthly", 28 * 86400},
+      {"0 30 0,23 ? * 1,2", 3600},
   };
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     struct cron c = parse(all[i].expr);
@@ -221,8 +225,7 @@ static void test_shortest(void **state)
   }
 }
 
-static void test_explain(void **state)
-{
+static void test_explain(void **state) {
   (void)state;
   static const struct {
     const char *expr, *en, *zh;
@@ -236,12 +239,16 @@ static void test_explain(void **state)
       {"* * * * * ?", "every second", "每秒"},
       {"5 * * * *", "at minute 5 of every hour", "每小时第 5 分"},
       {"*/5 9-17 * * *", "every 5 minutes in the hours 9 to 17", "9至17 点每 5 分钟"},
-      {"0 0 0 LW 1 ?", "at 00:00 on the last working day of the month in January", "1月 每月最后一个工作日 00:00"},
-      {"0 0 0 L-2,15W * ? 2030", "at 00:00 on the day 2 days before the last, the working day nearest to day 15 of the month in 2030",
+      {"0 0 0 LW 1 ?", "at 00:00 on the last working day of the month in January",
+       "1月 每月最后一个工作日 00:00"},
+      {"0 0 0 L-2,15W * ? 2030",
+       "at 00:00 on the day 2 days before the last, the working day nearest to day 15 of the month in 2030",
        "2030年 每月倒数第3天、最接近15日的工作日 00:00"},
-      {"0 0 0 ? * 6#3,2L", "at 00:00 on the third Friday, the last Monday of the month", "每月第3个周五、最后一个周一 00:00"},
+      {"0 0 0 ? * 6#3,2L", "at 00:00 on the third Friday, the last Monday of the month",
+       "每月第3个周五、最后一个周一 00:00"},
       {"0 4 1 * 5", "at 04:00 on day 1 of the month or every Friday", "每月1日或每周五 04:00"},
-      {"0 4 */15 * 5", "at 04:00 on day 1, day 16 and day 31 of the month if it is Friday", "每月1日、16日、31日且为周五 04:00"},
+      {"0 4 */15 * 5", "at 04:00 on day 1, day 16 and day 31 of the month if it is Friday",
+       "每月1日、16日、31日且为周五 04:00"},
   };
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     struct cron c = parse(all[i].expr);
@@ -256,8 +263,7 @@ static void test_explain(void **state)
 }
 
 /* Anything may come from outside; and what parses must be searchable, describable, and bounded. */
-static void test_noise(void **state)
-{
+static void test_noise(void **state) {
   (void)state;
   static const char letters[] = "0123456789 ,-/*?LW#MONFRIJAN@\t";
   struct rng r;
@@ -285,11 +291,11 @@ static void test_noise(void **state)
   }
 }
 
-int main(void)
-{
+int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_days),     cmocka_unit_test(test_next),    cmocka_unit_test(test_end),  cmocka_unit_test(test_wrong),
-      cmocka_unit_test(test_shortest), cmocka_unit_test(test_explain), cmocka_unit_test(test_noise),
+      cmocka_unit_test(test_days),  cmocka_unit_test(test_next),     cmocka_unit_test(test_end),
+      cmocka_unit_test(test_wrong), cmocka_unit_test(test_shortest), cmocka_unit_test(test_explain),
+      cmocka_unit_test(test_noise),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,8 +13,7 @@
 static struct zone_set *zones;
 
 /* Through files, not pipes: any length goes in without a second thread. Returns what came out. */
-static char *answers(struct slice input)
-{
+static char *answers(struct slice input) {
   FILE *in = tmpfile(), *out = tmpfile();
   assert_true(in && out);
   assert_int_equal(fwrite(input.p, 1, input.n, in), input.n);
@@ -29,24 +28,28 @@ static char *answers(struct slice input)
   return text;
 }
 
-static void test_answers(void **state)
-{
+static void test_answers(void **state) {
   (void)state;
-  auto_free char *a = answers(SLICE(
-      "{\"expr\":\"0 30 2 * * ?\",\"tz\":\"America/New_York\",\"from_ms\":1772971200000,\"n\":2,\"dialect\":\"QUARTZ\"}\n"
-      "{\"expr\":\"30 2 * * *\",\"tz\":\"America/New_York\",\"from_ms\":1772971200000,\"n\":1,\"dst_gap\":\"SKIP\"}\n"
-      "{\"expr\":\"0 0 12 29 2 ? 2028\",\"from_ms\":1772971200000,\"n\":3}\n"
-      "{\"expr\":\"0 0 12 29 2 ? 2028\",\"from_ms\":1900000000000}"));
+  auto_free char *a = answers(
+      SLICE("{\"expr\":\"0 30 2 * * "
+            "?\",\"tz\":\"America/New_York\",\"from_ms\":1772971200000,\"n\":2,\"dialect\":\"QUARTZ\"}\n"
+            "{\"expr\":\"30 2 * * "
+            "*\",\"tz\":\"America/New_York\",\"from_ms\":1772971200000,\"n\":1,\"dst_gap\":\"SKIP\"}\n"
+            "{\"expr\":\"0 0 12 29 2 ? 2028\",\"from_ms\":1772971200000,\"n\":3}\n"
+            "{\"expr\":\"0 0 12 29 2 ? 2028\",\"from_ms\":1900000000000}"));
   assert_string_equal(a, "{\"next_ms\":[1773037800000,1773124200000]}\n{\"next_ms\":[1773037800000]}\n"
                          "{\"next_ms\":[1835438400000]}\n{\"next_ms\":[]}\n");
 }
 
-static void test_bad_lines(void **state)
-{
+static void test_bad_lines(void **state) {
   (void)state;
-  auto_free char *a = answers(SLICE("\nnonsense\n[]\n{\"expr\":\"0 0 25 * * ?\",\"from_ms\":0}\n{\"expr\":\"@daily\",\"from_ms\":0,\"tz\":\"No/Where\"}\n"
-                                    "{\"expr\":\"@daily\"}\n{\"expr\":\"@daily\",\"from_ms\":0,\"n\":0}\n{\"expr\":\"@daily\",\"from_ms\":0,\"x\":1}\n"
-                                    "{\"expr\":\"@daily\",\"from_ms\":0,\"dialect\":\"unix\"}\n{\"expr\":\"@daily\",\"from_ms\":0,\"n\":1}\n"));
+  auto_free char *a =
+      answers(SLICE("\nnonsense\n[]\n{\"expr\":\"0 0 25 * * "
+                    "?\",\"from_ms\":0}\n{\"expr\":\"@daily\",\"from_ms\":0,\"tz\":\"No/Where\"}\n"
+                    "{\"expr\":\"@daily\"}\n{\"expr\":\"@daily\",\"from_ms\":0,\"n\":0}\n{\"expr\":\"@"
+                    "daily\",\"from_ms\":0,\"x\":1}\n"
+                    "{\"expr\":\"@daily\",\"from_ms\":0,\"dialect\":\"unix\"}\n{\"expr\":\"@daily\",\"from_"
+                    "ms\":0,\"n\":1}\n"));
   char *rest = a;
   for (int i = 0; i < 9; i++) {
     assert_int_equal(strncmp(rest, "{\"error\":{\"column\":", 19), 0);
@@ -57,8 +60,7 @@ static void test_bad_lines(void **state)
   assert_string_equal(rest, "{\"next_ms\":[86400000]}\n");
 }
 
-static void test_long_lines(void **state)
-{
+static void test_long_lines(void **state) {
   (void)state;
   auto_str in;
   str_init(&in, 16 * 1024 * 1024);
@@ -79,8 +81,7 @@ static void test_long_lines(void **state)
   assert_string_equal(rest, "");
 }
 
-static void test_many(void **state)
-{
+static void test_many(void **state) {
   (void)state;
   auto_str in;
   str_init(&in, 16 * 1024 * 1024);
@@ -93,10 +94,9 @@ static void test_many(void **state)
   assert_int_equal(lines, 20000);
 }
 
-int main(void)
-{
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_answers), cmocka_unit_test(test_bad_lines), cmocka_unit_test(test_long_lines),
-                                     cmocka_unit_test(test_many)};
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_answers), cmocka_unit_test(test_bad_lines),
+                                     cmocka_unit_test(test_long_lines), cmocka_unit_test(test_many)};
   zones = test_zones();
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   zone_set_free(&zones);

@@ -11,8 +11,7 @@
 
 static char dir[] = "/tmp/kelou-file-XXXXXX";
 
-static void write_file(const char *name, const char *bytes, size_t n)
-{
+static void write_file(const char *name, const char *bytes, size_t n) {
   char path[128];
   (void)snprintf(path, sizeof path, "%s/%s", dir, name);
   FILE *f = fopen(path, "w");
@@ -21,8 +20,7 @@ static void write_file(const char *name, const char *bytes, size_t n)
   assert_int_equal(fclose(f), 0);
 }
 
-static void test_read(void **state)
-{
+static void test_read(void **state) {
   (void)state;
   auto_str out;
   struct err e = {0};
@@ -47,8 +45,7 @@ static void test_read(void **state)
   assert_int_equal(file_read_below(dir, name, 10, &out, &e), -ENAMETOOLONG);
 }
 
-static void test_stamp(void **state)
-{
+static void test_stamp(void **state) {
   (void)state;
   char path[128], other[128];
   (void)snprintf(path, sizeof path, "%s/s", dir);
@@ -62,8 +59,7 @@ static void test_stamp(void **state)
   assert_true(file_stamp(path) != before);
 }
 
-static int clean(void **state)
-{
+static int clean(void **state) {
   (void)state;
   static const char *const names[] = {"a", "fifo", "s", "t"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -74,8 +70,7 @@ static int clean(void **state)
   return rmdir(dir);
 }
 
-int main(void)
-{
+int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_read), cmocka_unit_test(test_stamp)};
   return mkdtemp(dir) ? cmocka_run_group_tests(tests, NULL, clean) : 1;
 }
