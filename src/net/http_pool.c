@@ -155,6 +155,13 @@ static void connect_failed(struct client_conn *conn, const char *why) {
     fail_waiting(p, why);
 }
 
+/* Reading the system's hundred-odd certificates takes milliseconds: once, and only if there is an https target. */
+static struct tls *tls_for(struct http_client *c, const struct target *t) {
+  if (!c->tls && tls_context_client(NULL, &c->tls, NULL) < 0)
+    return NULL;
+  return tls_new_client(c->tls, t->host);
+}
+
 static void conn_open(struct pool *p) {
   struct http_client *c = p->client;
   struct client_conn *conn = mem_zalloc(sizeof *conn);
@@ -170,7 +177,7 @@ static void conn_open(struct pool *p) {
   conn->parse.message = &conn->message;
   due_set(&c->connecting, &conn->due, loop_now(c->loop));
   struct tls *tls = NULL;
-  if (p->target->https && !(tls = tls_new_client(c->tls, p->target->host))) {
+  if (p->target->https && !(tls = tls_for(c, p->target))) {
     connect_failed(conn, "TLS cannot be set up");
     return;
   }
