@@ -88,14 +88,20 @@ static bool is_free(struct search *s, struct inst *x) {
 
 /* Is a less busy than b, by the share of its slots? */
 static bool less_busy(const struct inst *a, const struct inst *b) {
-  return (int64_t)a->i.running * b->i.slots < (int64_t)b->i.running * a->i.slots;
+  int64_t x = atomic_load_explicit(&a->i.running, memory_order_relaxed);
+  int64_t y = atomic_load_explicit(&b->i.running, memory_order_relaxed);
+  return x * b->i.slots < y * a->i.slots;
 }
 
-/* Go round once from where the last one ended. ROUND_ROBIN ends at the first that is free; LEAST_BUSY looks at all. */
+static bool is_idle(const struct inst *x) {
+  return atomic_load_explicit(&x->i.running, memory_order_relaxed) == 0;
+}
+
+/* Go round once from where the last one ended. ROUND_ROBIN ends at the first that is free, LEAST_BUSY at one that does nothing. */
 static void search_route(struct search *s, struct route *t, bool least_busy) {
   bool picky = s->ask->previous.n || s->ask->exclude_count;
-  size_t at = t->next < t->count ? t->next : 0;
-  for (size_t n = 0; n < t->count; n++, at = at + 1 < t->count ? at + 1 : 0) {
+  size_t start = t->next < t->count ? t->next : 0;
+  for (size_t n = 0, at = start; n < t->count; n++, at = at + 1 < t->count ? at + 1 : 0) {
     struct inst *x = t->list[at];
     if (!is_free(s, x))
       continue;
@@ -104,7 +110,7 @@ static void search_route(struct search *s, struct route *t, bool least_busy) {
       *place = x;
       t->next = at + 1;
     }
-    if (s->best && !least_busy)
+    if (s->best && (!least_busy || is_idle(s->best)))
       return;
   }
 }

@@ -40,6 +40,7 @@ struct group *group_make(struct registry *r, struct slice ns, struct slice name)
     HASH_ADD_KEYPTR(hh, r->groups, g->key, n, g);
   }
   g->exists = true;
+  g->routes_stale = true;
   return g;
 }
 

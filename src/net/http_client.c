@@ -213,7 +213,8 @@ int http_client_new(struct loop *l, const struct http_client_options *o, struct 
                     struct err *e) {
   struct tls_context *tls = NULL;
   assert(o->max_connections_per_target > 0 && o->max_waiting_per_target >= 0);
-  int r = o->ca_file ? tls_context_client(o->ca_file, &tls, e) : 0; /* the system's are read when first needed */
+  int r =
+      o->ca_file ? tls_context_client(o->ca_file, &tls, e) : 0; /* the system's are read when first needed */
   if (r < 0)
     return r;
   struct http_client *c = mem_zalloc(sizeof *c);

@@ -19,14 +19,14 @@ static const struct {
   enum run_phase phase;
   const char *row;
 } expected[] = {
-    {PHASE_SCHEDULED,   "dq" "......" ".." "..." "..." "X" "." "C" "."},
-    {PHASE_QUEUED,      "d." "......" ".." "..." "..." "X" "." "C" "."},
+    {PHASE_SCHEDULED,   "dq" "......" ".." "..." "..X" ".C."},
+    {PHASE_QUEUED,      "d." "......" ".." "..." "..X" ".C."},
     {PHASE_DISPATCHING, ".." "a===r=" "pS" "eCn" "..T" "lk."},
-    {PHASE_RETRY_WAIT,  "d." "......" ".." "..." "..." "T" "." "C" "."},
+    {PHASE_RETRY_WAIT,  "d." "......" ".." "..." "..T" ".C."},
     {PHASE_ACCEPTED,    ".." "=....." "pS" "eC." "ttT" "lc."},
     {PHASE_PROGRESS,    ".." "=....." "=S" "eC." "ttT" "lc."},
     {PHASE_CANCELLING,  ".." "......" "=S" "EC." "..C" "C.C"},
-    {PHASE_ENDED,       ".." "......" ".." "..." "..." "..."  "."},
+    {PHASE_ENDED,       ".." "......" ".." "..." "..." "..."},
 };
 
 static const struct task_spec spec_retry = {.retry = {.max_attempts = 3, .initial_interval = 10, .max_interval = 100, .multiplier = 2, .retry_on = ~0u},

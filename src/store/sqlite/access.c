@@ -4,14 +4,13 @@
 int sqlite_namespace_put(struct store *s, const struct st_namespace_put *in, struct st_namespace_put_ret *ret, struct arena *mem,
                          struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_run(db, SQL_NAMESPACE_PUT, e, "t", in->name);
-  return sqlite_write_end(s, r < 0 ? r : r == 0, e);
+  r = db_run(tx.db, SQL_NAMESPACE_PUT, e, "t", in->name);
+  return sqlite_write_end(&tx, r < 0 ? r : r == 0);
 }
 
 int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in, struct st_namespace_list_ret *ret, struct arena *mem,
@@ -19,15 +18,15 @@ int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in, s
 {
   struct st_namespace_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
   (void)in;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_NAMESPACE_LIST, e, "");
-  while (r >= 0 && (r = db_step(db, SQL_NAMESPACE_LIST, e)) > 0)
-    db_get(db, SQL_NAMESPACE_LIST, mem, "s", sqlite_push(mem, out.names, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_NAMESPACE_LIST, e, "");
+  while (r >= 0 && (r = db_step(tx.db, SQL_NAMESPACE_LIST, e)) > 0)
+    db_get(tx.db, SQL_NAMESPACE_LIST, mem, "s", sqlite_push(mem, out.names, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -53,15 +52,15 @@ static int insert_token(struct db *db, const struct token_row *t, usec_t now, st
 int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_token_put_ret *ret, struct arena *mem, struct err *e)
 {
   int64_t id = 0;
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
   if (in->only_if_none)
-    r = db_first(db, SQL_TOKEN_ANY, e, "");
+    r = db_first(tx.db, SQL_TOKEN_ANY, e, "");
   if (r == 0)
-    r = insert_token(db, &in->token, sqlite_now(s), mem, &id, e);
-  r = sqlite_write_end(s, r, e);
+    r = insert_token(tx.db, &in->token, tx.now, mem, &id, e);
+  r = sqlite_write_end(&tx, r);
   if (r == 0)
     ret->id = id;
   return r;
@@ -70,16 +69,16 @@ int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_t
 int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st_token_find_ret *ret, struct arena *mem, struct err *e)
 {
   struct token_row t = {};
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_first(db, SQL_TOKEN_FIND, e, "hl", in->hash, sqlite_now(s));
+  r = db_first(tx.db, SQL_TOKEN_FIND, e, "hl", in->hash, tx.now);
   if (r > 0)
-    get_token(db, SQL_TOKEN_FIND, mem, &t);
+    get_token(tx.db, SQL_TOKEN_FIND, mem, &t);
   else if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "the token is unknown or has expired");
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   ret->token = t;
   return 0;
@@ -89,14 +88,14 @@ int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st
 {
   struct st_token_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_TOKEN_LIST, e, "li", in->after, in->limit);
-  while (r >= 0 && (r = db_step(db, SQL_TOKEN_LIST, e)) > 0)
-    get_token(db, SQL_TOKEN_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_TOKEN_LIST, e, "li", in->after, in->limit);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TOKEN_LIST, e)) > 0)
+    get_token(tx.db, SQL_TOKEN_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -105,16 +104,15 @@ int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st
 int sqlite_token_delete(struct store *s, const struct st_token_delete *in, struct st_token_delete_ret *ret, struct arena *mem,
                         struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_run(db, SQL_TOKEN_DELETE, e, "l", in->id);
+  r = db_run(tx.db, SQL_TOKEN_DELETE, e, "l", in->id);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no token %lld", (long long)in->id);
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 /* ------------------------------------------------------------------ remembered answers */
@@ -146,12 +144,11 @@ int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, st
 int sqlite_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret, struct arena *mem,
                        struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  (void)mem;
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = sqlite_write_end(s, db_run(db, SQL_IDEM_EXPIRE, e, "li", sqlite_now(s), in->limit), e);
+  r = sqlite_write_end(&tx, db_run(tx.db, SQL_IDEM_EXPIRE, e, "li", tx.now, in->limit));
   if (r < 0)
     return r;
   ret->removed = r;

@@ -18,20 +18,20 @@ int sqlite_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *r
 int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret, struct arena *mem, struct err *e)
 {
   struct st_node_join_ret out = {};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
+  out.now = tx.now;
   out.lease_until = out.now + in->ttl;
-  r = db_first(db, SQL_META_ADD, e, "sl", SLICE("incarnation"), (int64_t)1);
+  r = db_first(tx.db, SQL_META_ADD, e, "sl", SLICE("incarnation"), (int64_t)1);
   if (r > 0) {
-    db_get(db, SQL_META_ADD, mem, "l", &out.incarnation);
-    db_settle(db);
-    r = db_run(db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now, in->address, in->version,
+    db_get(tx.db, SQL_META_ADD, mem, "l", &out.incarnation);
+    db_settle(tx.db);
+    r = db_run(tx.db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now, in->address, in->version,
                in->tzdata);
   }
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -46,17 +46,16 @@ int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st
                       struct err *e)
 {
   struct st_node_renew_ret out = {};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  (void)mem;
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
+  out.now = tx.now;
   out.lease_until = out.now + in->ttl;
-  r = db_run(db, SQL_NODE_RENEW, e, "sll", in->id, in->incarnation, out.lease_until);
+  r = db_run(tx.db, SQL_NODE_RENEW, e, "sll", in->id, in->incarnation, out.lease_until);
   if (r == 0)
     r = fenced(in->id, e);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -65,37 +64,36 @@ int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st
 int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret, struct arena *mem,
                       struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_run(db, SQL_NODE_DELETE, e, "sl", in->id, in->incarnation);
+  r = db_run(tx.db, SQL_NODE_DELETE, e, "sl", in->id, in->incarnation);
   if (r == 0)
     r = fenced(in->id, e);
   if (r > 0)
-    r = db_run(db, SQL_SHARD_RELEASE_ALL, e, "sl", in->id, in->incarnation);
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = db_run(tx.db, SQL_SHARD_RELEASE_ALL, e, "sl", in->id, in->incarnation);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem, struct err *e)
 {
   struct st_node_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
   (void)in;
-  if (!db)
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
-  r = db_query(db, SQL_NODE_LIST, e, "");
-  while (r >= 0 && (r = db_step(db, SQL_NODE_LIST, e)) > 0) {
+  out.now = tx.now;
+  r = db_query(tx.db, SQL_NODE_LIST, e, "");
+  while (r >= 0 && (r = db_step(tx.db, SQL_NODE_LIST, e)) > 0) {
     struct node_row *n = sqlite_push(mem, out.nodes, out.count, cap);
-    db_get(db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata, &n->incarnation, &n->renewals,
+    db_get(tx.db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata, &n->incarnation, &n->renewals,
            &n->lease_until, &n->started_at);
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -112,16 +110,16 @@ int sqlite_shard_list(struct store *s, const struct st_shard_list *in, struct st
 {
   struct st_shard_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
   (void)in;
-  if (!db)
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
-  r = db_query(db, SQL_SHARD_LIST, e, "");
-  while (r >= 0 && (r = db_step(db, SQL_SHARD_LIST, e)) > 0)
-    get_shard(db, SQL_SHARD_LIST, mem, sqlite_push(mem, out.shards, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  out.now = tx.now;
+  r = db_query(tx.db, SQL_SHARD_LIST, e, "");
+  while (r >= 0 && (r = db_step(tx.db, SQL_SHARD_LIST, e)) > 0)
+    get_shard(tx.db, SQL_SHARD_LIST, mem, sqlite_push(mem, out.shards, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -176,18 +174,18 @@ int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct 
                        struct err *e)
 {
   struct st_shard_claim_ret out = {.shards = arena_array(mem, in->count + 1, sizeof *out.shards)};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  usec_t now = sqlite_now(s);
-  r = db_first(db, SQL_NODE_LEASE, e, "sl", in->node, in->incarnation);
+  usec_t now = tx.now;
+  r = db_first(tx.db, SQL_NODE_LEASE, e, "sl", in->node, in->incarnation);
   if (r == 0)
     r = fenced(in->node, e);
   for (size_t i = 0; r >= 0 && i < in->count; i++)
-    if ((r = claim_one(db, in, in->ids[i], now, mem, &out.shards[out.count], e)) > 0)
+    if ((r = claim_one(tx.db, in, in->ids[i], now, mem, &out.shards[out.count], e)) > 0)
       out.count++;
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -196,15 +194,14 @@ int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct 
 int sqlite_shard_release(struct store *s, const struct st_shard_release *in, struct st_shard_release_ret *ret, struct arena *mem,
                          struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
   for (size_t i = 0; r >= 0 && i < in->count; i++)
-    r = db_run(db, SQL_SHARD_RELEASE, e, "isl", in->ids[i], in->node, in->incarnation);
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = db_run(tx.db, SQL_SHARD_RELEASE, e, "isl", in->ids[i], in->node, in->incarnation);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 /* Most of the log is copied beside the writers, the rest while they wait: then the log starts again from its beginning. */

@@ -44,15 +44,15 @@ static int change_group(struct db *db, const struct group_row *g, int32_t versio
 int sqlite_group_put(struct store *s, const struct st_group_put *in, struct st_group_put_ret *ret, struct arena *mem, struct err *e)
 {
   struct group_row g = {};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  usec_t now = sqlite_now(s);
-  r = in->expected_version ? change_group(db, &in->group, in->expected_version, now, mem, e) : create_group(db, &in->group, now, e);
+  usec_t now = tx.now;
+  r = in->expected_version ? change_group(tx.db, &in->group, in->expected_version, now, mem, e) : create_group(tx.db, &in->group, now, e);
   if (r >= 0)
-    r = find_group(db, in->group.ns, in->group.name, &g, mem, e);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = find_group(tx.db, in->group.ns, in->group.name, &g, mem, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     ret->group = g;
   return r;
@@ -61,12 +61,12 @@ int sqlite_group_put(struct store *s, const struct st_group_put *in, struct st_g
 int sqlite_group_get(struct store *s, const struct st_group_get *in, struct st_group_get_ret *ret, struct arena *mem, struct err *e)
 {
   struct group_row g = {};
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = find_group(db, in->ns, in->name, &g, mem, e);
-  if (sqlite_read_end(s, r) < 0)
+  r = find_group(tx.db, in->ns, in->name, &g, mem, e);
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   ret->group = g;
   return 0;
@@ -76,14 +76,14 @@ int sqlite_group_list(struct store *s, const struct st_group_list *in, struct st
 {
   struct st_group_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_GROUP_LIST, e, "s", sqlite_filter(in->ns));
-  while (r >= 0 && (r = db_step(db, SQL_GROUP_LIST, e)) > 0)
-    get_group(db, SQL_GROUP_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_GROUP_LIST, e, "s", sqlite_filter(in->ns));
+  while (r >= 0 && (r = db_step(tx.db, SQL_GROUP_LIST, e)) > 0)
+    get_group(tx.db, SQL_GROUP_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -92,22 +92,21 @@ int sqlite_group_list(struct store *s, const struct st_group_list *in, struct st
 int sqlite_group_delete(struct store *s, const struct st_group_delete *in, struct st_group_delete_ret *ret, struct arena *mem,
                         struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_first(db, SQL_GROUP_USED, e, "tt", in->ns, in->name);
+  r = db_first(tx.db, SQL_GROUP_USED, e, "tt", in->ns, in->name);
   if (r > 0)
     r = err_set(e, ERR_CONFLICT, "tasks use the executor group %.*s", SLICE_FMT(in->name));
   if (r == 0)
-    r = db_run(db, SQL_GROUP_DELETE, e, "tt", in->ns, in->name);
+    r = db_run(tx.db, SQL_GROUP_DELETE, e, "tt", in->ns, in->name);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no executor group %.*s", SLICE_FMT(in->name));
   if (r > 0)
-    r = db_run(db, SQL_GROUP_DELETE_EXECUTORS, e, "tt", in->ns, in->name);
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = db_run(tx.db, SQL_GROUP_DELETE_EXECUTORS, e, "tt", in->ns, in->name);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 /* ------------------------------------------------------------------ instances */
@@ -117,18 +116,18 @@ int sqlite_executor_put(struct store *s, const struct st_executor_put *in, struc
   const struct executor_row *x = &in->executor;
   struct st_executor_put_ret out = {};
   struct group_row g;
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
-  r = find_group(db, x->ns, x->group, &g, mem, e);
+  out.now = tx.now;
+  r = find_group(tx.db, x->ns, x->group, &g, mem, e);
   if (r > 0)
-    r = db_first(db, SQL_EXECUTOR_PUT, e, "ttttsssiil", x->ns, x->group, x->id, x->url, x->handlers, x->version, x->labels, x->slots,
+    r = db_first(tx.db, SQL_EXECUTOR_PUT, e, "ttttsssiil", x->ns, x->group, x->id, x->url, x->handlers, x->version, x->labels, x->slots,
                  x->running, out.now);
   if (r > 0)
-    db_get(db, SQL_EXECUTOR_PUT, mem, "l", &out.incarnation);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+    db_get(tx.db, SQL_EXECUTOR_PUT, mem, "l", &out.incarnation);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -139,20 +138,20 @@ int sqlite_executor_beat(struct store *s, const struct st_executor_beat *in, str
 {
   struct st_executor_beat_ret out = {.known = arena_array(mem, in->count + 1, sizeof *out.known),
                                      .states = arena_array(mem, in->count + 1, sizeof *out.states)};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
+  out.now = tx.now;
   for (size_t i = 0; r >= 0 && i < in->count; i++) {
     const struct executor_row *x = &in->rows[i];
-    r = db_first(db, SQL_EXECUTOR_BEAT, e, "tttli", x->ns, x->group, x->id, out.now, x->running);
+    r = db_first(tx.db, SQL_EXECUTOR_BEAT, e, "tttli", x->ns, x->group, x->id, out.now, x->running);
     out.known[i] = r > 0;
     out.states[i] = EXECUTOR_OFFLINE;
     if (r > 0)
-      db_get(db, SQL_EXECUTOR_BEAT, mem, "i", &out.states[i]);
+      db_get(tx.db, SQL_EXECUTOR_BEAT, mem, "i", &out.states[i]);
   }
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -161,16 +160,15 @@ int sqlite_executor_beat(struct store *s, const struct st_executor_beat *in, str
 int sqlite_executor_state(struct store *s, const struct st_executor_state *in, struct st_executor_state_ret *ret, struct arena *mem,
                           struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
-  r = db_run(db, SQL_EXECUTOR_STATE, e, "ttti", in->ns, in->group, in->id, in->state);
+  r = db_run(tx.db, SQL_EXECUTOR_STATE, e, "ttti", in->ns, in->group, in->id, in->state);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no executor %.*s", SLICE_FMT(in->id));
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 static void get_executor(struct db *db, enum sql id, struct arena *mem, struct executor_row *x)
@@ -184,17 +182,17 @@ int sqlite_executor_expire(struct store *s, const struct st_executor_expire *in,
 {
   struct st_executor_expire_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  usec_t now = sqlite_now(s);
-  r = db_run(db, SQL_EXECUTOR_FORGET, e, "l", now - in->forget);
+  usec_t now = tx.now;
+  r = db_run(tx.db, SQL_EXECUTOR_FORGET, e, "l", now - in->forget);
   if (r >= 0)
-    r = db_query(db, SQL_EXECUTOR_EXPIRE, e, "l", now - in->timeout);
-  while (r >= 0 && (r = db_step(db, SQL_EXECUTOR_EXPIRE, e)) > 0)
-    get_executor(db, SQL_EXECUTOR_EXPIRE, mem, sqlite_push(mem, out.lost, out.count, cap));
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = db_query(tx.db, SQL_EXECUTOR_EXPIRE, e, "l", now - in->timeout);
+  while (r >= 0 && (r = db_step(tx.db, SQL_EXECUTOR_EXPIRE, e)) > 0)
+    get_executor(tx.db, SQL_EXECUTOR_EXPIRE, mem, sqlite_push(mem, out.lost, out.count, cap));
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
   return r;
@@ -205,15 +203,15 @@ int sqlite_executor_list(struct store *s, const struct st_executor_list *in, str
 {
   struct st_executor_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
-  r = db_query(db, SQL_EXECUTOR_LIST, e, "ss", sqlite_filter(in->ns), sqlite_filter(in->group));
-  while (r >= 0 && (r = db_step(db, SQL_EXECUTOR_LIST, e)) > 0)
-    get_executor(db, SQL_EXECUTOR_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  out.now = tx.now;
+  r = db_query(tx.db, SQL_EXECUTOR_LIST, e, "ss", sqlite_filter(in->ns), sqlite_filter(in->group));
+  while (r >= 0 && (r = db_step(tx.db, SQL_EXECUTOR_LIST, e)) > 0)
+    get_executor(tx.db, SQL_EXECUTOR_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;

@@ -85,15 +85,15 @@ int sqlite_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *r
 {
   bool *advanced = arena_array(mem, in->shard_count + 1, sizeof *advanced);
   int32_t *entry = no_entries(s, mem);
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  usec_t now = sqlite_now(s);
-  r = advance(s, db, in, now, entry, advanced, e);
+  usec_t now = tx.now;
+  r = advance(s, tx.db, in, now, entry, advanced, e);
   if (r >= 0)
-    r = fire_rows(s, db, in, entry, e);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = fire_rows(s, tx.db, in, entry, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
   ret->advanced = advanced;
@@ -172,15 +172,15 @@ int sqlite_run_apply(struct store *s, const struct st_run_apply *in, struct st_r
       .finished = arena_array(mem, in->finish_count + 1, sizeof *out.finished),
   };
   int32_t *entry = no_entries(s, mem);
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  out.now = sqlite_now(s);
-  r = check_fences(s, db, in, entry, out.fence_ok, e);
+  out.now = tx.now;
+  r = check_fences(s, tx.db, in, entry, out.fence_ok, e);
   if (r >= 0)
-    r = apply_rows(s, db, in, entry, &out, e);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+    r = apply_rows(s, tx.db, in, entry, &out, e);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
   *ret = out;
@@ -206,17 +206,17 @@ int sqlite_inbox_append(struct store *s, struct db *db, const struct inbox_row *
 int sqlite_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox_add_ret *ret, struct arena *mem, struct err *e)
 {
   struct st_inbox_add_ret out = {.ref = in->ref};
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = sqlite_idem_find(s, db, in->idem, mem, &out.ref, e);
+  r = sqlite_idem_find(s, tx.db, in->idem, mem, &out.ref, e);
   if (r == 0) {
-    r = sqlite_inbox_append(s, db, &(struct inbox_row){.shard = in->shard, .kind = in->kind, .body = in->body}, &out.no, e);
+    r = sqlite_inbox_append(s, tx.db, &(struct inbox_row){.shard = in->shard, .kind = in->kind, .body = in->body}, &out.no, e);
     if (r == 0)
-      r = sqlite_idem_keep(s, db, in->idem, in->ref, e);
+      r = sqlite_idem_keep(s, tx.db, in->idem, in->ref, e);
   }
-  r = sqlite_write_end(s, r, e);
+  r = sqlite_write_end(&tx, r);
   if (r < 0)
     return r;
   out.ref = arena_slice(mem, out.ref);
@@ -229,18 +229,18 @@ int sqlite_inbox_read(struct store *s, const struct st_inbox_read *in, struct st
 {
   struct st_inbox_read_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
   for (size_t i = 0; r >= 0 && i < in->shard_count && out.count < (size_t)in->limit; i++) {
-    r = db_query(db, SQL_INBOX_READ, e, "ii", in->shards[i], in->limit - (int32_t)out.count);
-    while (r >= 0 && (r = db_step(db, SQL_INBOX_READ, e)) > 0) {
+    r = db_query(tx.db, SQL_INBOX_READ, e, "ii", in->shards[i], in->limit - (int32_t)out.count);
+    while (r >= 0 && (r = db_step(tx.db, SQL_INBOX_READ, e)) > 0) {
       struct inbox_row *row = sqlite_push(mem, out.rows, out.count, cap);
-      db_get(db, SQL_INBOX_READ, mem, "ilis", &row->shard, &row->no, &row->kind, &row->body);
+      db_get(tx.db, SQL_INBOX_READ, mem, "ilis", &row->shard, &row->no, &row->kind, &row->body);
     }
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;

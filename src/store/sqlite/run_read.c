@@ -16,16 +16,16 @@ int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run
   const struct run_key *after = in->after ? in->after : &start;
   struct st_run_load_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_RUN_LOAD, e, "illii", in->shard, after->scheduled_at, after->task_id, after->part, in->limit);
-  while (r >= 0 && (r = db_step(db, SQL_RUN_LOAD, e)) > 0) {
+  r = db_query(tx.db, SQL_RUN_LOAD, e, "illii", in->shard, after->scheduled_at, after->task_id, after->part, in->limit);
+  while (r >= 0 && (r = db_step(tx.db, SQL_RUN_LOAD, e)) > 0) {
     struct run_row *w = sqlite_push(mem, out.rows, out.count, cap);
-    db_get(db, SQL_RUN_LOAD, mem, RUN_TYPES, RUN_INTO(w));
+    db_get(tx.db, SQL_RUN_LOAD, mem, RUN_TYPES, RUN_INTO(w));
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -48,14 +48,14 @@ static int get_run(struct db *db, const struct run_key *k, struct run_list_row *
 int sqlite_run_get(struct store *s, const struct st_run_get *in, struct st_run_get_ret *ret, struct arena *mem, struct err *e)
 {
   struct run_list_row row = {};
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = get_run(db, &in->key, &row, mem, e);
+  r = get_run(tx.db, &in->key, &row, mem, e);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no such run");
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   ret->run = row.run;
   ret->task_name = row.task_name;
@@ -150,16 +150,16 @@ int sqlite_run_list(struct store *s, const struct st_run_list *in, struct st_run
 {
   struct st_run_list_ret out = {};
   struct key_list list = {};
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = list_keys(s, db, in, &list, mem, e);
+  r = list_keys(s, tx.db, in, &list, mem, e);
   out.rows = arena_array(mem, list.count + 1, sizeof *out.rows);
   for (size_t i = 0; r >= 0 && i < list.count; i++)
-    if ((r = get_run(db, &list.keys[i], &out.rows[out.count], mem, e)) > 0)
+    if ((r = get_run(tx.db, &list.keys[i], &out.rows[out.count], mem, e)) > 0)
       out.count++;
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -170,18 +170,18 @@ int sqlite_attempt_list(struct store *s, const struct st_attempt_list *in, struc
 {
   struct st_attempt_list_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_ATTEMPT_LIST, e, "lli", in->key.task_id, in->key.scheduled_at, in->key.part);
-  while (r >= 0 && (r = db_step(db, SQL_ATTEMPT_LIST, e)) > 0) {
+  r = db_query(tx.db, SQL_ATTEMPT_LIST, e, "lli", in->key.task_id, in->key.scheduled_at, in->key.part);
+  while (r >= 0 && (r = db_step(tx.db, SQL_ATTEMPT_LIST, e)) > 0) {
     struct attempt_row *a = sqlite_push(mem, out.rows, out.count, cap);
     a->key = in->key;
-    db_get(db, SQL_ATTEMPT_LIST, mem, "iiilllsss", &a->attempt, &a->state, &a->reason, &a->dispatched_at, &a->started_at,
+    db_get(tx.db, SQL_ATTEMPT_LIST, mem, "iiilllsss", &a->attempt, &a->state, &a->reason, &a->dispatched_at, &a->started_at,
            &a->finished_at, &a->executor, &a->error_type, &a->error_message);
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;

@@ -41,31 +41,25 @@ void write_queue_leave(struct write_queue *q)
 }
 
 /* ------------------------------------------------------------------ transactions */
-usec_t sqlite_now(struct store *s)
+static void begin(struct sqlite_tx *tx, struct sqlite_store *st, struct db *db, struct arena *mem, struct err *e)
 {
-  const struct clock *clock = sqlite_source_of(s)->clock;
-  return clock->wall(clock);
+  struct sqlite_source *src = st->source;
+  *tx = (struct sqlite_tx){.session = st, .db = db, .mem = mem, .e = e, .now = src->clock->wall(src->clock),
+                           .shard_count = src->shard_count};
+  db->deadline = src->clock->mono(src->clock) + src->statement_timeout;
 }
 
-static void set_deadline(struct sqlite_store *st, struct db *db)
-{
-  db->deadline = db->clock->mono(db->clock) + st->source->statement_timeout;
-}
-
-struct db *sqlite_write(struct store *s, int *ret_r, struct err *e)
+int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e)
 {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct db *db = &st->source->writer;
   if (!st->holds_lock)
     write_queue_enter(&st->source->queue, st->role == STORE_LEASE);
-  set_deadline(st, db);
+  begin(ret_tx, st, db, mem, e);
   int r = db_exec(db, st->holds_lock ? "SAVEPOINT op" : "BEGIN IMMEDIATE", e);
-  if (r == 0)
-    return db;
-  if (!st->holds_lock)
+  if (r < 0 && !st->holds_lock)
     write_queue_leave(&st->source->queue);
-  *ret_r = r;
-  return NULL;
+  return r;
 }
 
 static void tell_news(struct sqlite_source *src, bool committed)
@@ -98,10 +92,10 @@ static int commit(struct db *db, struct err *e)
   return r;
 }
 
-int sqlite_write_end(struct store *s, int r, struct err *e)
+int sqlite_write_end(struct sqlite_tx *tx, int r)
 {
-  struct sqlite_store *st = (struct sqlite_store *)s;
-  struct db *db = &st->source->writer;
+  struct sqlite_store *st = tx->session;
+  struct db *db = tx->db;
   db_settle(db);
   db->deadline = 0; /* neither a commit nor a rollback is ended half-way */
   if (st->holds_lock) {
@@ -111,7 +105,7 @@ int sqlite_write_end(struct store *s, int r, struct err *e)
   if (r < 0) {
     (void)db_exec(db, "ROLLBACK", NULL); /* SQLite may have done so by itself */
   } else {
-    int committed = commit(db, e);
+    int committed = commit(db, tx->e);
     r = committed < 0 ? committed : r;
   }
   tell_news(st->source, r >= 0);
@@ -119,33 +113,24 @@ int sqlite_write_end(struct store *s, int r, struct err *e)
   return r;
 }
 
-struct db *sqlite_read(struct store *s, int *ret_r, struct err *e)
+int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e)
 {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct sqlite_source *src = st->source;
   struct db *db = st->holds_lock ? &src->writer : &st->reader;
-  int r = 0;
-  if (!db->h)
-    r = db_open(db, src->path, src->clock, true, src->lock_timeout, e);
-  if (r == 0) {
-    set_deadline(st, db);
-    if (!st->holds_lock)
-      r = db_exec(db, "BEGIN", e);
-  }
-  if (r == 0)
-    return db;
-  *ret_r = r;
-  return NULL;
+  int r = db->h ? 0 : db_open(db, src->path, src->clock, true, src->lock_timeout, e);
+  if (r < 0)
+    return r;
+  begin(ret_tx, st, db, mem, e);
+  return st->holds_lock ? 0 : db_exec(db, "BEGIN", e);
 }
 
-int sqlite_read_end(struct store *s, int r)
+int sqlite_read_end(struct sqlite_tx *tx, int r)
 {
-  struct sqlite_store *st = (struct sqlite_store *)s;
-  struct db *db = st->holds_lock ? &st->source->writer : &st->reader;
-  db_settle(db);
-  db->deadline = 0;
-  if (!st->holds_lock)
-    (void)db_exec(db, "COMMIT", NULL); /* nothing was written */
+  db_settle(tx->db);
+  tx->db->deadline = 0;
+  if (!tx->session->holds_lock)
+    (void)db_exec(tx->db, "COMMIT", NULL); /* nothing was written */
   return r;
 }
 
@@ -155,15 +140,15 @@ int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st
 {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct shard_row row;
-  int r = 0;
+  struct sqlite_tx tx;
   if (st->holds_lock)
     return err_set(e, ERR_INTERNAL, "the session has locked a shard already");
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_first(db, SQL_SHARD_GET, e, "i", in->shard);
+  r = db_first(tx.db, SQL_SHARD_GET, e, "i", in->shard);
   if (r > 0) {
-    db_get(db, SQL_SHARD_GET, mem, "islllll", &row.id, &row.owner, &row.incarnation, &row.epoch, &row.fired_at,
+    db_get(tx.db, SQL_SHARD_GET, mem, "islllll", &row.id, &row.owner, &row.incarnation, &row.epoch, &row.fired_at,
            &row.fired_task, &row.tasks_version);
     r = row.epoch == in->epoch ? 0 : ERR_FENCED;
   } else if (r == 0) {
@@ -172,9 +157,9 @@ int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st
   if (r < 0) {
     if (r == ERR_FENCED)
       (void)err_set(e, r, "the epoch of shard %d has moved", (int)in->shard);
-    return sqlite_write_end(s, r, e);
+    return sqlite_write_end(&tx, r);
   }
-  db_settle(db);
+  db_settle(tx.db);
   st->holds_lock = true;
   ret->shard = row;
   return 0;
@@ -194,7 +179,7 @@ int sqlite_shard_unlock(struct store *s, const struct st_shard_unlock *in, struc
 }
 
 /* ------------------------------------------------------------------ news */
-void sqlite_touch(struct store *s, int32_t shard) { sqlite_source_of(s)->touched[shard] = true; }
+void sqlite_touch(struct sqlite_tx *tx, int32_t shard) { tx->session->source->touched[shard] = true; }
 
 int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct st_wait_change_ret *ret, struct arena *mem,
                        struct err *e)

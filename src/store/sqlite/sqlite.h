@@ -38,30 +38,38 @@ struct sqlite_store {
 void write_queue_enter(struct write_queue *q, bool first);
 void write_queue_leave(struct write_queue *q);
 
-/* Begin a write: waits for its turn; the connection is the caller's until sqlite_write_end. NULL with *ret_r and e set. */
-struct db *sqlite_write(struct store *s, int *ret_r, struct err *e);
-/* r ≥ 0: commit, returns r or the commit's failure; r < 0: roll back, returns r. */
-int sqlite_write_end(struct store *s, int r, struct err *e);
-/* Begin a read of one snapshot. NULL with *ret_r and e set. */
-struct db *sqlite_read(struct store *s, int *ret_r, struct err *e);
-int sqlite_read_end(struct store *s, int r);
 static inline struct sqlite_source *sqlite_source_of(struct store *s) { return ((struct sqlite_store *)s)->source; }
-usec_t sqlite_now(struct store *s); /* the database's clock */
+
+/* An operation under way: what its parts need. */
+struct sqlite_tx {
+  struct sqlite_store *session;
+  struct db *db;
+  struct arena *mem; /* of the operation's results */
+  struct err *e;
+  usec_t now; /* the database's clock */
+  int32_t shard_count;
+};
+/* Begin a write: waits for its turn; the connection is the caller's until sqlite_write_end. */
+int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e);
+/* r ≥ 0: commit, returns r or the commit's failure; r < 0: roll back, returns r. */
+int sqlite_write_end(struct sqlite_tx *tx, int r);
+/* Begin a read of one snapshot; sqlite_read_end returns r. */
+int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e);
+int sqlite_read_end(struct sqlite_tx *tx, int r);
 /* Tell wait_change once this transaction is committed. */
-void sqlite_touch(struct store *s, int32_t shard);
+void sqlite_touch(struct sqlite_tx *tx, int32_t shard);
+static inline int32_t sqlite_shard_of(const struct sqlite_tx *tx, int64_t task_id) { return shard_of_task(task_id, tx->shard_count); }
 int sqlite_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
 
 /* Idempotency inside a write: 1 and the first answer, 0 = new. `idem` may be NULL. */
-int sqlite_idem_find(struct store *s, struct db *db, const struct idem *idem, struct arena *mem, struct slice *ret_answer,
-                     struct err *e);
-int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, struct slice answer, struct err *e);
-/* Append to the inbox inside a write; the row's number, or negative. */
-int sqlite_inbox_append(struct store *s, struct db *db, const struct inbox_row *row, int64_t *ret_no, struct err *e);
-int sqlite_progress_put(struct db *db, const struct progress_row *row, struct err *e);
+int sqlite_idem_find(struct sqlite_tx *tx, const struct idem *idem, struct slice *ret_answer);
+int sqlite_idem_keep(struct sqlite_tx *tx, const struct idem *idem, struct slice answer);
+/* Append to the inbox inside a write. */
+int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64_t *ret_no);
 
 /* The row of a statement that selects TASK_READ or VERSION_READ (sql.def). */
-void sqlite_get_task(struct db *db, enum sql id, struct arena *mem, struct task_row *t);
-void sqlite_get_version(struct db *db, enum sql id, struct arena *mem, struct task_version_row *v);
+void sqlite_get_task(struct sqlite_tx *tx, enum sql id, struct task_row *t);
+void sqlite_get_version(struct sqlite_tx *tx, enum sql id, struct task_version_row *v);
 /* An empty filter is NULL. */
 static inline struct slice sqlite_filter(struct slice s) { return s.n ? s : (struct slice){}; }
 

@@ -104,21 +104,21 @@ int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_tas
 {
   struct task_version_row *rows = arena_array(mem, in->count + 1, sizeof *rows);
   struct slice answer = {};
-  int r = 0;
+  struct sqlite_tx tx;
   if (in->idem && in->count != 1)
     return err_set(e, ERR_INTERNAL, "an Idempotency-Key goes with one task");
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = sqlite_idem_find(s, db, in->idem, mem, &answer, e);
+  r = sqlite_idem_find(s, tx.db, in->idem, mem, &answer, e);
   if (r > 0) {
-    r = first_version(s, db, answer, rows, mem, e);
+    r = first_version(s, tx.db, answer, rows, mem, e);
   } else if (r == 0) {
-    r = put_all(s, db, in, rows, mem, e);
+    r = put_all(s, tx.db, in, rows, mem, e);
     if (r == 0 && in->idem)
-      r = sqlite_idem_keep(s, db, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)), e);
+      r = sqlite_idem_keep(s, tx.db, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)), e);
   }
-  r = sqlite_write_end(s, r, e);
+  r = sqlite_write_end(&tx, r);
   if (r < 0)
     return r;
   ret->rows = rows;
@@ -180,25 +180,25 @@ int sqlite_task_change(struct store *s, const struct st_task_change *in, struct 
   struct task_row old = {};
   struct task_version_row v;
   int64_t no;
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_first(db, SQL_TASK_GET, e, "ilii", shard_of_task(in->task_id, sqlite_source_of(s)->shard_count), in->task_id, 0, 0);
+  r = db_first(tx.db, SQL_TASK_GET, e, "ilii", shard_of_task(in->task_id, sqlite_source_of(s)->shard_count), in->task_id, 0, 0);
   if (r > 0) {
-    sqlite_get_task(db, SQL_TASK_GET, mem, &old);
+    sqlite_get_task(tx.db, SQL_TASK_GET, mem, &old);
     v = old.v;
-    r = check_change(db, in, &old.v, e);
+    r = check_change(tx.db, in, &old.v, e);
   } else if (r == 0) {
     r = err_set(e, ERR_NOT_FOUND, "there is no task %lld", (long long)in->task_id);
   }
   if (r == 0) {
-    r = write_version(s, db, in, &old, &v, e);
+    r = write_version(s, tx.db, in, &old, &v, e);
     if (r >= 0 && in->inbox)
-      r = sqlite_inbox_append(s, db, in->inbox, &no, e);
+      r = sqlite_inbox_append(s, tx.db, in->inbox, &no, e);
     r = r < 0 ? r : 0;
   }
-  r = sqlite_write_end(s, r, e);
+  r = sqlite_write_end(&tx, r);
   if (r < 0)
     return r;
   v.name = arena_slice(mem, v.name);
@@ -210,17 +210,16 @@ int sqlite_task_change(struct store *s, const struct st_task_change *in, struct 
 int sqlite_task_complete(struct store *s, const struct st_task_complete *in, struct st_task_complete_ret *ret, struct arena *mem,
                          struct err *e)
 {
-  int r = 0;
-  struct db *db = sqlite_write(s, &r, e);
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
-  (void)mem;
-  if (!db)
+  if (r < 0)
     return r;
   for (size_t i = 0; r >= 0 && i < in->count; i++) {
     int32_t shard = shard_of_task(in->task_ids[i], sqlite_source_of(s)->shard_count);
-    r = db_run(db, SQL_TASK_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
+    r = db_run(tx.db, SQL_TASK_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
     if (r > 0)
-      r = db_run(db, SQL_VERSION_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
+      r = db_run(tx.db, SQL_VERSION_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
   }
-  return sqlite_write_end(s, r < 0 ? r : 0, e);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }

@@ -25,19 +25,19 @@ int sqlite_task_get(struct store *s, const struct st_task_get *in, struct st_tas
 {
   struct task_row t = {};
   int64_t id = in->task_id;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  if (!id && (r = db_first(db, SQL_TASK_BY_NAME, e, "tt", in->ns, in->name)) > 0)
-    db_get(db, SQL_TASK_BY_NAME, mem, "l", &id);
+  if (!id && (r = db_first(tx.db, SQL_TASK_BY_NAME, e, "tt", in->ns, in->name)) > 0)
+    db_get(tx.db, SQL_TASK_BY_NAME, mem, "l", &id);
   if (r >= 0 && id)
-    r = db_first(db, SQL_TASK_GET, e, "ilii", shard_of(s, id), id, in->version, 0);
+    r = db_first(tx.db, SQL_TASK_GET, e, "ilii", shard_of(s, id), id, in->version, 0);
   if (r > 0)
-    sqlite_get_task(db, SQL_TASK_GET, mem, &t);
+    sqlite_get_task(tx.db, SQL_TASK_GET, mem, &t);
   else if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no such task%s", in->version ? " version" : "");
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   ret->task = t;
   return 0;
@@ -91,22 +91,22 @@ int sqlite_task_list(struct store *s, const struct st_task_list *in, struct st_t
 {
   struct st_task_list_ret out = {};
   struct id_list list = {};
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = in->ns.n ? list_ids(db, in, in->ns, &list, mem, e) : list_all_ids(db, in, &list, mem, e);
+  r = in->ns.n ? list_ids(tx.db, in, in->ns, &list, mem, e) : list_all_ids(tx.db, in, &list, mem, e);
   if (list.count)
     qsort(list.ids, list.count, sizeof *list.ids, by_id);
   if (list.count > (size_t)in->limit)
     list.count = (size_t)in->limit;
   out.tasks = arena_array(mem, list.count + 1, sizeof *out.tasks);
   for (size_t i = 0; r >= 0 && i < list.count; i++) {
-    r = db_first(db, SQL_TASK_GET, e, "ilii", shard_of(s, list.ids[i]), list.ids[i], 0, 1);
+    r = db_first(tx.db, SQL_TASK_GET, e, "ilii", shard_of(s, list.ids[i]), list.ids[i], 0, 1);
     if (r > 0)
-      sqlite_get_task(db, SQL_TASK_GET, mem, &out.tasks[out.count++]);
+      sqlite_get_task(tx.db, SQL_TASK_GET, mem, &out.tasks[out.count++]);
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -117,14 +117,14 @@ int sqlite_task_versions(struct store *s, const struct st_task_versions *in, str
 {
   struct st_task_versions_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_TASK_VERSIONS, e, "ilii", shard_of(s, in->task_id), in->task_id, in->before ? in->before : INT_MAX, in->limit);
-  while (r >= 0 && (r = db_step(db, SQL_TASK_VERSIONS, e)) > 0)
-    sqlite_get_task(db, SQL_TASK_VERSIONS, mem, sqlite_push(mem, out.versions, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_TASK_VERSIONS, e, "ilii", shard_of(s, in->task_id), in->task_id, in->before ? in->before : INT_MAX, in->limit);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TASK_VERSIONS, e)) > 0)
+    sqlite_get_task(tx.db, SQL_TASK_VERSIONS, mem, sqlite_push(mem, out.versions, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -134,19 +134,19 @@ int sqlite_task_stats(struct store *s, const struct st_task_stats *in, struct st
 {
   struct st_task_stats_ret out = {.last_state = -1};
   int64_t attempts = 0, scheduled_at = 0, started_at = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_first(db, SQL_STATS_ENDED, e, "ll", in->task_id, in->since);
+  r = db_first(tx.db, SQL_STATS_ENDED, e, "ll", in->task_id, in->since);
   if (r > 0)
-    db_get(db, SQL_STATS_ENDED, mem, "lllllllllll", &out.fires, &out.success, &out.fail, &out.cancelled, &out.skipped, &out.attempts,
+    db_get(tx.db, SQL_STATS_ENDED, mem, "lllllllllll", &out.fires, &out.success, &out.fail, &out.cancelled, &out.skipped, &out.attempts,
            &out.mean_duration, &out.max_duration, &out.last_scheduled_at, &out.last_finished_at, &out.last_started_at);
-  if (r > 0 && (r = db_first(db, SQL_STATS_LAST, e, "ll", in->task_id, in->since)) > 0)
-    db_get(db, SQL_STATS_LAST, mem, "i", &out.last_state);
-  if (r >= 0 && (r = db_first(db, SQL_STATS_OPEN, e, "ill", shard_of(s, in->task_id), in->task_id, in->since)) > 0)
-    db_get(db, SQL_STATS_OPEN, mem, "llll", &out.open, &attempts, &scheduled_at, &started_at);
-  if (sqlite_read_end(s, r) < 0)
+  if (r > 0 && (r = db_first(tx.db, SQL_STATS_LAST, e, "ll", in->task_id, in->since)) > 0)
+    db_get(tx.db, SQL_STATS_LAST, mem, "i", &out.last_state);
+  if (r >= 0 && (r = db_first(tx.db, SQL_STATS_OPEN, e, "ill", shard_of(s, in->task_id), in->task_id, in->since)) > 0)
+    db_get(tx.db, SQL_STATS_OPEN, mem, "llll", &out.open, &attempts, &scheduled_at, &started_at);
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   out.fires += out.open;
   out.attempts += attempts;
@@ -163,14 +163,14 @@ int sqlite_task_load(struct store *s, const struct st_task_load *in, struct st_t
 {
   struct st_task_load_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_TASK_LOAD, e, "illi", in->shard, in->after, in->changed_after, in->limit);
-  while (r >= 0 && (r = db_step(db, SQL_TASK_LOAD, e)) > 0)
-    sqlite_get_version(db, SQL_TASK_LOAD, mem, sqlite_push(mem, out.rows, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_TASK_LOAD, e, "illi", in->shard, in->after, in->changed_after, in->limit);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TASK_LOAD, e)) > 0)
+    sqlite_get_version(tx.db, SQL_TASK_LOAD, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -181,14 +181,14 @@ int sqlite_task_load_older(struct store *s, const struct st_task_load_older *in,
 {
   struct st_task_load_older_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_TASK_LOAD_OLDER, e, "il", in->shard, in->changed_after);
-  while (r >= 0 && (r = db_step(db, SQL_TASK_LOAD_OLDER, e)) > 0)
-    sqlite_get_version(db, SQL_TASK_LOAD_OLDER, mem, sqlite_push(mem, out.rows, out.count, cap));
-  if (sqlite_read_end(s, r) < 0)
+  r = db_query(tx.db, SQL_TASK_LOAD_OLDER, e, "il", in->shard, in->changed_after);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TASK_LOAD_OLDER, e)) > 0)
+    sqlite_get_version(tx.db, SQL_TASK_LOAD_OLDER, mem, sqlite_push(mem, out.rows, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -200,19 +200,19 @@ int sqlite_task_changes(struct store *s, const struct st_task_changes *in, struc
   struct st_task_changes_ret out = {.last = in->after};
   struct task_version_row row = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_TASK_CHANGES, e, "il", in->shard, in->after);
-  while (r >= 0 && (r = db_step(db, SQL_TASK_CHANGES, e)) > 0) {
-    sqlite_get_version(db, SQL_TASK_CHANGES, mem, &row);
+  r = db_query(tx.db, SQL_TASK_CHANGES, e, "il", in->shard, in->after);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TASK_CHANGES, e)) > 0) {
+    sqlite_get_version(tx.db, SQL_TASK_CHANGES, mem, &row);
     if (out.count >= (size_t)in->limit && row.change_no != out.last)
       break; /* a number is never cut in half, so the limit may be passed */
     *sqlite_push(mem, out.rows, out.count, cap) = row;
     out.last = row.change_no;
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -223,16 +223,16 @@ int sqlite_progress_load(struct store *s, const struct st_progress_load *in, str
 {
   struct st_progress_load_ret out = {};
   size_t cap = 0;
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_query(db, SQL_PROGRESS_LOAD, e, "i", in->shard);
-  while (r >= 0 && (r = db_step(db, SQL_PROGRESS_LOAD, e)) > 0) {
+  r = db_query(tx.db, SQL_PROGRESS_LOAD, e, "i", in->shard);
+  while (r >= 0 && (r = db_step(tx.db, SQL_PROGRESS_LOAD, e)) > 0) {
     struct progress_row *p = sqlite_push(mem, out.rows, out.count, cap);
-    db_get(db, SQL_PROGRESS_LOAD, mem, "lill", &p->task_id, &p->shard, &p->base_at, &p->fired);
+    db_get(tx.db, SQL_PROGRESS_LOAD, mem, "lill", &p->task_id, &p->shard, &p->base_at, &p->fired);
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
@@ -243,17 +243,17 @@ int sqlite_payload_get(struct store *s, const struct st_payload_get *in, struct 
                        struct err *e)
 {
   struct payload_row *rows = arena_array(mem, in->count + 1, sizeof *rows);
-  int r = 0;
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db)
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
   for (size_t i = 0; r >= 0 && i < in->count; i++) {
-    r = db_first(db, SQL_PAYLOAD_GET, e, "ili", shard_of(s, in->task_ids[i]), in->task_ids[i], in->versions[i]);
+    r = db_first(tx.db, SQL_PAYLOAD_GET, e, "ili", shard_of(s, in->task_ids[i]), in->task_ids[i], in->versions[i]);
     rows[i].has = r > 0;
     if (r > 0)
-      db_get(db, SQL_PAYLOAD_GET, mem, "ssssl", &rows[i].ns, &rows[i].name, &rows[i].payload, &rows[i].definition, &rows[i].anchor);
+      db_get(tx.db, SQL_PAYLOAD_GET, mem, "ssssl", &rows[i].ns, &rows[i].name, &rows[i].payload, &rows[i].definition, &rows[i].anchor);
   }
-  if (sqlite_read_end(s, r) < 0)
+  if (sqlite_read_end(&tx, r) < 0)
     return r;
   ret->rows = rows;
   return 0;
