@@ -26,6 +26,7 @@ struct migrate_ops {
 };
 /* Check what is applied, apply what is missing. ERR_SCHEMA names the script: changed since it was applied, or a number that this
  * program does not know. */
-int migrate_run(const struct migration *known, const struct migrate_ops *ops, void *db, int32_t *ret_version, struct err *e);
+int migrate_run(const struct migration *known, const struct migrate_ops *ops, void *db, int32_t *ret_version,
+                struct err *e);
 /* `ret_text` of MIGRATION_CHECKSUM_LEN + 1. Line ends and blanks count: a script never changes once it is released. */
 void migration_checksum(const struct migration *m, char *ret_text);

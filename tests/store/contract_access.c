@@ -1,7 +1,6 @@
 #include "contract.h"
 
-static void test_namespace(void **state)
-{
+static void test_namespace(void **state) {
   struct st_namespace_put_ret put;
   struct st_namespace_list_ret list;
   bool found_default = false, found_mine = false;
@@ -17,23 +16,21 @@ static void test_namespace(void **state)
   assert_true(found_default && found_mine);
 }
 
-static struct token_row token(void)
-{
-  struct token_row t = {.name = unique("token"), .ns = fx.ns, .role = ROLE_OPERATOR, .created_by = SLICE("tester")};
+static struct token_row token(void) {
+  struct token_row t = {
+      .name = unique("token"), .ns = fx.ns, .role = ROLE_OPERATOR, .created_by = SLICE("tester")};
   uint64_t h = slice_hash(t.name);
   memcpy(t.hash + 20, &h, sizeof h); /* hashes hold zero bytes, too */
   return t;
 }
 
-static int find(const struct token_row *t, struct st_token_find_ret *ret)
-{
+static int find(const struct token_row *t, struct st_token_find_ret *ret) {
   struct st_token_find in;
   memcpy(in.hash, t->hash, sizeof in.hash);
   return store_token_find(fx.s, &in, ret, &fx.mem, &fx.e);
 }
 
-static void test_token(void **state)
-{
+static void test_token(void **state) {
   struct token_row t = token();
   struct st_token_put_ret put;
   struct st_token_find_ret found;
@@ -57,8 +54,7 @@ static void test_token(void **state)
   REFUSED(ERR_NOT_FOUND, CALL(token_delete, &deleted, .id = put.id));
 }
 
-static void test_token_expiry(void **state)
-{
+static void test_token_expiry(void **state) {
   struct token_row gone = token(), valid = token();
   struct st_token_put_ret put;
   struct st_token_find_ret found;
@@ -72,8 +68,7 @@ static void test_token_expiry(void **state)
   assert_int_equal(found.token.expires_at, valid.expires_at);
 }
 
-static void test_bootstrap_once(void **state)
-{
+static void test_bootstrap_once(void **state) {
   struct token_row first = token(), second = token();
   struct st_token_put_ret put;
   struct st_token_list_ret list;
@@ -90,8 +85,7 @@ static void test_bootstrap_once(void **state)
   OK(CALL(token_put, &put, .token = second));
 }
 
-static void test_inbox(void **state)
-{
+static void test_inbox(void **state) {
   struct st_inbox_add_ret first, second, other;
   struct st_inbox_read_ret read;
   struct st_fire_ret fired;
@@ -117,7 +111,8 @@ static void test_inbox(void **state)
   struct fire_shard entries[2] = {fire_entry(0), fire_entry(shards[1])};
   entries[1].epoch--;
   struct inbox_row done[2] = {{.shard = 0, .no = second.no}, {.shard = shards[1], .no = other.no}};
-  OK(CALL(fire, &fired, .shards = entries, .shard_count = 2, .inbox_done = done, .inbox_count = 2, .ahead = USEC_PER_HOUR));
+  OK(CALL(fire, &fired, .shards = entries, .shard_count = 2, .inbox_done = done, .inbox_count = 2,
+          .ahead = USEC_PER_HOUR));
   OK(CALL(inbox_read, &read, .shards = shards, .shard_count = 2, .limit = 100));
   assert_int_equal(read.count, before + 2);
   struct st_inbox_add_ret third;
@@ -125,28 +120,29 @@ static void test_inbox(void **state)
   assert_true(third.no > second.no); /* a number is never given out twice */
 }
 
-static void test_idempotency(void **state)
-{
+static void test_idempotency(void **state) {
   struct idem idem = {.route = SLICE("POST /runs"), .key = unique("key"), .keep = USEC_PER_HOUR};
   struct st_inbox_add_ret add;
   struct st_inbox_read_ret read;
   (void)state;
   int32_t shard = 0;
-  assert_int_equal(OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-1"), .idem = &idem)), 0);
+  assert_int_equal(
+      OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-1"), .idem = &idem)), 0);
   OK(CALL(inbox_read, &read, .shards = &shard, .shard_count = 1, .limit = 1000));
   size_t count = read.count;
-  assert_int_equal(OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-2"), .idem = &idem)), 1);
+  assert_int_equal(
+      OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-2"), .idem = &idem)), 1);
   assert_true(slice_eqz(add.ref, "run-1"));
   idem.body_hash[0] = 1;
   REFUSED(ERR_IDEMPOTENCY, CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .idem = &idem));
   OK(CALL(inbox_read, &read, .shards = &shard, .shard_count = 1, .limit = 1000));
   assert_int_equal(read.count, count);
   idem.route = SLICE("POST /tasks"); /* another request */
-  assert_int_equal(OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-3"), .idem = &idem)), 0);
+  assert_int_equal(
+      OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("run-3"), .idem = &idem)), 0);
 }
 
-static void test_idem_expire(void **state)
-{
+static void test_idem_expire(void **state) {
   struct idem idem = {.route = SLICE("r"), .key = unique("key"), .keep = 0};
   struct st_idem_expire_ret expired;
   struct st_inbox_add_ret add;
@@ -156,7 +152,8 @@ static void test_idem_expire(void **state)
   while (db_now() <= now + 1)
     continue;
   /* forgotten, even when nobody has cleared it away yet */
-  assert_int_equal(OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("b"), .idem = &idem)), 0);
+  assert_int_equal(
+      OK(CALL(inbox_add, &add, .kind = 1, .body = SLICE("{}"), .ref = SLICE("b"), .idem = &idem)), 0);
   assert_true(slice_eqz(add.ref, "b"));
   now = db_now();
   while (db_now() <= now + 1)
@@ -167,8 +164,7 @@ static void test_idem_expire(void **state)
   assert_int_equal(expired.removed, 0);
 }
 
-static void test_wait_change(void **state)
-{
+static void test_wait_change(void **state) {
   struct st_wait_change_ret ret;
   struct st_inbox_add_ret add;
   struct store *listener;
@@ -192,6 +188,7 @@ static void test_wait_change(void **state)
   store_close(&listener);
 }
 
-TESTS(access_tests, cmocka_unit_test(test_namespace), cmocka_unit_test(test_token), cmocka_unit_test(test_token_expiry),
-      cmocka_unit_test(test_bootstrap_once), cmocka_unit_test(test_inbox), cmocka_unit_test(test_idempotency),
-      cmocka_unit_test(test_idem_expire), cmocka_unit_test(test_wait_change));
+TESTS(access_tests, cmocka_unit_test(test_namespace), cmocka_unit_test(test_token),
+      cmocka_unit_test(test_token_expiry), cmocka_unit_test(test_bootstrap_once),
+      cmocka_unit_test(test_inbox), cmocka_unit_test(test_idempotency), cmocka_unit_test(test_idem_expire),
+      cmocka_unit_test(test_wait_change));

@@ -1,17 +1,16 @@
 #include "contract.h"
 
-static struct st_node_join_ret join(struct slice id, usec_t ttl)
-{
+static struct st_node_join_ret join(struct slice id, usec_t ttl) {
   struct st_node_join_ret ret;
-  OK(CALL(node_join, &ret, .id = id, .address = SLICE("127.0.0.1:7001"), .version = SLICE("0.1"), .tzdata = SLICE("2024a"), .ttl = ttl));
+  OK(CALL(node_join, &ret, .id = id, .address = SLICE("127.0.0.1:7001"), .version = SLICE("0.1"),
+          .tzdata = SLICE("2024a"), .ttl = ttl));
   return ret;
 }
 
-static size_t claim(struct slice node, int64_t incarnation, int32_t shard, const struct slice *dead)
-{
+static size_t claim(struct slice node, int64_t incarnation, int32_t shard, const struct slice *dead) {
   struct st_shard_claim_ret ret;
-  OK(CALL(shard_claim, &ret, .node = node, .incarnation = incarnation, .ids = &shard, .count = 1, .dead = dead,
-          .dead_count = dead ? 1 : 0));
+  OK(CALL(shard_claim, &ret, .node = node, .incarnation = incarnation, .ids = &shard, .count = 1,
+          .dead = dead, .dead_count = dead ? 1 : 0));
   if (ret.count) {
     assert_true(slice_eq(ret.shards[0].owner, node));
     assert_int_equal(ret.shards[0].epoch, shard_now(shard).epoch);
@@ -19,8 +18,7 @@ static size_t claim(struct slice node, int64_t incarnation, int32_t shard, const
   return ret.count;
 }
 
-static void test_meta(void **state)
-{
+static void test_meta(void **state) {
   struct st_meta_ret meta;
   struct st_shard_list_ret shards;
   (void)state;
@@ -33,8 +31,7 @@ static void test_meta(void **state)
   assert_int_equal(shards.count, meta.shard_count);
 }
 
-static const struct node_row *find_node(struct slice id)
-{
+static const struct node_row *find_node(struct slice id) {
   struct st_node_list_ret list;
   OK(CALL(node_list, &list));
   for (size_t i = 0; i < list.count; i++)
@@ -43,8 +40,7 @@ static const struct node_row *find_node(struct slice id)
   return NULL;
 }
 
-static void test_node(void **state)
-{
+static void test_node(void **state) {
   struct slice id = unique("node");
   struct st_node_renew_ret renew;
   struct st_node_leave_ret leave;
@@ -57,19 +53,21 @@ static void test_node(void **state)
   assert_int_equal(n->renewals, 1);
   assert_int_equal(n->lease_until, renew.lease_until);
   assert_int_equal(n->started_at, first.now);
-  assert_true(slice_eqz(n->address, "127.0.0.1:7001") && slice_eqz(n->tzdata, "2024a") && slice_eqz(n->version, "0.1"));
+  assert_true(slice_eqz(n->address, "127.0.0.1:7001") && slice_eqz(n->tzdata, "2024a") &&
+              slice_eqz(n->version, "0.1"));
   struct st_node_join_ret second = join(id, USEC_PER_HOUR);
   assert_true(second.incarnation > first.incarnation);
-  REFUSED(ERR_FENCED, CALL(node_renew, &renew, .id = id, .incarnation = first.incarnation, .ttl = USEC_PER_HOUR));
+  REFUSED(ERR_FENCED,
+          CALL(node_renew, &renew, .id = id, .incarnation = first.incarnation, .ttl = USEC_PER_HOUR));
   REFUSED(ERR_FENCED, CALL(node_leave, &leave, .id = id, .incarnation = first.incarnation));
   OK(CALL(node_leave, &leave, .id = id, .incarnation = second.incarnation));
   assert_null(find_node(id));
-  REFUSED(ERR_FENCED, CALL(node_renew, &renew, .id = id, .incarnation = second.incarnation, .ttl = USEC_PER_HOUR));
+  REFUSED(ERR_FENCED,
+          CALL(node_renew, &renew, .id = id, .incarnation = second.incarnation, .ttl = USEC_PER_HOUR));
   assert_true(join(id, USEC_PER_HOUR).incarnation > second.incarnation);
 }
 
-static void test_claim(void **state)
-{
+static void test_claim(void **state) {
   (void)state;
   own_shards();
   int64_t epoch = shard_now(0).epoch;
@@ -84,14 +82,14 @@ static void test_claim(void **state)
   /* the node comes back: what its former self held is its own again */
   struct st_node_join_ret again = join(other, USEC_PER_HOUR);
   struct st_shard_claim_ret ret;
-  REFUSED(ERR_FENCED, CALL(shard_claim, &ret, .node = other, .incarnation = o.incarnation, .ids = (int32_t[]){0}, .count = 1));
+  REFUSED(ERR_FENCED, CALL(shard_claim, &ret, .node = other, .incarnation = o.incarnation,
+                           .ids = (int32_t[]){0}, .count = 1));
   assert_int_equal(claim(other, again.incarnation, 0, NULL), 1);
   assert_int_equal(shard_now(0).epoch, epoch + 2);
   assert_int_equal(shard_now(0).incarnation, again.incarnation);
 }
 
-static void test_claim_lapsed(void **state)
-{
+static void test_claim_lapsed(void **state) {
   struct slice shortly = unique("shortly"), other = unique("other");
   struct st_shard_release_ret released;
   struct st_node_leave_ret left;
@@ -100,22 +98,23 @@ static void test_claim_lapsed(void **state)
   struct st_node_join_ret a = join(shortly, 1), b = join(other, USEC_PER_HOUR);
   while (db_now() <= a.lease_until) /* a microsecond */
     continue;
-  OK(CALL(shard_release, &released, .node = fx.node, .incarnation = fx.incarnation, .ids = (int32_t[]){0}, .count = 1));
+  OK(CALL(shard_release, &released, .node = fx.node, .incarnation = fx.incarnation, .ids = (int32_t[]){0},
+          .count = 1));
   assert_int_equal(shard_now(0).owner.n, 0);
   int64_t epoch = shard_now(0).epoch;
   assert_int_equal(claim(shortly, a.incarnation, 0, NULL), 1); /* free */
   assert_int_equal(claim(other, b.incarnation, 0, NULL), 1);   /* the lease has passed */
   assert_int_equal(shard_now(0).epoch, epoch + 2);
   /* a release by one who owns it no more changes nothing */
-  OK(CALL(shard_release, &released, .node = shortly, .incarnation = a.incarnation, .ids = (int32_t[]){0}, .count = 1));
+  OK(CALL(shard_release, &released, .node = shortly, .incarnation = a.incarnation, .ids = (int32_t[]){0},
+          .count = 1));
   assert_true(slice_eq(shard_now(0).owner, other));
   OK(CALL(node_leave, &left, .id = other, .incarnation = b.incarnation));
   assert_int_equal(shard_now(0).owner.n, 0);
   assert_int_equal(shard_now(0).epoch, epoch + 2);
 }
 
-static void test_claim_raises_both_fences(void **state)
-{
+static void test_claim_raises_both_fences(void **state) {
   struct st_run_apply_ret ret;
   struct fence_row before[2], after[2];
   (void)state;
@@ -132,8 +131,7 @@ static void test_claim_raises_both_fences(void **state)
   assert_true(ret.fence_ok[0] && ret.fence_ok[1]);
 }
 
-static void test_shard_lock(void **state)
-{
+static void test_shard_lock(void **state) {
   struct task_version_row task = new_task("locked");
   struct st_shard_lock_ret lock;
   struct st_shard_unlock_ret unlock;
@@ -150,7 +148,8 @@ static void test_shard_lock(void **state)
   OK(CALL(task_changes, &changes, .shard = task.shard, .after = row.tasks_version - 1, .limit = 1000));
   assert_true(changes.count >= 1);
   struct fire_shard entry = fire_entry(task.shard);
-  OK(CALL(fire, &fired, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1, .ahead = USEC_PER_HOUR));
+  OK(CALL(fire, &fired, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1,
+          .ahead = USEC_PER_HOUR));
   assert_true(fired.advanced[0]);
   OK(CALL(shard_unlock, &unlock, .commit = true));
   assert_int_equal(state_of(&run.key), RUN_PENDING);
@@ -162,8 +161,7 @@ static void test_shard_lock(void **state)
   assert_int_equal(state_of(&other.key), RUN_STATE_MAX_);
 }
 
-static void test_maintain(void **state)
-{
+static void test_maintain(void **state) {
   struct st_maintain_ret ret;
   (void)state;
   OK(CALL(maintain, &ret));
@@ -171,5 +169,5 @@ static void test_maintain(void **state)
 }
 
 TESTS(cluster_tests, cmocka_unit_test(test_meta), cmocka_unit_test(test_node), cmocka_unit_test(test_claim),
-      cmocka_unit_test(test_claim_lapsed), cmocka_unit_test(test_claim_raises_both_fences), cmocka_unit_test(test_shard_lock),
-      cmocka_unit_test(test_maintain));
+      cmocka_unit_test(test_claim_lapsed), cmocka_unit_test(test_claim_raises_both_fences),
+      cmocka_unit_test(test_shard_lock), cmocka_unit_test(test_maintain));

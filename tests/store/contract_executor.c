@@ -1,15 +1,17 @@
 #include "contract.h"
 
-static struct group_row new_group(struct slice name)
-{
+static struct group_row new_group(struct slice name) {
   struct st_group_put_ret put;
-  OK(CALL(group_put, &put, .group = {.ns = fx.ns, .name = name, .routing = ROUTING_LEAST_BUSY, .max_connections = 4,
-                                     .secret_sealed = SLICE("sealed")}));
+  OK(CALL(group_put, &put,
+          .group = {.ns = fx.ns,
+                    .name = name,
+                    .routing = ROUTING_LEAST_BUSY,
+                    .max_connections = 4,
+                    .secret_sealed = SLICE("sealed")}));
   return put.group;
 }
 
-static void test_group(void **state)
-{
+static void test_group(void **state) {
   struct slice name = unique("group");
   struct st_group_put_ret put;
   struct st_group_get_ret get;
@@ -43,8 +45,7 @@ static void test_group(void **state)
   REFUSED(ERR_NOT_FOUND, CALL(group_put, &put, .group = g, .expected_version = 1));
 }
 
-static void test_group_in_use(void **state)
-{
+static void test_group_in_use(void **state) {
   struct st_task_change_ret changed;
   struct st_group_delete_ret deleted;
   (void)state;
@@ -55,21 +56,24 @@ static void test_group_in_use(void **state)
   OK(CALL(group_delete, &deleted, .ns = fx.ns, .name = SLICE("workers")));
 }
 
-static struct executor_row executor(const char *id)
-{
-  return (struct executor_row){.ns = fx.ns, .group = SLICE("workers"), .id = slice_of(id), .url = SLICE("http://127.0.0.1:9"),
-                               .handlers = SLICE("[\"echo\"]"), .version = SLICE("1.0"), .labels = SLICE("{}"), .slots = 8};
+static struct executor_row executor(const char *id) {
+  return (struct executor_row){.ns = fx.ns,
+                               .group = SLICE("workers"),
+                               .id = slice_of(id),
+                               .url = SLICE("http://127.0.0.1:9"),
+                               .handlers = SLICE("[\"echo\"]"),
+                               .version = SLICE("1.0"),
+                               .labels = SLICE("{}"),
+                               .slots = 8};
 }
 
-static struct st_executor_list_ret executors(void)
-{
+static struct st_executor_list_ret executors(void) {
   struct st_executor_list_ret list;
   OK(CALL(executor_list, &list, .ns = fx.ns, .group = SLICE("workers")));
   return list;
 }
 
-static void test_register(void **state)
-{
+static void test_register(void **state) {
   struct st_executor_put_ret put;
   (void)state;
   REFUSED(ERR_NOT_FOUND, CALL(executor_put, &put, .executor = executor("x1")));
@@ -82,7 +86,8 @@ static void test_register(void **state)
   struct st_executor_list_ret list = executors();
   assert_int_equal(list.count, 2);
   const struct executor_row *x = &list.rows[0];
-  assert_true(slice_eqz(x->id, "x1") && slice_eqz(x->url, "http://127.0.0.1:9") && slice_eqz(x->handlers, "[\"echo\"]"));
+  assert_true(slice_eqz(x->id, "x1") && slice_eqz(x->url, "http://127.0.0.1:9") &&
+              slice_eqz(x->handlers, "[\"echo\"]"));
   assert_true(slice_eqz(x->version, "1.0") && slice_eqz(x->labels, "{}"));
   assert_int_equal(x->slots, 8);
   assert_int_equal(x->state, EXECUTOR_ONLINE);
@@ -90,15 +95,13 @@ static void test_register(void **state)
   assert_true(list.now >= x->beat_at);
 }
 
-static void beat(struct st_executor_beat_ret *ret)
-{
+static void beat(struct st_executor_beat_ret *ret) {
   struct executor_row rows[3] = {executor("x1"), executor("x2"), executor("unknown")};
   rows[0].running = 5;
   OK(CALL(executor_beat, ret, .rows = rows, .count = 3));
 }
 
-static void test_beat(void **state)
-{
+static void test_beat(void **state) {
   struct st_executor_put_ret put;
   struct st_executor_beat_ret ret;
   struct st_executor_state_ret set;
@@ -111,17 +114,19 @@ static void test_beat(void **state)
   assert_int_equal(ret.states[0], EXECUTOR_ONLINE);
   assert_int_equal(executors().rows[0].running, 5);
   assert_int_equal(executors().rows[0].slots, 8);
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"), .state = EXECUTOR_DRAINING));
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"), .state = EXECUTOR_OFFLINE));
+  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"),
+          .state = EXECUTOR_DRAINING));
+  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
+          .state = EXECUTOR_OFFLINE));
   beat(&ret);
   assert_true(ret.known[0] && !ret.known[1]);
   assert_int_equal(ret.states[0], EXECUTOR_DRAINING);
   assert_int_equal(executors().rows[1].state, EXECUTOR_OFFLINE);
-  REFUSED(ERR_NOT_FOUND, CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("no"), .state = EXECUTOR_ONLINE));
+  REFUSED(ERR_NOT_FOUND, CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("no"),
+                              .state = EXECUTOR_ONLINE));
 }
 
-static void test_expire(void **state)
-{
+static void test_expire(void **state) {
   struct st_executor_put_ret put;
   struct st_executor_beat_ret beaten;
   struct st_executor_expire_ret ret;
@@ -130,7 +135,8 @@ static void test_expire(void **state)
   new_group(SLICE("workers"));
   OK(CALL(executor_put, &put, .executor = executor("x1")));
   OK(CALL(executor_put, &put, .executor = executor("x2")));
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"), .state = EXECUTOR_DRAINING));
+  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
+          .state = EXECUTOR_DRAINING));
   OK(CALL(executor_expire, &ret, .timeout = USEC_PER_HOUR, .forget = 2 * USEC_PER_HOUR));
   assert_int_equal(executors().rows[0].state, EXECUTOR_ONLINE);
   while (db_now() <= put.now + 1) /* a microsecond */
@@ -157,5 +163,5 @@ static void test_expire(void **state)
   assert_false(beaten.known[0]);
 }
 
-TESTS(executor_tests, cmocka_unit_test(test_group), cmocka_unit_test(test_group_in_use), cmocka_unit_test(test_register),
-      cmocka_unit_test(test_beat), cmocka_unit_test(test_expire));
+TESTS(executor_tests, cmocka_unit_test(test_group), cmocka_unit_test(test_group_in_use),
+      cmocka_unit_test(test_register), cmocka_unit_test(test_beat), cmocka_unit_test(test_expire));

@@ -1,12 +1,11 @@
 #include "contract.h"
 #include "base/thread.h"
 
-#define BATCH 5000
+#define BATCH  5000
 #define RACERS 3
 
 /* One task in each of `count` different shards. */
-static void tasks_in_shards(struct task_version_row *tasks, size_t count)
-{
+static void tasks_in_shards(struct task_version_row *tasks, size_t count) {
   for (size_t n = 0; n < count;) {
     struct task_version_row t = new_task("fire");
     bool taken = false;
@@ -17,8 +16,7 @@ static void tasks_in_shards(struct task_version_row *tasks, size_t count)
   }
 }
 
-static void test_fire(void **state)
-{
+static void test_fire(void **state) {
   struct task_version_row task;
   struct st_fire_ret ret;
   struct st_run_get_ret got;
@@ -38,8 +36,8 @@ static void test_fire(void **state)
   skipped.reason = REASON_MISFIRE;
   skipped.finished_at = 905;
   struct fire_shard entry = fire_entry(task.shard);
-  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1, .ended = &skipped, .ended_count = 1,
-          .ahead = USEC_PER_HOUR));
+  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1, .ended = &skipped,
+          .ended_count = 1, .ahead = USEC_PER_HOUR));
   assert_true(ret.advanced[0]);
   assert_true(ret.now > 0);
   assert_int_equal(shard_now(task.shard).fired_at, entry.new_at);
@@ -70,8 +68,7 @@ static void test_fire(void **state)
 }
 
 /* Three shards at once, one of them spoilt: exactly that one writes nothing. */
-static void fire_with_one_spoilt(void (*spoil)(struct fire_shard *))
-{
+static void fire_with_one_spoilt(void (*spoil)(struct fire_shard *)) {
   struct task_version_row tasks[3];
   struct fire_shard entries[3];
   struct run_row open[3], ended[3];
@@ -84,12 +81,13 @@ static void fire_with_one_spoilt(void (*spoil)(struct fire_shard *))
     open[i] = run_of(&tasks[i], 1000, 0);
     ended[i] = run_of(&tasks[i], 900, 0);
     ended[i].state = RUN_SKIPPED;
-    progress[i] = (struct progress_row){.task_id = tasks[i].task_id, .shard = tasks[i].shard, .base_at = 10, .fired = 1};
+    progress[i] = (struct progress_row){
+        .task_id = tasks[i].task_id, .shard = tasks[i].shard, .base_at = 10, .fired = 1};
   }
   struct shard_row before = shard_now(tasks[1].shard);
   spoil(&entries[1]);
-  OK(CALL(fire, &ret, .shards = entries, .shard_count = 3, .open = open, .open_count = 3, .ended = ended, .ended_count = 3,
-          .progress = progress, .progress_count = 3, .ahead = USEC_PER_SEC));
+  OK(CALL(fire, &ret, .shards = entries, .shard_count = 3, .open = open, .open_count = 3, .ended = ended,
+          .ended_count = 3, .progress = progress, .progress_count = 3, .ahead = USEC_PER_SEC));
   assert_true(ret.advanced[0] && !ret.advanced[1] && ret.advanced[2]);
   for (int i = 0; i < 3; i++) {
     assert_int_equal(state_of(&open[i].key), i == 1 ? RUN_STATE_MAX_ : RUN_PENDING);
@@ -111,8 +109,7 @@ static void spoil_seen_at(struct fire_shard *f) { f->seen_at--; }
 static void spoil_seen_task(struct fire_shard *f) { f->seen_task++; }
 static void spoil_new_at(struct fire_shard *f) { f->new_at = db_now() + USEC_PER_HOUR; }
 
-static void test_fences(void **state)
-{
+static void test_fences(void **state) {
   (void)state;
   own_shards();
   fire_with_one_spoilt(spoil_epoch);
@@ -122,8 +119,7 @@ static void test_fences(void **state)
   fire_with_one_spoilt(spoil_new_at);
 }
 
-static void test_repeat_inserts_nothing(void **state)
-{
+static void test_repeat_inserts_nothing(void **state) {
   struct st_fire_ret ret;
   struct st_run_load_ret load;
   (void)state;
@@ -132,7 +128,8 @@ static void test_repeat_inserts_nothing(void **state)
   struct run_row run = run_of(&task, 1000, 0);
   struct fire_shard entry = fire_entry(task.shard);
   for (int i = 0; i < 2; i++) { /* the very same call again: an unknown outcome repeated against the rules */
-    OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1, .ahead = USEC_PER_HOUR));
+    OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = &run, .open_count = 1,
+            .ahead = USEC_PER_HOUR));
     assert_int_equal(ret.advanced[0], i == 0);
   }
   /* the same run in a later FIRE (a re-fire after a lost tail): left as it is, open or ended */
@@ -158,8 +155,7 @@ static void test_repeat_inserts_nothing(void **state)
     assert_int_not_equal(load.rows[i].key.task_id, task.task_id);
 }
 
-static void test_watermark_only(void **state)
-{
+static void test_watermark_only(void **state) {
   struct st_fire_ret ret;
   (void)state;
   own_shards();
@@ -177,8 +173,7 @@ static void test_watermark_only(void **state)
   assert_int_equal(shard_now(0).fired_at, entry.seen_at);
 }
 
-static struct progress_row progress_of(const struct task_version_row *task)
-{
+static struct progress_row progress_of(const struct task_version_row *task) {
   struct st_progress_load_ret ret;
   OK(CALL(progress_load, &ret, .shard = task->shard));
   for (size_t i = 0; i < ret.count; i++)
@@ -187,17 +182,17 @@ static struct progress_row progress_of(const struct task_version_row *task)
   return (struct progress_row){.shard = -1};
 }
 
-static void fire_progress(const struct task_version_row *task, usec_t base_at, int64_t fired)
-{
-  struct progress_row row = {.task_id = task->task_id, .shard = task->shard, .base_at = base_at, .fired = fired};
+static void fire_progress(const struct task_version_row *task, usec_t base_at, int64_t fired) {
+  struct progress_row row = {
+      .task_id = task->task_id, .shard = task->shard, .base_at = base_at, .fired = fired};
   struct fire_shard entry = fire_entry(task->shard);
   struct st_fire_ret ret;
-  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .progress = &row, .progress_count = 1, .ahead = USEC_PER_HOUR));
+  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .progress = &row, .progress_count = 1,
+          .ahead = USEC_PER_HOUR));
   assert_true(ret.advanced[0]);
 }
 
-static void test_progress(void **state)
-{
+static void test_progress(void **state) {
   struct st_run_apply_ret applied;
   (void)state;
   own_shards();
@@ -222,8 +217,7 @@ static void test_progress(void **state)
   assert_int_equal(progress_of(&task).base_at, 5000);
 }
 
-static void test_batch(void **state)
-{
+static void test_batch(void **state) {
   struct st_run_load_ret load;
   (void)state;
   own_shards();
@@ -264,20 +258,20 @@ struct racer {
   int advanced; /* or a negative code */
 };
 
-static void race(void *arg)
-{
+static void race(void *arg) {
   struct racer *me = arg;
   auto_arena mem = {};
   struct st_fire_ret ret;
   struct err e;
-  int r = store_fire(me->s, &(struct st_fire){.shards = &me->entry, .shard_count = 1, .open = &me->run, .open_count = 1,
-                                              .ahead = USEC_PER_HOUR},
-                     &ret, &mem, &e);
+  int r = store_fire(
+      me->s,
+      &(struct st_fire){
+          .shards = &me->entry, .shard_count = 1, .open = &me->run, .open_count = 1, .ahead = USEC_PER_HOUR},
+      &ret, &mem, &e);
   me->advanced = r < 0 ? r : ret.advanced[0];
 }
 
-static void test_race(void **state)
-{
+static void test_race(void **state) {
   struct racer racers[RACERS];
   struct thread threads[RACERS];
   (void)state;
@@ -301,6 +295,6 @@ static void test_race(void **state)
   assert_int_equal(written, 1);
 }
 
-TESTS(fire_tests, cmocka_unit_test(test_fire), cmocka_unit_test(test_fences), cmocka_unit_test(test_repeat_inserts_nothing),
-      cmocka_unit_test(test_watermark_only), cmocka_unit_test(test_progress), cmocka_unit_test(test_batch),
-      cmocka_unit_test(test_race));
+TESTS(fire_tests, cmocka_unit_test(test_fire), cmocka_unit_test(test_fences),
+      cmocka_unit_test(test_repeat_inserts_nothing), cmocka_unit_test(test_watermark_only),
+      cmocka_unit_test(test_progress), cmocka_unit_test(test_batch), cmocka_unit_test(test_race));

@@ -1,22 +1,19 @@
 #include "contract.h"
 
-static struct run_row get_run(const struct run_key *key)
-{
+static struct run_row get_run(const struct run_key *key) {
   struct st_run_get_ret ret;
   OK(CALL(run_get, &ret, .key = *key));
   return ret.run;
 }
 
-static struct run_row fired(const char *name)
-{
+static struct run_row fired(const char *name) {
   struct task_version_row task = new_task(name);
   struct run_row run = run_of(&task, 1000, 0);
   assert_true(fire_open(&run, 1));
   return run;
 }
 
-static bool update(const struct run_update *u)
-{
+static bool update(const struct run_update *u) {
   struct fence_row fence = fence_of(u->key.shard);
   struct st_run_apply_ret ret;
   OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .updates = u, .update_count = 1));
@@ -24,13 +21,20 @@ static bool update(const struct run_update *u)
   return ret.updated[0];
 }
 
-static void test_update(void **state)
-{
+static void test_update(void **state) {
   (void)state;
   own_shards();
   struct run_row run = fired("update");
-  struct run_update u = {.key = run.key, .seen_attempt = 0, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .reason = REASON_PROGRESS,
-                         .attempt = 1, .attempt_at = 1100, .started_at = 1200, .executor = SLICE("x1"), .progress = 0.25};
+  struct run_update u = {.key = run.key,
+                         .seen_attempt = 0,
+                         .seen_state = RUN_PENDING,
+                         .state = RUN_RUNNING,
+                         .reason = REASON_PROGRESS,
+                         .attempt = 1,
+                         .attempt_at = 1100,
+                         .started_at = 1200,
+                         .executor = SLICE("x1"),
+                         .progress = 0.25};
   struct run_update wrong = u;
   wrong.seen_attempt = 1;
   assert_false(update(&wrong));
@@ -52,9 +56,16 @@ static void test_update(void **state)
   assert_int_equal(w.fired_at, run.fired_at);
   assert_true(slice_eqz(w.executor, "x1"));
   assert_true(w.progress > 0.24 && w.progress < 0.26);
-  struct run_update retry = {.key = run.key, .seen_attempt = 1, .seen_state = RUN_RUNNING, .state = RUN_PENDING,
-                             .reason = REASON_RETRY_WAIT, .attempt = 2, .not_before = 5000, .error_type = SLICE("io"),
-                             .error_message = SLICE("no"), .progress = -1};
+  struct run_update retry = {.key = run.key,
+                             .seen_attempt = 1,
+                             .seen_state = RUN_RUNNING,
+                             .state = RUN_PENDING,
+                             .reason = REASON_RETRY_WAIT,
+                             .attempt = 2,
+                             .not_before = 5000,
+                             .error_type = SLICE("io"),
+                             .error_message = SLICE("no"),
+                             .progress = -1};
   assert_true(update(&retry));
   w = get_run(&run.key);
   assert_int_equal(w.attempt, 2);
@@ -64,17 +75,26 @@ static void test_update(void **state)
   assert_true(slice_eqz(w.error_type, "io") && slice_eqz(w.error_message, "no") && w.progress < 0);
 }
 
-static void test_finish(void **state)
-{
+static void test_finish(void **state) {
   struct st_run_apply_ret ret;
   (void)state;
   own_shards();
   struct run_row run = fired("finish");
   struct fence_row fence = fence_of(run.key.shard);
-  struct run_finish f = {.key = run.key, .seen_attempt = 1, .state = RUN_FAIL, .reason = REASON_ERROR, .attempt_at = 1100,
-                         .started_at = 1200, .finished_at = 1300, .executor = SLICE("x1"), .result = SLICE("{\"r\":1}"),
-                         .error_type = SLICE("io"), .error_message = SLICE("broken"), .error_detail = SLICE("long")};
-#define FINISH() OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .finishes = &f, .finish_count = 1))
+  struct run_finish f = {.key = run.key,
+                         .seen_attempt = 1,
+                         .state = RUN_FAIL,
+                         .reason = REASON_ERROR,
+                         .attempt_at = 1100,
+                         .started_at = 1200,
+                         .finished_at = 1300,
+                         .executor = SLICE("x1"),
+                         .result = SLICE("{\"r\":1}"),
+                         .error_type = SLICE("io"),
+                         .error_message = SLICE("broken"),
+                         .error_detail = SLICE("long")};
+#define FINISH()                                                                                             \
+  OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .finishes = &f, .finish_count = 1))
   FINISH(); /* another attempt */
   assert_false(ret.finished[0]);
   assert_int_equal(state_of(&run.key), RUN_PENDING);
@@ -101,12 +121,12 @@ static void test_finish(void **state)
   assert_int_equal(w.finished_at, 1300);
   assert_int_equal(w.fired_at, run.fired_at);
   assert_int_equal(w.origin, ORIGIN_SCHEDULE);
-  assert_true(slice_eqz(w.executor, "x1") && slice_eqz(w.result, "{\"r\":1}") && slice_eqz(w.error_type, "io"));
+  assert_true(slice_eqz(w.executor, "x1") && slice_eqz(w.result, "{\"r\":1}") &&
+              slice_eqz(w.error_type, "io"));
   assert_true(slice_eqz(w.error_message, "broken") && slice_eqz(w.error_detail, "long"));
 }
 
-static void test_fences(void **state)
-{
+static void test_fences(void **state) {
   struct st_run_apply_ret ret;
   struct run_row runs[3];
   struct run_finish ends[3];
@@ -121,25 +141,41 @@ static void test_fences(void **state)
     ends[i] = (struct run_finish){.key = runs[i].key, .state = RUN_SUCCESS, .finished_at = 2000};
   struct fence_row fences[2] = {fence_of(runs[0].key.shard), fence_of(runs[1].key.shard)};
   fences[0].epoch--;
-  OK(CALL(run_apply, &ret, .fences = fences, .fence_count = 2, .finishes = ends, .finish_count = 2));
+  struct run_update u = {
+      .key = runs[0].key, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .attempt = 1, .progress = -1};
+  OK(CALL(run_apply, &ret, .fences = fences, .fence_count = 2, .updates = &u, .update_count = 1,
+          .finishes = ends, .finish_count = 2));
+  assert_false(ret.updated[0]);
+  assert_int_equal(state_of(&runs[0].key), RUN_PENDING);
   assert_true(!ret.fence_ok[0] && ret.fence_ok[1] && !ret.finished[0] && ret.finished[1]);
   OK(CALL(run_apply, &ret, .finishes = &ends[2], .finish_count = 1)); /* no entry for its shard */
   assert_false(ret.finished[0]);
   assert_int_equal(state_of(&runs[2].key), RUN_PENDING);
 }
 
-static void test_attempts(void **state)
-{
+static void test_attempts(void **state) {
   struct st_run_apply_ret ret;
   struct st_attempt_list_ret list;
   (void)state;
   own_shards();
   struct run_row run = fired("attempts");
   struct fence_row fence = fence_of(run.key.shard);
-  struct attempt_row rows[2] = {
-      {.key = run.key, .attempt = 1, .state = RUN_FAIL, .reason = REASON_TIMEOUT, .dispatched_at = 1, .started_at = 2,
-       .finished_at = 3, .executor = SLICE("x1"), .error_type = SLICE("t"), .error_message = SLICE("slow")},
-      {.key = run.key, .attempt = 2, .state = RUN_SUCCESS, .dispatched_at = 4, .started_at = 5, .finished_at = 6}};
+  struct attempt_row rows[2] = {{.key = run.key,
+                                 .attempt = 1,
+                                 .state = RUN_FAIL,
+                                 .reason = REASON_TIMEOUT,
+                                 .dispatched_at = 1,
+                                 .started_at = 2,
+                                 .finished_at = 3,
+                                 .executor = SLICE("x1"),
+                                 .error_type = SLICE("t"),
+                                 .error_message = SLICE("slow")},
+                                {.key = run.key,
+                                 .attempt = 2,
+                                 .state = RUN_SUCCESS,
+                                 .dispatched_at = 4,
+                                 .started_at = 5,
+                                 .finished_at = 6}};
   OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .attempts = &rows[1], .attempt_count = 1));
   OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .attempts = &rows[0], .attempt_count = 1));
   rows[0].state = RUN_SUCCESS; /* one that is there stays as it is */
@@ -162,22 +198,22 @@ static void test_attempts(void **state)
 }
 
 /* An update and the end of the same run in one call: in this order. */
-static void test_update_then_finish(void **state)
-{
+static void test_update_then_finish(void **state) {
   struct st_run_apply_ret ret;
   (void)state;
   own_shards();
   struct run_row run = fired("both");
   struct fence_row fence = fence_of(run.key.shard);
-  struct run_update u = {.key = run.key, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .attempt = 1, .progress = -1};
+  struct run_update u = {
+      .key = run.key, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .attempt = 1, .progress = -1};
   struct run_finish f = {.key = run.key, .seen_attempt = 1, .state = RUN_SUCCESS, .finished_at = 5};
-  OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .updates = &u, .update_count = 1, .finishes = &f, .finish_count = 1));
+  OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .updates = &u, .update_count = 1,
+          .finishes = &f, .finish_count = 1));
   assert_true(ret.updated[0] && ret.finished[0]);
   assert_int_equal(get_run(&run.key).attempt, 1);
 }
 
-static void test_stats(void **state)
-{
+static void test_stats(void **state) {
   struct st_task_stats_ret st;
   (void)state;
   own_shards();
@@ -196,7 +232,10 @@ static void test_stats(void **state)
   static const enum run_state states[4] = {RUN_SUCCESS, RUN_SUCCESS, RUN_CANCELLED, RUN_FAIL};
   for (int i = 0; i < 4; i++) {
     struct fence_row fence = fence_of(task.shard);
-    struct run_finish f = {.key = rows[i].key, .seen_attempt = 1, .state = states[i], .started_at = rows[i].key.scheduled_at + 100,
+    struct run_finish f = {.key = rows[i].key,
+                           .seen_attempt = 1,
+                           .state = states[i],
+                           .started_at = rows[i].key.scheduled_at + 100,
                            .finished_at = rows[i].key.scheduled_at + 100 + 100 * (i + 1)};
     struct st_run_apply_ret ret;
     if (states[i] == RUN_CANCELLED)
@@ -223,4 +262,5 @@ static void test_stats(void **state)
 }
 
 TESTS(run_tests, cmocka_unit_test(test_update), cmocka_unit_test(test_finish), cmocka_unit_test(test_fences),
-      cmocka_unit_test(test_attempts), cmocka_unit_test(test_update_then_finish), cmocka_unit_test(test_stats));
+      cmocka_unit_test(test_attempts), cmocka_unit_test(test_update_then_finish),
+      cmocka_unit_test(test_stats));

@@ -7,8 +7,7 @@ static struct task_version_row tasks[3];
 static struct run_row runs[RUNS];
 static usec_t base;
 
-static void make_runs(void)
-{
+static void make_runs(void) {
   base = clock_system.wall(&clock_system); /* after whatever other tests have left */
   own_shards();
   for (int i = 0; i < 3; i++)
@@ -21,8 +20,7 @@ static void make_runs(void)
   }
 }
 
-static bool older(const struct run_key *a, const struct run_key *b)
-{
+static bool older(const struct run_key *a, const struct run_key *b) {
   if (a->scheduled_at != b->scheduled_at)
     return a->scheduled_at < b->scheduled_at;
   return a->task_id != b->task_id ? a->task_id < b->task_id : a->part < b->part;
@@ -30,8 +28,7 @@ static bool older(const struct run_key *a, const struct run_key *b)
 
 #define LIST(...) OK(CALL(run_list, &list, .reason = -1, .ns = fx.ns, __VA_ARGS__))
 
-static void test_pages(void **state)
-{
+static void test_pages(void **state) {
   struct st_run_list_ret list;
   struct run_key before;
   (void)state;
@@ -55,8 +52,7 @@ static void test_pages(void **state)
   }
 }
 
-static void test_filters(void **state)
-{
+static void test_filters(void **state) {
   struct st_run_list_ret list;
   (void)state;
   make_runs();
@@ -76,7 +72,8 @@ static void test_filters(void **state)
   assert_int_equal(list.count, RUNS / 3);
   LIST(.limit = 4, .task_id = tasks[1].task_id);
   assert_int_equal(list.count, 4);
-  LIST(.limit = 100, .task_id = tasks[1].task_id, .before = &(struct run_key){.scheduled_at = base + 5, .task_id = INT64_MAX});
+  LIST(.limit = 100, .task_id = tasks[1].task_id,
+       .before = &(struct run_key){.scheduled_at = base + 5, .task_id = INT64_MAX});
   for (size_t i = 0; i < list.count; i++)
     assert_true(list.rows[i].run.key.scheduled_at <= base + 5);
   assert_int_equal(list.count, 4); /* 1, 4, 7, 10 */
@@ -92,4 +89,22 @@ static void test_filters(void **state)
   assert_int_equal(list.count, 5); /* all namespaces */
 }
 
-TESTS(run_list_tests, cmocka_unit_test(test_pages), cmocka_unit_test(test_filters));
+/* Open runs of another task of the same shard are not this task's. */
+static void test_same_shard(void **state) {
+  struct st_run_list_ret list;
+  (void)state;
+  own_shards();
+  struct task_version_row a = new_task("a"), b;
+  do
+    b = new_task("b");
+  while (b.shard != a.shard);
+  struct run_row rows[3] = {run_of(&a, 1000, 0), run_of(&b, 1001, 0), run_of(&a, 1002, 0)};
+  assert_true(fire_open(rows, 3));
+  LIST(.limit = 10, .task_id = a.task_id);
+  assert_int_equal(list.count, 2);
+  LIST(.limit = 10, .task_id = b.task_id);
+  assert_int_equal(list.count, 1);
+}
+
+TESTS(run_list_tests, cmocka_unit_test(test_pages), cmocka_unit_test(test_filters),
+      cmocka_unit_test(test_same_shard));

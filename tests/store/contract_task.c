@@ -1,14 +1,12 @@
 #include "contract.h"
 
-static struct task_row get_task(int64_t id)
-{
+static struct task_row get_task(int64_t id) {
   struct st_task_get_ret ret;
   OK(CALL(task_get, &ret, .task_id = id));
   return ret.task;
 }
 
-static void test_put_and_get(void **state)
-{
+static void test_put_and_get(void **state) {
   struct task_def def = task_def_named(unique("task"));
   struct st_task_put_ret put;
   struct st_task_get_ret got;
@@ -34,8 +32,10 @@ static void test_put_and_get(void **state)
   assert_int_equal(t->v.state, TASK_ENABLED);
   assert_true(t->v.has_payload);
   assert_int_equal(t->kind, SCHEDULE_CRON);
-  assert_true(slice_eq(t->v.name, def.name) && slice_eq(t->v.definition, def.definition) && slice_eq(t->payload, def.payload));
-  assert_true(slice_eq(t->ns, fx.ns) && slice_eq(t->description, def.description) && slice_eq(t->group, def.group));
+  assert_true(slice_eq(t->v.name, def.name) && slice_eq(t->v.definition, def.definition) &&
+              slice_eq(t->payload, def.payload));
+  assert_true(slice_eq(t->ns, fx.ns) && slice_eq(t->description, def.description) &&
+              slice_eq(t->group, def.group));
   assert_true(slice_eq(t->handler, def.handler) && slice_eq(t->schedule_text, def.schedule_text));
   assert_true(slice_eqz(t->created_by, "alice") && slice_eqz(t->updated_by, "alice"));
   assert_true(t->created_at >= before && t->updated_at == t->created_at);
@@ -46,8 +46,7 @@ static void test_put_and_get(void **state)
   REFUSED(ERR_NOT_FOUND, CALL(task_get, &got, .task_id = v->task_id + 1000000000));
 }
 
-static void test_defaults(void **state)
-{
+static void test_defaults(void **state) {
   (void)state;
   struct task_version_row v = new_task("plain");
   struct task_row t = get_task(v.task_id);
@@ -56,9 +55,9 @@ static void test_defaults(void **state)
   assert_null(t.payload.p);
 }
 
-static void test_name_conflict(void **state)
-{
-  struct task_def defs[3] = {task_def_named(unique("a")), task_def_named(unique("b")), task_def_named(unique("c"))};
+static void test_name_conflict(void **state) {
+  struct task_def defs[3] = {task_def_named(unique("a")), task_def_named(unique("b")),
+                             task_def_named(unique("c"))};
   struct st_task_put_ret put;
   struct st_task_get_ret got;
   struct st_task_change_ret changed;
@@ -85,8 +84,7 @@ static void test_name_conflict(void **state)
   OK(CALL(task_put, &put, .defs = &defs[1], .count = 1)); /* and a deletion frees it */
 }
 
-static void test_change(void **state)
-{
+static void test_change(void **state) {
   struct st_task_change_ret ret;
   struct st_task_get_ret got;
   (void)state;
@@ -96,8 +94,8 @@ static void test_change(void **state)
   def.payload = SLICE("[]");
   def.group = SLICE("others");
   REFUSED(ERR_STALE, CALL(task_change, &ret, .task_id = first.task_id, .expected_version = 2, .def = &def));
-  OK(CALL(task_change, &ret, .task_id = first.task_id, .expected_version = 1, .def = &def, .state = TASK_ENABLED, .by = SLICE("bob"),
-          .note = SLICE("why")));
+  OK(CALL(task_change, &ret, .task_id = first.task_id, .expected_version = 1, .def = &def,
+          .state = TASK_ENABLED, .by = SLICE("bob"), .note = SLICE("why")));
   assert_int_equal(ret.row.version, 2);
   assert_int_equal(ret.row.shard, first.shard);
   assert_int_equal(ret.row.anchor, first.anchor);
@@ -105,7 +103,8 @@ static void test_change(void **state)
   assert_true(ret.row.change_no > first.change_no);
   assert_int_equal(shard_now(first.shard).tasks_version, ret.row.change_no);
   struct task_row t = get_task(first.task_id);
-  assert_true(slice_eq(t.v.name, def.name) && slice_eq(t.v.definition, def.definition) && slice_eqz(t.payload, "[]"));
+  assert_true(slice_eq(t.v.name, def.name) && slice_eq(t.v.definition, def.definition) &&
+              slice_eqz(t.payload, "[]"));
   assert_true(slice_eqz(t.group, "others") && slice_eqz(t.updated_by, "bob") && slice_eqz(t.note, "why"));
   assert_true(slice_eqz(t.created_by, "tester"));
   OK(CALL(task_get, &got, .task_id = first.task_id, .version = 1));
@@ -115,8 +114,7 @@ static void test_change(void **state)
   REFUSED(ERR_NOT_FOUND, CALL(task_get, &got, .ns = fx.ns, .name = first.name)); /* the old name is free */
 }
 
-static void test_pause_resume(void **state)
-{
+static void test_pause_resume(void **state) {
   struct st_task_change_ret ret;
   struct st_task_versions_ret versions;
   struct st_inbox_read_ret inbox;
@@ -124,7 +122,8 @@ static void test_pause_resume(void **state)
   struct task_version_row first = new_task("pausing");
   assert_int_equal(OK(CALL(task_change, &ret, .task_id = first.task_id, .state = TASK_ENABLED)), 1);
   assert_int_equal(ret.row.version, 1);
-  assert_int_equal(OK(CALL(task_change, &ret, .task_id = first.task_id, .state = TASK_PAUSED, .by = SLICE("bob"))), 0);
+  assert_int_equal(
+      OK(CALL(task_change, &ret, .task_id = first.task_id, .state = TASK_PAUSED, .by = SLICE("bob"))), 0);
   assert_int_equal(ret.row.version, 2);
   assert_int_equal(ret.row.state, TASK_PAUSED);
   assert_int_equal(get_task(first.task_id).v.state, TASK_PAUSED);
@@ -147,8 +146,7 @@ static void test_pause_resume(void **state)
   assert_int_equal(versions.versions[0].v.version, 1);
 }
 
-static void test_effective_after_watermark(void **state)
-{
+static void test_effective_after_watermark(void **state) {
   struct st_task_change_ret ret;
   struct st_fire_ret fired;
   (void)state;
@@ -164,8 +162,7 @@ static void test_effective_after_watermark(void **state)
   assert_true(ret.row.effective_at >= entry.new_at);
 }
 
-static void test_delete(void **state)
-{
+static void test_delete(void **state) {
   struct st_task_change_ret ret;
   struct st_task_get_ret got;
   struct st_task_list_ret list;
@@ -191,8 +188,7 @@ static void test_delete(void **state)
   assert_true(slice_eq(run_ret.task_name, task.name));
 }
 
-static void test_complete(void **state)
-{
+static void test_complete(void **state) {
   struct st_task_complete_ret ret;
   struct st_task_change_ret changed;
   (void)state;
@@ -211,8 +207,7 @@ static void test_complete(void **state)
   assert_int_equal(shard_now(a.shard).tasks_version, tasks_version);
 }
 
-static void test_list(void **state)
-{
+static void test_list(void **state) {
   struct st_task_list_ret list;
   struct st_task_put_ret put;
   struct task_def defs[6];
@@ -255,14 +250,14 @@ static void test_list(void **state)
   assert_int_equal(list.count, 1); /* no pattern, a text */
   LIST(.state = -1, .kind = -1, .limit = 10, .name_contains = SLICE("%"));
   assert_int_equal(list.count, 0);
-  OK(CALL(task_list, &list, .state = -1, .kind = -1, .limit = 5, .after = put.rows[0].task_id)); /* all namespaces */
+  OK(CALL(task_list, &list, .state = -1, .kind = -1, .limit = 5,
+          .after = put.rows[0].task_id)); /* all namespaces */
   assert_int_equal(list.count, 5);
   assert_int_equal(list.tasks[0].v.task_id, put.rows[1].task_id);
 #undef LIST
 }
 
-static void test_put_idempotent(void **state)
-{
+static void test_put_idempotent(void **state) {
   struct idem idem = {.route = SLICE("POST /tasks"), .key = unique("key"), .keep = USEC_PER_HOUR};
   struct task_def def = task_def_named(unique("idem"));
   struct st_task_put_ret first, second;
@@ -284,7 +279,8 @@ static void test_put_idempotent(void **state)
   assert_int_equal(OK(CALL(task_put, &second, .defs = &def, .count = 1, .idem = &other)), 0);
 }
 
-TESTS(task_tests, cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_defaults), cmocka_unit_test(test_name_conflict),
-      cmocka_unit_test(test_change), cmocka_unit_test(test_pause_resume), cmocka_unit_test(test_effective_after_watermark),
+TESTS(task_tests, cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_defaults),
+      cmocka_unit_test(test_name_conflict), cmocka_unit_test(test_change),
+      cmocka_unit_test(test_pause_resume), cmocka_unit_test(test_effective_after_watermark),
       cmocka_unit_test(test_delete), cmocka_unit_test(test_complete), cmocka_unit_test(test_list),
       cmocka_unit_test(test_put_idempotent));

@@ -2,8 +2,7 @@
 
 #define MANY 5000
 
-static void put_many(size_t count, struct st_task_put_ret *ret)
-{
+static void put_many(size_t count, struct st_task_put_ret *ret) {
   struct task_def *defs = arena_array(&fx.mem, count, sizeof *defs);
   struct slice stem = unique("bulk");
   for (size_t i = 0; i < count; i++)
@@ -11,8 +10,7 @@ static void put_many(size_t count, struct st_task_put_ret *ret)
   OK(CALL(task_put, ret, .defs = defs, .count = count, .by = SLICE("bulk")));
 }
 
-static void test_batch(void **state)
-{
+static void test_batch(void **state) {
   struct st_task_put_ret put;
   int64_t change_no[1024] = {};
   size_t loaded = 0;
@@ -28,7 +26,8 @@ static void test_batch(void **state)
     int64_t after = put.rows[0].task_id - 1;
     for (;;) { /* pages */
       struct st_task_load_ret ret;
-      OK(CALL(task_load, &ret, .shard = shard, .changed_after = USEC_NEVER - 1, .after = after, .limit = 100));
+      OK(CALL(task_load, &ret, .shard = shard, .changed_after = USEC_NEVER - 1, .after = after,
+              .limit = 100));
       for (size_t i = 0; i < ret.count; i++) {
         assert_true(ret.rows[i].task_id > after);
         assert_int_equal(ret.rows[i].shard, shard);
@@ -42,23 +41,23 @@ static void test_batch(void **state)
   assert_int_equal(loaded, MANY);
 }
 
-static const struct task_version_row *find(const struct task_version_row *rows, size_t count, int64_t id, int32_t version)
-{
+static const struct task_version_row *find(const struct task_version_row *rows, size_t count, int64_t id,
+                                           int32_t version) {
   for (size_t i = 0; i < count; i++)
     if (rows[i].task_id == id && rows[i].version == version)
       return &rows[i];
   return NULL;
 }
 
-static const struct task_version_row *loaded(const struct task_version_row *task, usec_t changed_after, int32_t version)
-{
+static const struct task_version_row *loaded(const struct task_version_row *task, usec_t changed_after,
+                                             int32_t version) {
   struct st_task_load_ret ret;
-  OK(CALL(task_load, &ret, .shard = task->shard, .changed_after = changed_after, .after = task->task_id - 1, .limit = 1));
+  OK(CALL(task_load, &ret, .shard = task->shard, .changed_after = changed_after, .after = task->task_id - 1,
+          .limit = 1));
   return find(ret.rows, ret.count, task->task_id, version);
 }
 
-static void test_load_states(void **state)
-{
+static void test_load_states(void **state) {
   struct st_task_change_ret changed;
   (void)state;
   struct task_version_row task = new_task("stateful");
@@ -76,14 +75,12 @@ static void test_load_states(void **state)
   assert_null(loaded(&task, changed.row.effective_at, 3));
 }
 
-static void wait_past(usec_t t)
-{
+static void wait_past(usec_t t) {
   while (db_now() <= t) /* a microsecond */
     continue;
 }
 
-static void test_older(void **state)
-{
+static void test_older(void **state) {
   struct st_task_change_ret second, third;
   struct st_task_load_older_ret ret;
   (void)state;
@@ -93,7 +90,8 @@ static void test_older(void **state)
   OK(CALL(task_change, &second, .task_id = task.task_id, .state = TASK_PAUSED));
   wait_past(second.row.effective_at);
   OK(CALL(task_change, &third, .task_id = task.task_id, .state = TASK_ENABLED));
-  assert_true(task.effective_at < second.row.effective_at && second.row.effective_at < third.row.effective_at);
+  assert_true(task.effective_at < second.row.effective_at &&
+              second.row.effective_at < third.row.effective_at);
   OK(CALL(task_load_older, &ret, .shard = task.shard, .changed_after = third.row.effective_at));
   assert_null(find(ret.rows, ret.count, task.task_id, 2));
   OK(CALL(task_load_older, &ret, .shard = task.shard, .changed_after = third.row.effective_at - 1));
@@ -104,12 +102,12 @@ static void test_older(void **state)
   assert_non_null(find(ret.rows, ret.count, task.task_id, 2));
   assert_null(find(ret.rows, ret.count, task.task_id, 3)); /* the current one comes with task_load */
   for (size_t i = 1; i < ret.count; i++)
-    assert_true(ret.rows[i].task_id > ret.rows[i - 1].task_id ||
-                (ret.rows[i].task_id == ret.rows[i - 1].task_id && ret.rows[i].version > ret.rows[i - 1].version));
+    assert_true(
+        ret.rows[i].task_id > ret.rows[i - 1].task_id ||
+        (ret.rows[i].task_id == ret.rows[i - 1].task_id && ret.rows[i].version > ret.rows[i - 1].version));
 }
 
-static void test_changes(void **state)
-{
+static void test_changes(void **state) {
   struct st_task_put_ret put;
   struct st_task_change_ret changed;
   struct st_task_changes_ret ret;
@@ -141,8 +139,7 @@ static void test_changes(void **state)
   assert_int_equal(ret.last, before + 2);
 }
 
-static void test_payload(void **state)
-{
+static void test_payload(void **state) {
   struct task_def def = task_def_named(unique("payload"));
   struct st_task_put_ret put;
   struct st_task_change_ret changed;
@@ -162,15 +159,15 @@ static void test_payload(void **state)
   int32_t versions[4] = {1, 2, 1, 9};
   OK(CALL(payload_get, &ret, .task_ids = ids, .versions = versions, .count = 4));
   assert_true(ret.rows[0].has && ret.rows[1].has && !ret.rows[2].has && !ret.rows[3].has);
-  assert_true(slice_eq(ret.rows[0].payload, def.payload) && slice_eq(ret.rows[0].ns, fx.ns) && slice_eq(ret.rows[0].name, def.name));
+  assert_true(slice_eq(ret.rows[0].payload, def.payload) && slice_eq(ret.rows[0].ns, fx.ns) &&
+              slice_eq(ret.rows[0].name, def.name));
   assert_true(slice_eq(ret.rows[0].definition, def.definition));
   assert_int_equal(ret.rows[0].anchor, 99);
   assert_null(ret.rows[1].payload.p);
   assert_true(slice_eq(ret.rows[1].name, next.name));
 }
 
-static void test_text_is_kept(void **state)
-{
+static void test_text_is_kept(void **state) {
   struct task_def def = task_def_named(unique("o'clock \"刻漏\" \\ %s $1 ?1 :x"));
   struct st_task_put_ret put;
   struct st_task_get_ret got;
@@ -182,5 +179,6 @@ static void test_text_is_kept(void **state)
   assert_int_equal(got.task.description.n, 0);
 }
 
-TESTS(task_load_tests, cmocka_unit_test(test_batch), cmocka_unit_test(test_load_states), cmocka_unit_test(test_older),
-      cmocka_unit_test(test_changes), cmocka_unit_test(test_payload), cmocka_unit_test(test_text_is_kept));
+TESTS(task_load_tests, cmocka_unit_test(test_batch), cmocka_unit_test(test_load_states),
+      cmocka_unit_test(test_older), cmocka_unit_test(test_changes), cmocka_unit_test(test_payload),
+      cmocka_unit_test(test_text_is_kept));

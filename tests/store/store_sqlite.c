@@ -7,17 +7,17 @@
 
 static char dir[] = "/tmp/kelou-store-XXXXXX";
 
-static struct store_source *open_sqlite(void)
-{
+static struct store_source *open_sqlite(void) {
   char url[128];
   struct store_source *source = NULL;
   snprintf(url, sizeof url, "sqlite:%s/kelou.db", dir);
-  return sqlite_source_open(&(struct store_options){.url = url, .shard_count = 8, .clock = &clock_system}, &source, &fx.e) < 0 ? NULL
-                                                                                                                            : source;
+  return sqlite_source_open(&(struct store_options){.url = url, .shard_count = 8, .clock = &clock_system},
+                            &source, &fx.e) < 0
+             ? NULL
+             : source;
 }
 
-static void remove_dir(void)
-{
+static void remove_dir(void) {
   static const char *const names[] = {"kelou.db", "kelou.db.lock", "kelou.db-wal", "kelou.db-shm"};
   char path[128];
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -27,8 +27,7 @@ static void remove_dir(void)
   (void)rmdir(dir); /* what is left shows what went wrong */
 }
 
-int main(void)
-{
+int main(void) {
   if (!mkdtemp(dir))
     return 1;
   int failed = contract_run(open_sqlite, "sqlite");

@@ -11,20 +11,25 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SHARDS 4
-#define CRASHES 12
+#define SHARDS      4
+#define CRASHES     12
 #define CRASH_BATCH 200
 
 struct fixture fx; /* of contract.h: only s, mem and e are used here */
 static char dir[] = "/tmp/kelou-sqlite-XXXXXX", path[64], url[80];
 
 static usec_t wall_now = 1700000000 * USEC_PER_SEC;
-static usec_t wall(const struct clock *c) { (void)c; return wall_now; }
-static usec_t mono(const struct clock *c) { (void)c; return clock_system.mono(&clock_system); }
+static usec_t wall(const struct clock *c) {
+  (void)c;
+  return wall_now;
+}
+static usec_t mono(const struct clock *c) {
+  (void)c;
+  return clock_system.mono(&clock_system);
+}
 static const struct clock fake_clock = {wall, mono};
 
-int check_ok(int r, const char *call, const char *file, int line)
-{
+int check_ok(int r, const char *call, const char *file, int line) {
   if (r < 0) {
     print_error("%s:%d: %.120s\n  → %s %s\n", file, line, call, err_name(r), fx.e.text);
     _fail(file, line);
@@ -32,27 +37,24 @@ int check_ok(int r, const char *call, const char *file, int line)
   return r;
 }
 
-static int try_open(struct store_source **ret)
-{
-  return sqlite_source_open(&(struct store_options){.url = url, .shard_count = SHARDS, .clock = &fake_clock}, ret, &fx.e);
+static int try_open(struct store_source **ret) {
+  return sqlite_source_open(&(struct store_options){.url = url, .shard_count = SHARDS, .clock = &fake_clock},
+                            ret, &fx.e);
 }
 
-static struct store_source *open_source(void)
-{
+static struct store_source *open_source(void) {
   struct store_source *source = NULL;
   OK(try_open(&source));
   OK(store_session(source, STORE_API, &fx.s, &fx.e));
   return source;
 }
 
-static void close_source(struct store_source *source)
-{
+static void close_source(struct store_source *source) {
   store_close(&fx.s);
   store_source_close(&source);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
   static const char *const suffixes[] = {"", ".lock", "-wal", "-shm"};
   char name[96];
   (void)state;
@@ -64,16 +66,14 @@ static int setup(void **state)
   return 0;
 }
 
-static void sql(const char *text)
-{
+static void sql(const char *text) {
   sqlite3 *db;
   assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
   assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
   sqlite3_close(db);
 }
 
-static void test_lock_file(void **state)
-{
+static void test_lock_file(void **state) {
   struct store_source *second = NULL;
   char pid[16];
   (void)state;
@@ -86,8 +86,7 @@ static void test_lock_file(void **state)
   close_source(open_source()); /* free again */
 }
 
-static void test_migrations(void **state)
-{
+static void test_migrations(void **state) {
   struct store_source *source = NULL;
   (void)state;
   close_source(open_source());
@@ -101,15 +100,13 @@ static void test_migrations(void **state)
   assert_non_null(strstr(fx.e.text, "9999_later.sql"));
 }
 
-static struct shard_row shard(int32_t id)
-{
+static struct shard_row shard(int32_t id) {
   struct st_shard_list_ret list;
   OK(CALL(shard_list, &list));
   return list.shards[id];
 }
 
-static void test_open_raises_epochs(void **state)
-{
+static void test_open_raises_epochs(void **state) {
   struct st_node_join_ret join;
   struct st_shard_claim_ret claim;
   struct st_node_list_ret nodes;
@@ -117,7 +114,8 @@ static void test_open_raises_epochs(void **state)
   (void)state;
   struct store_source *source = open_source();
   OK(CALL(node_join, &join, .id = SLICE("n"), .ttl = USEC_PER_HOUR));
-  OK(CALL(shard_claim, &claim, .node = SLICE("n"), .incarnation = join.incarnation, .ids = (int32_t[]){1}, .count = 1));
+  OK(CALL(shard_claim, &claim, .node = SLICE("n"), .incarnation = join.incarnation, .ids = (int32_t[]){1},
+          .count = 1));
   assert_int_equal(claim.count, 1);
   int64_t epoch = claim.shards[0].epoch;
   close_source(source);
@@ -132,16 +130,15 @@ static void test_open_raises_epochs(void **state)
   close_source(source);
 }
 
-static struct task_version_row put_task(const char *name)
-{
-  struct task_def def = {.ns = SLICE("default"), .name = slice_of(name), .definition = SLICE("{}"), .kind = SCHEDULE_CRON};
+static struct task_version_row put_task(const char *name) {
+  struct task_def def = {
+      .ns = SLICE("default"), .name = slice_of(name), .definition = SLICE("{}"), .kind = SCHEDULE_CRON};
   struct st_task_put_ret put;
   OK(CALL(task_put, &put, .defs = &def, .count = 1));
   return put.rows[0];
 }
 
-static void test_clock(void **state)
-{
+static void test_clock(void **state) {
   struct st_task_change_ret changed;
   struct st_fire_ret fired;
   struct st_meta_ret meta;
@@ -152,8 +149,12 @@ static void test_clock(void **state)
   struct task_version_row task = put_task("t");
   assert_int_equal(task.effective_at, wall_now);
   struct shard_row s = shard(task.shard);
-  struct fire_shard f = {.shard = task.shard, .epoch = s.epoch, .tasks_version = s.tasks_version, .seen_at = s.fired_at,
-                         .seen_task = s.fired_task, .new_at = wall_now + 50001};
+  struct fire_shard f = {.shard = task.shard,
+                         .epoch = s.epoch,
+                         .tasks_version = s.tasks_version,
+                         .seen_at = s.fired_at,
+                         .seen_task = s.fired_task,
+                         .new_at = wall_now + 50001};
   OK(CALL(fire, &fired, .shards = &f, .shard_count = 1, .ahead = 50000));
   assert_false(fired.advanced[0]);
   f.new_at = wall_now + 50000;
@@ -172,8 +173,7 @@ static void test_clock(void **state)
 }
 
 /* A session closed while it holds a shard gives back the writer and what it wrote is gone. */
-static void test_close_while_locked(void **state)
-{
+static void test_close_while_locked(void **state) {
   struct st_shard_lock_ret lock;
   struct st_namespace_put_ret put;
   struct store *other;
@@ -189,8 +189,7 @@ static void test_close_while_locked(void **state)
 
 /* ------------------------------------------------------------------ kill -9 */
 /* Fires and ends runs without end, writing the batch's number to `fd` after each commit. */
-static void crash_child(int fd)
-{
+static void crash_child(int fd) {
   struct run_row rows[CRASH_BATCH];
   struct run_finish ends[CRASH_BATCH / 2];
   (void)open_source();
@@ -199,8 +198,13 @@ static void crash_child(int fd)
   const struct task_version_row *task = &got.task.v;
   for (int64_t batch = shard(task->shard).fired_task + 1;; batch++) {
     struct shard_row s = shard(task->shard);
-    struct fire_shard f = {.shard = s.id, .epoch = s.epoch, .tasks_version = s.tasks_version, .seen_at = s.fired_at,
-                           .seen_task = s.fired_task, .new_at = s.fired_at, .new_task = batch};
+    struct fire_shard f = {.shard = s.id,
+                           .epoch = s.epoch,
+                           .tasks_version = s.tasks_version,
+                           .seen_at = s.fired_at,
+                           .seen_task = s.fired_task,
+                           .new_at = s.fired_at,
+                           .new_task = batch};
     struct fence_row fence = {s.id, s.epoch};
     struct st_fire_ret fired;
     struct st_run_apply_ret applied;
@@ -208,20 +212,22 @@ static void crash_child(int fd)
       rows[i] = (struct run_row){.key = {s.id, batch, task->task_id, i}, .version = 1, .progress = -1};
     for (int i = 0; i < CRASH_BATCH / 2; i++)
       ends[i] = (struct run_finish){.key = rows[i].key, .state = RUN_SUCCESS, .finished_at = 1};
-    OK(CALL(fire, &fired, .shards = &f, .shard_count = 1, .open = rows, .open_count = CRASH_BATCH, .ahead = USEC_PER_HOUR));
+    OK(CALL(fire, &fired, .shards = &f, .shard_count = 1, .open = rows, .open_count = CRASH_BATCH,
+            .ahead = USEC_PER_HOUR));
     assert_true(fired.advanced[0]);
-    OK(CALL(run_apply, &applied, .fences = &fence, .fence_count = 1, .finishes = ends, .finish_count = CRASH_BATCH / 2));
+    OK(CALL(run_apply, &applied, .fences = &fence, .fence_count = 1, .finishes = ends,
+            .finish_count = CRASH_BATCH / 2));
     assert_int_equal(write(fd, &batch, sizeof batch), sizeof batch);
     arena_clear(&fx.mem);
   }
 }
 
 struct acknowledged {
-  int64_t last, count; /* the last batch's number, and how many came back: a crash may leave one fired and not ended */
+  int64_t last,
+      count; /* the last batch's number, and how many came back: a crash may leave one fired and not ended */
 };
 
-static void run_and_kill(unsigned delay_us, struct acknowledged *a)
-{
+static void run_and_kill(unsigned delay_us, struct acknowledged *a) {
   int fds[2], status;
   assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
   pid_t pid = fork();
@@ -242,8 +248,7 @@ static void run_and_kill(unsigned delay_us, struct acknowledged *a)
   close(fds[0]);
 }
 
-static void check_after_crash(const struct acknowledged *a)
-{
+static void check_after_crash(const struct acknowledged *a) {
   struct store_source *source = open_source();
   struct st_task_get_ret got;
   OK(CALL(task_get, &got, .ns = SLICE("default"), .name = SLICE("crash")));
@@ -257,8 +262,7 @@ static void check_after_crash(const struct acknowledged *a)
   close_source(source);
 }
 
-static void test_crash(void **state)
-{
+static void test_crash(void **state) {
   struct acknowledged a = {};
   (void)state;
   struct store_source *source = open_source();
@@ -272,10 +276,9 @@ static void test_crash(void **state)
   assert_true(a.count >= CRASHES);
 }
 
-int main(void)
-{
+int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(test_lock_file, setup), cmocka_unit_test_setup(test_migrations, setup),
+      cmocka_unit_test_setup(test_lock_file, setup),          cmocka_unit_test_setup(test_migrations, setup),
       cmocka_unit_test_setup(test_open_raises_epochs, setup), cmocka_unit_test_setup(test_clock, setup),
       cmocka_unit_test_setup(test_close_while_locked, setup), cmocka_unit_test_setup(test_crash, setup),
   };

@@ -1,9 +1,8 @@
 /* Namespaces, tokens, remembered answers. */
 #include "store/sqlite/sqlite.h"
 
-int sqlite_namespace_put(struct store *s, const struct st_namespace_put *in, struct st_namespace_put_ret *ret, struct arena *mem,
-                         struct err *e)
-{
+int sqlite_namespace_put(struct store *s, const struct st_namespace_put *in, struct st_namespace_put_ret *ret,
+                         struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
@@ -13,9 +12,8 @@ int sqlite_namespace_put(struct store *s, const struct st_namespace_put *in, str
   return sqlite_write_end(&tx, r < 0 ? r : r == 0);
 }
 
-int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in, struct st_namespace_list_ret *ret, struct arena *mem,
-                          struct err *e)
-{
+int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in,
+                          struct st_namespace_list_ret *ret, struct arena *mem, struct err *e) {
   struct st_namespace_list_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;
@@ -33,24 +31,23 @@ int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in, s
 }
 
 /* ------------------------------------------------------------------ tokens */
-static void get_token(struct db *db, enum sql id, struct arena *mem, struct token_row *t)
-{
-  db_get(db, id, mem, "lsssihlls", &t->id, &t->name, &t->ns, &t->group, &t->role, t->hash, &t->created_at, &t->expires_at,
-         &t->created_by);
+static void get_token(struct sqlite_tx *tx, enum sql id, struct token_row *t) {
+  db_get(tx->db, id, tx->mem, "lsssihlls", &t->id, &t->name, &t->ns, &t->group, &t->role, t->hash,
+         &t->created_at, &t->expires_at, &t->created_by);
 }
 
-static int insert_token(struct db *db, const struct token_row *t, usec_t now, struct arena *mem, int64_t *ret_id, struct err *e)
-{
-  int r = db_first(db, SQL_TOKEN_NEW, e, "htssills", t->hash, t->name, t->ns, t->group, t->role, now, t->expires_at, t->created_by);
+static int insert_token(struct sqlite_tx *tx, const struct token_row *t, int64_t *ret_id) {
+  int r = db_first(tx->db, SQL_TOKEN_NEW, tx->e, "htssills", t->hash, t->name, t->ns, t->group, t->role,
+                   tx->now, t->expires_at, t->created_by);
   if (r > 0)
-    db_get(db, SQL_TOKEN_NEW, mem, "l", ret_id);
-  else if (r < 0 && db_is_duplicate(db))
-    r = err_set(e, ERR_CONFLICT, "the token exists");
+    db_get(tx->db, SQL_TOKEN_NEW, NULL, "l", ret_id);
+  else if (r < 0 && db_is_duplicate(tx->db))
+    r = err_set(tx->e, ERR_CONFLICT, "the token exists");
   return r < 0 ? r : 0;
 }
 
-int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_token_put_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_token_put_ret *ret,
+                     struct arena *mem, struct err *e) {
   int64_t id = 0;
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
@@ -59,15 +56,15 @@ int sqlite_token_put(struct store *s, const struct st_token_put *in, struct st_t
   if (in->only_if_none)
     r = db_first(tx.db, SQL_TOKEN_ANY, e, "");
   if (r == 0)
-    r = insert_token(tx.db, &in->token, tx.now, mem, &id, e);
+    r = insert_token(&tx, &in->token, &id);
   r = sqlite_write_end(&tx, r);
   if (r == 0)
     ret->id = id;
   return r;
 }
 
-int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st_token_find_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st_token_find_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct token_row t = {};
   struct sqlite_tx tx;
   int r = sqlite_read(&tx, s, mem, e);
@@ -75,7 +72,7 @@ int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st
     return r;
   r = db_first(tx.db, SQL_TOKEN_FIND, e, "hl", in->hash, tx.now);
   if (r > 0)
-    get_token(tx.db, SQL_TOKEN_FIND, mem, &t);
+    get_token(&tx, SQL_TOKEN_FIND, &t);
   else if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "the token is unknown or has expired");
   if (sqlite_read_end(&tx, r) < 0)
@@ -84,8 +81,8 @@ int sqlite_token_find(struct store *s, const struct st_token_find *in, struct st
   return 0;
 }
 
-int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st_token_list_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st_token_list_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct st_token_list_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;
@@ -94,16 +91,15 @@ int sqlite_token_list(struct store *s, const struct st_token_list *in, struct st
     return r;
   r = db_query(tx.db, SQL_TOKEN_LIST, e, "li", in->after, in->limit);
   while (r >= 0 && (r = db_step(tx.db, SQL_TOKEN_LIST, e)) > 0)
-    get_token(tx.db, SQL_TOKEN_LIST, mem, sqlite_push(mem, out.rows, out.count, cap));
+    get_token(&tx, SQL_TOKEN_LIST, sqlite_push(mem, out.rows, out.count, cap));
   if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
 }
 
-int sqlite_token_delete(struct store *s, const struct st_token_delete *in, struct st_token_delete_ret *ret, struct arena *mem,
-                        struct err *e)
-{
+int sqlite_token_delete(struct store *s, const struct st_token_delete *in, struct st_token_delete_ret *ret,
+                        struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
@@ -116,34 +112,32 @@ int sqlite_token_delete(struct store *s, const struct st_token_delete *in, struc
 }
 
 /* ------------------------------------------------------------------ remembered answers */
-int sqlite_idem_find(struct store *s, struct db *db, const struct idem *idem, struct arena *mem, struct slice *ret_answer,
-                     struct err *e)
-{
+int sqlite_idem_find(struct sqlite_tx *tx, const struct idem *idem, struct slice *ret_answer) {
   uint8_t hash[32] = {};
   struct slice answer;
   if (!idem)
     return 0;
-  int r = db_first(db, SQL_IDEM_GET, e, "ttl", idem->route, idem->key, sqlite_now(s));
+  int r = db_first(tx->db, SQL_IDEM_GET, tx->e, "ttl", idem->route, idem->key, tx->now);
   if (r <= 0)
     return r;
-  db_get(db, SQL_IDEM_GET, mem, "hs", hash, &answer);
+  db_get(tx->db, SQL_IDEM_GET, tx->mem, "hs", hash, &answer);
   if (memcmp(hash, idem->body_hash, sizeof hash) != 0)
-    return err_set(e, ERR_IDEMPOTENCY, "the Idempotency-Key %.*s was used for another body", SLICE_FMT(idem->key));
+    return err_set(tx->e, ERR_IDEMPOTENCY, "the Idempotency-Key %.*s was used for another body",
+                   SLICE_FMT(idem->key));
   *ret_answer = answer;
   return 1;
 }
 
-int sqlite_idem_keep(struct store *s, struct db *db, const struct idem *idem, struct slice answer, struct err *e)
-{
+int sqlite_idem_keep(struct sqlite_tx *tx, const struct idem *idem, struct slice answer) {
   if (!idem)
     return 0;
-  int r = db_run(db, SQL_IDEM_PUT, e, "tthtl", idem->route, idem->key, idem->body_hash, answer, sqlite_now(s) + idem->keep);
+  int r = db_run(tx->db, SQL_IDEM_PUT, tx->e, "tthtl", idem->route, idem->key, idem->body_hash, answer,
+                 tx->now + idem->keep);
   return r < 0 ? r : 0;
 }
 
-int sqlite_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret, struct arena *mem,
-                       struct err *e)
-{
+int sqlite_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret,
+                       struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)

@@ -3,20 +3,20 @@
 
 #define NODE_FORGET USEC_PER_DAY /* a node whose lease passed so long ago is removed by `maintain` */
 
-int sqlite_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem,
+                struct err *e) {
   const struct sqlite_source *src = sqlite_source_of(s);
   (void)in;
   (void)e;
-  ret->now = sqlite_now(s);
+  ret->now = src->clock->wall(src->clock);
   ret->shard_count = src->shard_count;
   ret->schema_version = src->schema_version;
   ret->server = slice_of(arena_printf(mem, "SQLite %s", sqlite3_libversion()));
   return 0;
 }
 
-int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret,
+                     struct arena *mem, struct err *e) {
   struct st_node_join_ret out = {};
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
@@ -28,8 +28,8 @@ int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_n
   if (r > 0) {
     db_get(tx.db, SQL_META_ADD, mem, "l", &out.incarnation);
     db_settle(tx.db);
-    r = db_run(tx.db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now, in->address, in->version,
-               in->tzdata);
+    r = db_run(tx.db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now,
+               in->address, in->version, in->tzdata);
   }
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
@@ -37,14 +37,12 @@ int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_n
   return r;
 }
 
-static int fenced(struct slice node, struct err *e)
-{
+static int fenced(struct slice node, struct err *e) {
   return err_set(e, ERR_FENCED, "the node %.*s has a newer incarnation or has left", SLICE_FMT(node));
 }
 
-int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st_node_renew_ret *ret, struct arena *mem,
-                      struct err *e)
-{
+int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st_node_renew_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct st_node_renew_ret out = {};
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
@@ -61,9 +59,8 @@ int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st
   return r;
 }
 
-int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret, struct arena *mem,
-                      struct err *e)
-{
+int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
@@ -77,8 +74,8 @@ int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st
   return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
-int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret,
+                     struct arena *mem, struct err *e) {
   struct st_node_list_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;
@@ -90,8 +87,8 @@ int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_n
   r = db_query(tx.db, SQL_NODE_LIST, e, "");
   while (r >= 0 && (r = db_step(tx.db, SQL_NODE_LIST, e)) > 0) {
     struct node_row *n = sqlite_push(mem, out.nodes, out.count, cap);
-    db_get(tx.db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata, &n->incarnation, &n->renewals,
-           &n->lease_until, &n->started_at);
+    db_get(tx.db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata,
+           &n->incarnation, &n->renewals, &n->lease_until, &n->started_at);
   }
   if (sqlite_read_end(&tx, r) < 0)
     return r;
@@ -99,15 +96,13 @@ int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_n
   return 0;
 }
 
-static void get_shard(struct db *db, enum sql id, struct arena *mem, struct shard_row *row)
-{
-  db_get(db, id, mem, "islllll", &row->id, &row->owner, &row->incarnation, &row->epoch, &row->fired_at, &row->fired_task,
-         &row->tasks_version);
+static void get_shard(struct sqlite_tx *tx, enum sql id, struct shard_row *row) {
+  db_get(tx->db, id, tx->mem, "islllll", &row->id, &row->owner, &row->incarnation, &row->epoch,
+         &row->fired_at, &row->fired_task, &row->tasks_version);
 }
 
-int sqlite_shard_list(struct store *s, const struct st_shard_list *in, struct st_shard_list_ret *ret, struct arena *mem,
-                      struct err *e)
-{
+int sqlite_shard_list(struct store *s, const struct st_shard_list *in, struct st_shard_list_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct st_shard_list_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;
@@ -118,15 +113,14 @@ int sqlite_shard_list(struct store *s, const struct st_shard_list *in, struct st
   out.now = tx.now;
   r = db_query(tx.db, SQL_SHARD_LIST, e, "");
   while (r >= 0 && (r = db_step(tx.db, SQL_SHARD_LIST, e)) > 0)
-    get_shard(tx.db, SQL_SHARD_LIST, mem, sqlite_push(mem, out.shards, out.count, cap));
+    get_shard(&tx, SQL_SHARD_LIST, sqlite_push(mem, out.shards, out.count, cap));
   if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
   return 0;
 }
 
-static bool is_dead(const struct st_shard_claim *in, struct slice node)
-{
+static bool is_dead(const struct st_shard_claim *in, struct slice node) {
   for (size_t i = 0; i < in->dead_count; i++)
     if (slice_eq(in->dead[i], node))
       return true;
@@ -134,8 +128,7 @@ static bool is_dead(const struct st_shard_claim *in, struct slice node)
 }
 
 /* 1: may be taken, 0: held by a living owner, or by the taker itself. */
-static int is_free(struct db *db, const struct st_shard_claim *in, const struct shard_row *row, usec_t now, struct err *e)
-{
+static int is_free(struct sqlite_tx *tx, const struct st_shard_claim *in, const struct shard_row *row) {
   int64_t lease_until = 0;
   if (row->owner.n == 0)
     return 1;
@@ -143,47 +136,44 @@ static int is_free(struct db *db, const struct st_shard_claim *in, const struct 
     return row->incarnation < in->incarnation;
   if (is_dead(in, row->owner))
     return 1;
-  int r = db_first(db, SQL_NODE_LEASE, e, "sl", row->owner, row->incarnation);
+  int r = db_first(tx->db, SQL_NODE_LEASE, tx->e, "sl", row->owner, row->incarnation);
   if (r <= 0) /* the node has left, or came back as a newer incarnation */
     return r < 0 ? r : 1;
-  db_get(db, SQL_NODE_LEASE, NULL, "l", &lease_until);
-  return lease_until <= now;
+  db_get(tx->db, SQL_NODE_LEASE, NULL, "l", &lease_until);
+  return lease_until <= tx->now;
 }
 
 /* 1: taken, *row is as it is now. */
-static int claim_one(struct db *db, const struct st_shard_claim *in, int32_t id, usec_t now, struct arena *mem,
-                     struct shard_row *row, struct err *e)
-{
-  int r = db_first(db, SQL_SHARD_GET, e, "i", id);
+static int claim_one(struct sqlite_tx *tx, const struct st_shard_claim *in, int32_t id,
+                     struct shard_row *row) {
+  int r = db_first(tx->db, SQL_SHARD_GET, tx->e, "i", id);
   if (r <= 0)
     return r;
-  get_shard(db, SQL_SHARD_GET, mem, row);
-  r = is_free(db, in, row, now, e);
+  get_shard(tx, SQL_SHARD_GET, row);
+  r = is_free(tx, in, row);
   if (r <= 0)
     return r;
-  r = db_run(db, SQL_SHARD_CLAIM, e, "isl", id, in->node, in->incarnation);
+  r = db_run(tx->db, SQL_SHARD_CLAIM, tx->e, "isl", id, in->node, in->incarnation);
   if (r > 0)
-    r = db_run(db, SQL_SHARD_FINISH_FOLLOW, e, "i", id);
-  row->owner = arena_slice(mem, in->node);
+    r = db_run(tx->db, SQL_SHARD_FINISH_FOLLOW, tx->e, "i", id);
+  row->owner = arena_slice(tx->mem, in->node);
   row->incarnation = in->incarnation;
   row->epoch++;
   return r;
 }
 
-int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_shard_claim_ret *ret, struct arena *mem,
-                       struct err *e)
-{
+int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_shard_claim_ret *ret,
+                       struct arena *mem, struct err *e) {
   struct st_shard_claim_ret out = {.shards = arena_array(mem, in->count + 1, sizeof *out.shards)};
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  usec_t now = tx.now;
   r = db_first(tx.db, SQL_NODE_LEASE, e, "sl", in->node, in->incarnation);
   if (r == 0)
     r = fenced(in->node, e);
   for (size_t i = 0; r >= 0 && i < in->count; i++)
-    if ((r = claim_one(tx.db, in, in->ids[i], now, mem, &out.shards[out.count], e)) > 0)
+    if ((r = claim_one(&tx, in, in->ids[i], &out.shards[out.count])) > 0)
       out.count++;
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
@@ -191,9 +181,8 @@ int sqlite_shard_claim(struct store *s, const struct st_shard_claim *in, struct 
   return r;
 }
 
-int sqlite_shard_release(struct store *s, const struct st_shard_release *in, struct st_shard_release_ret *ret, struct arena *mem,
-                         struct err *e)
-{
+int sqlite_shard_release(struct store *s, const struct st_shard_release *in, struct st_shard_release_ret *ret,
+                         struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
@@ -205,27 +194,28 @@ int sqlite_shard_release(struct store *s, const struct st_shard_release *in, str
 }
 
 /* Most of the log is copied beside the writers, the rest while they wait: then the log starts again from its beginning. */
-int sqlite_maintain(struct store *s, const struct st_maintain *in, struct st_maintain_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_maintain(struct store *s, const struct st_maintain *in, struct st_maintain_ret *ret,
+                    struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
-  int r = 0;
+  struct sqlite_tx tx;
   (void)in;
   (void)ret;
-  (void)mem;
   if (st->holds_lock)
     return err_set(e, ERR_INTERNAL, "no maintenance while a shard is locked");
-  struct db *db = sqlite_read(s, &r, e);
-  if (!db || sqlite_read_end(s, 0) < 0)
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  if (sqlite3_wal_checkpoint_v2(db->h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
-    return db_fail(db, e);
-  db = sqlite_write(s, &r, e);
-  if (!db)
+  (void)sqlite_read_end(&tx, 0); /* the connection is open now */
+  if (sqlite3_wal_checkpoint_v2(tx.db->h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
+    return db_fail(tx.db, e);
+  r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
     return r;
-  r = db_run(db, SQL_NODE_EXPIRE, e, "l", sqlite_now(s) - NODE_FORGET);
-  r = sqlite_write_end(s, r < 0 ? r : 0, e);
+  r = db_run(tx.db, SQL_NODE_EXPIRE, e, "l", tx.now - NODE_FORGET);
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   write_queue_enter(&st->source->queue, false);
-  (void)sqlite3_wal_checkpoint_v2(st->source->writer.h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL); /* the next one goes on */
+  (void)sqlite3_wal_checkpoint_v2(st->source->writer.h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL,
+                                  NULL); /* the next one goes on */
   write_queue_leave(&st->source->queue);
   return r;
 }

@@ -19,7 +19,8 @@ struct db {
 };
 
 /* `read_only` refuses writes but can take part in a checkpoint. `busy` = how long to wait for a lock of another process. */
-int db_open(struct db *db, const char *path, const struct clock *clock, bool read_only, usec_t busy, struct err *e);
+int db_open(struct db *db, const char *path, const struct clock *clock, bool read_only, usec_t busy,
+            struct err *e);
 void db_close(struct db *db);
 
 /* Bind by `types`, one letter a parameter: i int32 or enum, l int64, s slice (p == NULL: NULL), t slice (p == NULL: empty text),
@@ -33,10 +34,10 @@ void db_get(struct db *db, enum sql id, struct arena *mem, const char *types, ..
 /* A statement without rows: the number of rows it changed, or negative. */
 int db_run(struct db *db, enum sql id, struct err *e, const char *types, ...);
 /* db_query and the first step. */
-#define db_first(db, id, e, ...)                                                                                                 \
-  ({                                                                                                                             \
-    int first_ = db_query((db), (id), (e), __VA_ARGS__);                                                                         \
-    first_ < 0 ? first_ : db_step((db), (id), (e));                                                                              \
+#define db_first(db, id, e, ...)                                                                             \
+  ({                                                                                                         \
+    int first_ = db_query((db), (id), (e), __VA_ARGS__);                                                     \
+    first_ < 0 ? first_ : db_step((db), (id), (e));                                                          \
   })
 /* Reset whatever was left in the middle: ends the read snapshot. */
 void db_settle(struct db *db);

@@ -4,37 +4,31 @@
 #define NO_ENTRY (-1)
 
 /* The index of each shard's entry in a list of shards; NO_ENTRY where there is none, or when it may not be written. */
-static int32_t *no_entries(struct store *s, struct arena *mem)
-{
-  int32_t count = sqlite_source_of(s)->shard_count;
-  int32_t *entry = arena_array(mem, (size_t)count, sizeof *entry);
-  for (int32_t i = 0; i < count; i++)
+static int32_t *no_entries(const struct sqlite_tx *tx) {
+  int32_t *entry = arena_array(tx->mem, (size_t)tx->shard_count, sizeof *entry);
+  for (int32_t i = 0; i < tx->shard_count; i++)
     entry[i] = NO_ENTRY;
   return entry;
 }
 
-static bool writable(struct store *s, const int32_t *entry, int32_t shard)
-{
-  return shard >= 0 && shard < sqlite_source_of(s)->shard_count && entry[shard] != NO_ENTRY;
+static bool writable(const struct sqlite_tx *tx, const int32_t *entry, int32_t shard) {
+  return shard >= 0 && shard < tx->shard_count && entry[shard] != NO_ENTRY;
 }
 
 /* ------------------------------------------------------------------ FIRE */
-static bool moves_forward(const struct fire_shard *f)
-{
+static bool moves_forward(const struct fire_shard *f) {
   return f->new_at > f->seen_at || (f->new_at == f->seen_at && f->new_task >= f->seen_task);
 }
 
-static int advance(struct store *s, struct db *db, const struct st_fire *in, usec_t now, int32_t *entry, bool *advanced,
-                   struct err *e)
-{
+static int advance(struct sqlite_tx *tx, const struct st_fire *in, int32_t *entry, bool *advanced) {
   int r = 0;
   for (size_t i = 0; r >= 0 && i < in->shard_count; i++) {
     const struct fire_shard *f = &in->shards[i];
-    if (f->shard < 0 || f->shard >= sqlite_source_of(s)->shard_count || f->new_at > now + in->ahead || !moves_forward(f) ||
+    if (f->shard < 0 || f->shard >= tx->shard_count || f->new_at > tx->now + in->ahead || !moves_forward(f) ||
         entry[f->shard] != NO_ENTRY)
       continue;
-    r = db_run(db, SQL_FIRE_ADVANCE, e, "illllll", f->shard, f->epoch, f->tasks_version, f->seen_at, f->seen_task, f->new_at,
-               f->new_task);
+    r = db_run(tx->db, SQL_FIRE_ADVANCE, tx->e, "illllll", f->shard, f->epoch, f->tasks_version, f->seen_at,
+               f->seen_task, f->new_at, f->new_task);
     advanced[i] = r > 0;
     if (r > 0)
       entry[f->shard] = (int32_t)i;
@@ -42,144 +36,136 @@ static int advance(struct store *s, struct db *db, const struct st_fire *in, use
   return r;
 }
 
-static int insert_open(struct db *db, const struct run_row *w, struct err *e)
-{
-  return db_run(db, SQL_RUN_NEW, e, "illiiiiiilllllldssssss", w->key.shard, w->key.scheduled_at, w->key.task_id, w->key.part, w->version,
-                w->state, w->reason, w->origin, w->attempt, w->fired_at, w->not_before, w->attempt_at, w->started_at,
-                w->missed_first, w->missed_count, w->progress, w->executor, w->pin, w->origin_run, w->error_type,
-                w->error_message, w->payload);
+static int insert_open(struct db *db, const struct run_row *w, struct err *e) {
+  return db_run(db, SQL_RUN_NEW, e, "illiiiiiilllllldssssss", w->key.shard, w->key.scheduled_at,
+                w->key.task_id, w->key.part, w->version, w->state, w->reason, w->origin, w->attempt,
+                w->fired_at, w->not_before, w->attempt_at, w->started_at, w->missed_first, w->missed_count,
+                w->progress, w->executor, w->pin, w->origin_run, w->error_type, w->error_message, w->payload);
 }
 
-static int insert_ended(struct db *db, const struct run_row *w, struct err *e)
-{
-  return db_run(db, SQL_HISTORY_NEW, e, "illiiiiiilllllldssssssss", w->key.shard, w->key.scheduled_at, w->key.task_id, w->key.part,
-                w->version, w->state, w->reason, w->origin, w->attempt, w->fired_at, w->attempt_at, w->started_at,
-                w->finished_at, w->missed_first, w->missed_count, w->progress, w->executor, w->pin, w->origin_run,
-                w->error_type, w->error_message, w->error_detail, w->result, w->payload);
+static int insert_ended(struct db *db, const struct run_row *w, struct err *e) {
+  return db_run(db, SQL_HISTORY_NEW, e, "illiiiiiilllllldssssssss", w->key.shard, w->key.scheduled_at,
+                w->key.task_id, w->key.part, w->version, w->state, w->reason, w->origin, w->attempt,
+                w->fired_at, w->attempt_at, w->started_at, w->finished_at, w->missed_first, w->missed_count,
+                w->progress, w->executor, w->pin, w->origin_run, w->error_type, w->error_message,
+                w->error_detail, w->result, w->payload);
 }
 
-int sqlite_progress_put(struct db *db, const struct progress_row *p, struct err *e)
-{
+static int put_progress(struct db *db, const struct progress_row *p, struct err *e) {
   return db_run(db, SQL_PROGRESS_PUT, e, "illl", p->shard, p->task_id, p->base_at, p->fired);
 }
 
-static int fire_rows(struct store *s, struct db *db, const struct st_fire *in, const int32_t *entry, struct err *e)
-{
+static int fire_rows(struct sqlite_tx *tx, const struct st_fire *in, const int32_t *entry) {
   int r = 0;
   for (size_t i = 0; r >= 0 && i < in->open_count; i++)
-    if (writable(s, entry, in->open[i].key.shard))
-      r = insert_open(db, &in->open[i], e);
+    if (writable(tx, entry, in->open[i].key.shard))
+      r = insert_open(tx->db, &in->open[i], tx->e);
   for (size_t i = 0; r >= 0 && i < in->ended_count; i++)
-    if (writable(s, entry, in->ended[i].key.shard))
-      r = insert_ended(db, &in->ended[i], e);
+    if (writable(tx, entry, in->ended[i].key.shard))
+      r = insert_ended(tx->db, &in->ended[i], tx->e);
   for (size_t i = 0; r >= 0 && i < in->progress_count; i++)
-    if (writable(s, entry, in->progress[i].shard))
-      r = sqlite_progress_put(db, &in->progress[i], e);
+    if (writable(tx, entry, in->progress[i].shard))
+      r = put_progress(tx->db, &in->progress[i], tx->e);
   for (size_t i = 0; r >= 0 && i < in->inbox_count; i++)
-    if (writable(s, entry, in->inbox_done[i].shard))
-      r = db_run(db, SQL_INBOX_DELETE, e, "il", in->inbox_done[i].shard, in->inbox_done[i].no);
+    if (writable(tx, entry, in->inbox_done[i].shard))
+      r = db_run(tx->db, SQL_INBOX_DELETE, tx->e, "il", in->inbox_done[i].shard, in->inbox_done[i].no);
   return r;
 }
 
-int sqlite_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
+                struct err *e) {
   bool *advanced = arena_array(mem, in->shard_count + 1, sizeof *advanced);
-  int32_t *entry = no_entries(s, mem);
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  usec_t now = tx.now;
-  r = advance(s, tx.db, in, now, entry, advanced, e);
+  int32_t *entry = no_entries(&tx);
+  r = advance(&tx, in, entry, advanced);
   if (r >= 0)
-    r = fire_rows(s, tx.db, in, entry, e);
+    r = fire_rows(&tx, in, entry);
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
   ret->advanced = advanced;
-  ret->now = now;
+  ret->now = tx.now;
   return 0;
 }
 
 /* ------------------------------------------------------------------ the owner's changes */
-static int check_fences(struct store *s, struct db *db, const struct st_run_apply *in, int32_t *entry, bool *ok, struct err *e)
-{
+static int check_fences(struct sqlite_tx *tx, const struct st_run_apply *in, int32_t *entry, bool *ok) {
   int64_t epoch;
   for (size_t i = 0; i < in->fence_count; i++) {
     const struct fence_row *f = &in->fences[i];
-    int r = db_first(db, SQL_FINISH_EPOCH, e, "i", f->shard);
+    int r = db_first(tx->db, SQL_FINISH_EPOCH, tx->e, "i", f->shard);
     if (r < 0)
       return r;
     if (r == 0)
       continue;
-    db_get(db, SQL_FINISH_EPOCH, NULL, "l", &epoch);
+    db_get(tx->db, SQL_FINISH_EPOCH, NULL, "l", &epoch);
     ok[i] = epoch == f->epoch;
-    if (ok[i] && f->shard >= 0 && f->shard < sqlite_source_of(s)->shard_count)
+    if (ok[i] && f->shard >= 0 && f->shard < tx->shard_count)
       entry[f->shard] = (int32_t)i;
   }
   return 0;
 }
 
-static int update_run(struct db *db, const struct run_update *u, struct err *e)
-{
-  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiillldsss", u->key.shard, u->key.scheduled_at, u->key.task_id, u->key.part,
-                u->seen_attempt, u->seen_state, u->state, u->reason, u->attempt, u->not_before, u->attempt_at, u->started_at,
-                u->progress, u->executor, u->error_type, u->error_message);
+static int update_run(struct db *db, const struct run_update *u, struct err *e) {
+  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiillldsss", u->key.shard, u->key.scheduled_at, u->key.task_id,
+                u->key.part, u->seen_attempt, u->seen_state, u->state, u->reason, u->attempt, u->not_before,
+                u->attempt_at, u->started_at, u->progress, u->executor, u->error_type, u->error_message);
 }
 
-static int finish_run(struct db *db, const struct run_finish *f, struct err *e)
-{
-  int r = db_run(db, SQL_RUN_FINISH, e, "illiiiilllsssss", f->key.shard, f->key.scheduled_at, f->key.task_id, f->key.part,
-                 f->seen_attempt, f->state, f->reason, f->attempt_at, f->started_at, f->finished_at, f->executor, f->error_type,
-                 f->error_message, f->error_detail, f->result);
+static int finish_run(struct db *db, const struct run_finish *f, struct err *e) {
+  int r = db_run(db, SQL_RUN_FINISH, e, "illiiiilllsssss", f->key.shard, f->key.scheduled_at, f->key.task_id,
+                 f->key.part, f->seen_attempt, f->state, f->reason, f->attempt_at, f->started_at,
+                 f->finished_at, f->executor, f->error_type, f->error_message, f->error_detail, f->result);
   if (r <= 0)
     return r;
-  int deleted = db_run(db, SQL_RUN_DELETE, e, "illii", f->key.shard, f->key.scheduled_at, f->key.task_id, f->key.part,
-                       f->seen_attempt);
+  int deleted = db_run(db, SQL_RUN_DELETE, e, "illii", f->key.shard, f->key.scheduled_at, f->key.task_id,
+                       f->key.part, f->seen_attempt);
   return deleted < 0 ? deleted : r;
 }
 
-static int insert_attempt(struct db *db, const struct attempt_row *a, struct err *e)
-{
-  return db_run(db, SQL_ATTEMPT_NEW, e, "lliiiilllsss", a->key.task_id, a->key.scheduled_at, a->key.part, a->attempt, a->state,
-                a->reason, a->dispatched_at, a->started_at, a->finished_at, a->executor, a->error_type, a->error_message);
+static int insert_attempt(struct db *db, const struct attempt_row *a, struct err *e) {
+  return db_run(db, SQL_ATTEMPT_NEW, e, "lliiiilllsss", a->key.task_id, a->key.scheduled_at, a->key.part,
+                a->attempt, a->state, a->reason, a->dispatched_at, a->started_at, a->finished_at, a->executor,
+                a->error_type, a->error_message);
 }
 
-static int apply_rows(struct store *s, struct db *db, const struct st_run_apply *in, const int32_t *entry,
-                      struct st_run_apply_ret *out, struct err *e)
-{
+static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const int32_t *entry,
+                      struct st_run_apply_ret *out) {
   int r = 0;
   for (size_t i = 0; r >= 0 && i < in->update_count; i++)
-    if (writable(s, entry, in->updates[i].key.shard))
-      out->updated[i] = (r = update_run(db, &in->updates[i], e)) > 0;
+    if (writable(tx, entry, in->updates[i].key.shard))
+      out->updated[i] = (r = update_run(tx->db, &in->updates[i], tx->e)) > 0;
   for (size_t i = 0; r >= 0 && i < in->finish_count; i++)
-    if (writable(s, entry, in->finishes[i].key.shard))
-      out->finished[i] = (r = finish_run(db, &in->finishes[i], e)) > 0;
+    if (writable(tx, entry, in->finishes[i].key.shard))
+      out->finished[i] = (r = finish_run(tx->db, &in->finishes[i], tx->e)) > 0;
   for (size_t i = 0; r >= 0 && i < in->attempt_count; i++)
-    if (writable(s, entry, in->attempts[i].key.shard))
-      r = insert_attempt(db, &in->attempts[i], e);
+    if (writable(tx, entry, in->attempts[i].key.shard))
+      r = insert_attempt(tx->db, &in->attempts[i], tx->e);
   for (size_t i = 0; r >= 0 && i < in->progress_count; i++)
-    if (writable(s, entry, in->progress[i].shard))
-      r = sqlite_progress_put(db, &in->progress[i], e);
+    if (writable(tx, entry, in->progress[i].shard))
+      r = put_progress(tx->db, &in->progress[i], tx->e);
   return r;
 }
 
-int sqlite_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret,
+                     struct arena *mem, struct err *e) {
   struct st_run_apply_ret out = {
       .fence_ok = arena_array(mem, in->fence_count + 1, sizeof *out.fence_ok),
       .updated = arena_array(mem, in->update_count + 1, sizeof *out.updated),
       .finished = arena_array(mem, in->finish_count + 1, sizeof *out.finished),
   };
-  int32_t *entry = no_entries(s, mem);
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
   out.now = tx.now;
-  r = check_fences(s, tx.db, in, entry, out.fence_ok, e);
+  int32_t *entry = no_entries(&tx);
+  r = check_fences(&tx, in, entry, out.fence_ok);
   if (r >= 0)
-    r = apply_rows(s, tx.db, in, entry, &out, e);
+    r = apply_rows(&tx, in, entry, &out);
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
@@ -188,33 +174,33 @@ int sqlite_run_apply(struct store *s, const struct st_run_apply *in, struct st_r
 }
 
 /* ------------------------------------------------------------------ the inbox */
-int sqlite_inbox_append(struct store *s, struct db *db, const struct inbox_row *row, int64_t *ret_no, struct err *e)
-{
+int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64_t *ret_no) {
   int64_t no;
-  int r = db_first(db, SQL_INBOX_NO, e, "i", row->shard);
+  int r = db_first(tx->db, SQL_INBOX_NO, tx->e, "i", row->shard);
   if (r <= 0)
-    return r < 0 ? r : err_set(e, ERR_NOT_FOUND, "there is no shard %d", (int)row->shard);
-  db_get(db, SQL_INBOX_NO, NULL, "l", &no);
-  r = db_run(db, SQL_INBOX_NEW, e, "ilit", row->shard, no, row->kind, row->body);
+    return r < 0 ? r : err_set(tx->e, ERR_NOT_FOUND, "there is no shard %d", (int)row->shard);
+  db_get(tx->db, SQL_INBOX_NO, NULL, "l", &no);
+  r = db_run(tx->db, SQL_INBOX_NEW, tx->e, "ilit", row->shard, no, row->kind, row->body);
   if (r < 0)
     return r;
-  sqlite_touch(s, row->shard);
+  sqlite_touch(tx, row->shard);
   *ret_no = no;
   return 0;
 }
 
-int sqlite_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox_add_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox_add_ret *ret,
+                     struct arena *mem, struct err *e) {
   struct st_inbox_add_ret out = {.ref = in->ref};
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = sqlite_idem_find(s, tx.db, in->idem, mem, &out.ref, e);
+  r = sqlite_idem_find(&tx, in->idem, &out.ref);
   if (r == 0) {
-    r = sqlite_inbox_append(s, tx.db, &(struct inbox_row){.shard = in->shard, .kind = in->kind, .body = in->body}, &out.no, e);
+    r = sqlite_inbox_append(&tx, &(struct inbox_row){.shard = in->shard, .kind = in->kind, .body = in->body},
+                            &out.no);
     if (r == 0)
-      r = sqlite_idem_keep(s, tx.db, in->idem, in->ref, e);
+      r = sqlite_idem_keep(&tx, in->idem, in->ref);
   }
   r = sqlite_write_end(&tx, r);
   if (r < 0)
@@ -224,9 +210,8 @@ int sqlite_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_i
   return r;
 }
 
-int sqlite_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inbox_read_ret *ret, struct arena *mem,
-                      struct err *e)
-{
+int sqlite_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inbox_read_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct st_inbox_read_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;

@@ -4,14 +4,15 @@
 #include <stdlib.h>
 
 #define RUN_TYPES "illiiiiiilllllllssssssssd" /* of RUN_READ and HISTORY_READ */
-#define RUN_INTO(w)                                                                                                              \
-  &(w)->key.shard, &(w)->key.scheduled_at, &(w)->key.task_id, &(w)->key.part, &(w)->version, &(w)->state, &(w)->reason,          \
-      &(w)->origin, &(w)->attempt, &(w)->fired_at, &(w)->not_before, &(w)->attempt_at, &(w)->started_at, &(w)->finished_at,      \
-      &(w)->missed_first, &(w)->missed_count, &(w)->executor, &(w)->pin, &(w)->payload, &(w)->origin_run, &(w)->result,          \
-      &(w)->error_type, &(w)->error_message, &(w)->error_detail, &(w)->progress
+#define RUN_INTO(w)                                                                                          \
+  &(w)->key.shard, &(w)->key.scheduled_at, &(w)->key.task_id, &(w)->key.part, &(w)->version, &(w)->state,    \
+      &(w)->reason, &(w)->origin, &(w)->attempt, &(w)->fired_at, &(w)->not_before, &(w)->attempt_at,         \
+      &(w)->started_at, &(w)->finished_at, &(w)->missed_first, &(w)->missed_count, &(w)->executor,           \
+      &(w)->pin, &(w)->payload, &(w)->origin_run, &(w)->result, &(w)->error_type, &(w)->error_message,       \
+      &(w)->error_detail, &(w)->progress
 
-int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run_load_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run_load_ret *ret,
+                    struct arena *mem, struct err *e) {
   const struct run_key start = {.scheduled_at = INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
   const struct run_key *after = in->after ? in->after : &start;
   struct st_run_load_ret out = {};
@@ -20,7 +21,8 @@ int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run
   int r = sqlite_read(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = db_query(tx.db, SQL_RUN_LOAD, e, "illii", in->shard, after->scheduled_at, after->task_id, after->part, in->limit);
+  r = db_query(tx.db, SQL_RUN_LOAD, e, "illii", in->shard, after->scheduled_at, after->task_id, after->part,
+               in->limit);
   while (r >= 0 && (r = db_step(tx.db, SQL_RUN_LOAD, e)) > 0) {
     struct run_row *w = sqlite_push(mem, out.rows, out.count, cap);
     db_get(tx.db, SQL_RUN_LOAD, mem, RUN_TYPES, RUN_INTO(w));
@@ -31,28 +33,27 @@ int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run
   return 0;
 }
 
-static int get_run(struct db *db, const struct run_key *k, struct run_list_row *row, struct arena *mem, struct err *e)
-{
+static int get_run(struct sqlite_tx *tx, const struct run_key *k, struct run_list_row *row) {
   static const enum sql places[] = {SQL_RUN_GET, SQL_HISTORY_GET};
   struct run_row *w = &row->run;
   for (size_t i = 0; i < 2; i++) {
-    int r = db_first(db, places[i], e, "illi", k->shard, k->scheduled_at, k->task_id, k->part);
+    int r = db_first(tx->db, places[i], tx->e, "illi", k->shard, k->scheduled_at, k->task_id, k->part);
     if (r > 0)
-      db_get(db, places[i], mem, RUN_TYPES "ss", RUN_INTO(w), &row->task_name, &row->ns);
+      db_get(tx->db, places[i], tx->mem, RUN_TYPES "ss", RUN_INTO(w), &row->task_name, &row->ns);
     if (r != 0)
       return r;
   }
   return 0;
 }
 
-int sqlite_run_get(struct store *s, const struct st_run_get *in, struct st_run_get_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_run_get(struct store *s, const struct st_run_get *in, struct st_run_get_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct run_list_row row = {};
   struct sqlite_tx tx;
   int r = sqlite_read(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = get_run(tx.db, &in->key, &row, mem, e);
+  r = get_run(&tx, &in->key, &row);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no such run");
   if (sqlite_read_end(&tx, r) < 0)
@@ -70,8 +71,7 @@ struct key_list {
 };
 
 /* Below this (scheduled_at, task_id, part): the cursor, or `until` when that is lower. */
-static struct run_key upper_bound(const struct st_run_list *in)
-{
+static struct run_key upper_bound(const struct st_run_list *in) {
   struct run_key k = {.scheduled_at = INT64_MAX, .task_id = INT64_MAX, .part = INT32_MAX};
   if (in->before)
     k = *in->before;
@@ -80,48 +80,43 @@ static struct run_key upper_bound(const struct st_run_list *in)
   return k;
 }
 
-static int collect(struct db *db, enum sql id, struct key_list *list, struct arena *mem, struct err *e)
-{
+static int collect(struct sqlite_tx *tx, enum sql id, struct key_list *list) {
   int r;
-  while ((r = db_step(db, id, e)) > 0) {
-    struct run_key *k = sqlite_push(mem, list->keys, list->count, list->cap);
-    db_get(db, id, mem, "llii", &k->scheduled_at, &k->task_id, &k->part, &k->shard);
+  while ((r = db_step(tx->db, id, tx->e)) > 0) {
+    struct run_key *k = sqlite_push(tx->mem, list->keys, list->count, list->cap);
+    db_get(tx->db, id, NULL, "llii", &k->scheduled_at, &k->task_id, &k->part, &k->shard);
   }
   return r;
 }
 
 #define FILTER_TYPES "lliliissi" /* ?1 to ?9 of the run lists */
-#define FILTERS(in, top)                                                                                                         \
-  (top).scheduled_at, (top).task_id, (top).part, (in)->since, (int32_t)(in)->state_mask, (in)->reason,                           \
+#define FILTERS(in, top)                                                                                     \
+  (top).scheduled_at, (top).task_id, (top).part, (in)->since, (int32_t)(in)->state_mask, (in)->reason,       \
       sqlite_filter((in)->executor), sqlite_filter((in)->ns), (in)->limit
 
-static int list_open(struct store *s, struct db *db, const struct st_run_list *in, struct key_list *list, struct arena *mem,
-                     struct err *e)
-{
+static int list_open(struct sqlite_tx *tx, const struct st_run_list *in, struct key_list *list) {
   struct run_key top = upper_bound(in);
-  int32_t first = 0, last = sqlite_source_of(s)->shard_count - 1;
+  int32_t first = 0, last = tx->shard_count - 1;
   int r = 0;
   if (in->task_id)
-    first = last = shard_of_task(in->task_id, sqlite_source_of(s)->shard_count);
+    first = last = sqlite_shard_of(tx, in->task_id);
   for (int32_t shard = first; r >= 0 && shard <= last; shard++) {
-    r = db_query(db, SQL_RUN_LIST_OPEN, e, FILTER_TYPES "il", FILTERS(in, top), shard, in->task_id);
+    r = db_query(tx->db, SQL_RUN_LIST_OPEN, tx->e, FILTER_TYPES "il", FILTERS(in, top), shard, in->task_id);
     if (r >= 0)
-      r = collect(db, SQL_RUN_LIST_OPEN, list, mem, e);
+      r = collect(tx, SQL_RUN_LIST_OPEN, list);
   }
   return r;
 }
 
-static int list_ended(struct db *db, const struct st_run_list *in, struct key_list *list, struct arena *mem, struct err *e)
-{
+static int list_ended(struct sqlite_tx *tx, const struct st_run_list *in, struct key_list *list) {
   struct run_key top = upper_bound(in);
   enum sql id = in->task_id ? SQL_RUN_LIST_TASK : SQL_RUN_LIST_ENDED;
-  int r = in->task_id ? db_query(db, id, e, FILTER_TYPES "l", FILTERS(in, top), in->task_id)
-                      : db_query(db, id, e, FILTER_TYPES, FILTERS(in, top));
-  return r < 0 ? r : collect(db, id, list, mem, e);
+  int r = in->task_id ? db_query(tx->db, id, tx->e, FILTER_TYPES "l", FILTERS(in, top), in->task_id)
+                      : db_query(tx->db, id, tx->e, FILTER_TYPES, FILTERS(in, top));
+  return r < 0 ? r : collect(tx, id, list);
 }
 
-static int newest_first(const void *a, const void *b)
-{
+static int newest_first(const void *a, const void *b) {
   const struct run_key *x = a, *y = b;
   if (x->scheduled_at != y->scheduled_at)
     return x->scheduled_at < y->scheduled_at ? 1 : -1;
@@ -130,15 +125,13 @@ static int newest_first(const void *a, const void *b)
   return (x->part < y->part) - (x->part > y->part);
 }
 
-static int list_keys(struct store *s, struct db *db, const struct st_run_list *in, struct key_list *list, struct arena *mem,
-                     struct err *e)
-{
+static int list_keys(struct sqlite_tx *tx, const struct st_run_list *in, struct key_list *list) {
   const uint32_t open_states = 1u << RUN_PENDING | 1u << RUN_RUNNING;
   int r = 0;
   if (!in->state_mask || (in->state_mask & open_states))
-    r = list_open(s, db, in, list, mem, e);
+    r = list_open(tx, in, list);
   if (r >= 0 && (!in->state_mask || (in->state_mask & ~open_states)))
-    r = list_ended(db, in, list, mem, e);
+    r = list_ended(tx, in, list);
   if (list->count)
     qsort(list->keys, list->count, sizeof *list->keys, newest_first);
   if (list->count > (size_t)in->limit)
@@ -146,18 +139,18 @@ static int list_keys(struct store *s, struct db *db, const struct st_run_list *i
   return r;
 }
 
-int sqlite_run_list(struct store *s, const struct st_run_list *in, struct st_run_list_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_run_list(struct store *s, const struct st_run_list *in, struct st_run_list_ret *ret,
+                    struct arena *mem, struct err *e) {
   struct st_run_list_ret out = {};
   struct key_list list = {};
   struct sqlite_tx tx;
   int r = sqlite_read(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = list_keys(s, tx.db, in, &list, mem, e);
+  r = list_keys(&tx, in, &list);
   out.rows = arena_array(mem, list.count + 1, sizeof *out.rows);
   for (size_t i = 0; r >= 0 && i < list.count; i++)
-    if ((r = get_run(tx.db, &list.keys[i], &out.rows[out.count], mem, e)) > 0)
+    if ((r = get_run(&tx, &list.keys[i], &out.rows[out.count])) > 0)
       out.count++;
   if (sqlite_read_end(&tx, r) < 0)
     return r;
@@ -165,9 +158,8 @@ int sqlite_run_list(struct store *s, const struct st_run_list *in, struct st_run
   return 0;
 }
 
-int sqlite_attempt_list(struct store *s, const struct st_attempt_list *in, struct st_attempt_list_ret *ret, struct arena *mem,
-                        struct err *e)
-{
+int sqlite_attempt_list(struct store *s, const struct st_attempt_list *in, struct st_attempt_list_ret *ret,
+                        struct arena *mem, struct err *e) {
   struct st_attempt_list_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;
@@ -178,8 +170,8 @@ int sqlite_attempt_list(struct store *s, const struct st_attempt_list *in, struc
   while (r >= 0 && (r = db_step(tx.db, SQL_ATTEMPT_LIST, e)) > 0) {
     struct attempt_row *a = sqlite_push(mem, out.rows, out.count, cap);
     a->key = in->key;
-    db_get(tx.db, SQL_ATTEMPT_LIST, mem, "iiilllsss", &a->attempt, &a->state, &a->reason, &a->dispatched_at, &a->started_at,
-           &a->finished_at, &a->executor, &a->error_type, &a->error_message);
+    db_get(tx.db, SQL_ATTEMPT_LIST, mem, "iiilllsss", &a->attempt, &a->state, &a->reason, &a->dispatched_at,
+           &a->started_at, &a->finished_at, &a->executor, &a->error_type, &a->error_message);
   }
   if (sqlite_read_end(&tx, r) < 0)
     return r;

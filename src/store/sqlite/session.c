@@ -7,8 +7,7 @@ struct write_waiter {
   struct write_waiter *next;
 };
 
-void write_queue_enter(struct write_queue *q, bool first)
-{
+void write_queue_enter(struct write_queue *q, bool first) {
   mutex_lock(&q->m);
   if (q->busy) {
     struct write_waiter me = {};
@@ -26,8 +25,7 @@ void write_queue_enter(struct write_queue *q, bool first)
   mutex_unlock(&q->m);
 }
 
-void write_queue_leave(struct write_queue *q)
-{
+void write_queue_leave(struct write_queue *q) {
   mutex_lock(&q->m);
   struct write_waiter *next = q->first;
   if (next) { /* handed over without being free in between: nobody overtakes */
@@ -41,16 +39,19 @@ void write_queue_leave(struct write_queue *q)
 }
 
 /* ------------------------------------------------------------------ transactions */
-static void begin(struct sqlite_tx *tx, struct sqlite_store *st, struct db *db, struct arena *mem, struct err *e)
-{
+static void begin(struct sqlite_tx *tx, struct sqlite_store *st, struct db *db, struct arena *mem,
+                  struct err *e) {
   struct sqlite_source *src = st->source;
-  *tx = (struct sqlite_tx){.session = st, .db = db, .mem = mem, .e = e, .now = src->clock->wall(src->clock),
+  *tx = (struct sqlite_tx){.session = st,
+                           .db = db,
+                           .mem = mem,
+                           .e = e,
+                           .now = src->clock->wall(src->clock),
                            .shard_count = src->shard_count};
   db->deadline = src->clock->mono(src->clock) + src->statement_timeout;
 }
 
-int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e)
-{
+int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct db *db = &st->source->writer;
   if (!st->holds_lock)
@@ -62,8 +63,7 @@ int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, s
   return r;
 }
 
-static void tell_news(struct sqlite_source *src, bool committed)
-{
+static void tell_news(struct sqlite_source *src, bool committed) {
   bool any = false;
   mutex_lock(&src->news_m);
   for (int32_t i = 0; i < src->shard_count; i++) {
@@ -80,8 +80,7 @@ static void tell_news(struct sqlite_source *src, bool committed)
 
 /* A commit that only met a lock surely wrote nothing; after any other failure the frames may be in the log, and would be found
  * there after a crash. */
-static int commit(struct db *db, struct err *e)
-{
+static int commit(struct db *db, struct err *e) {
   if (sqlite3_exec(db->h, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
     return 0;
   int code = sqlite3_errcode(db->h) & 0xff;
@@ -92,8 +91,7 @@ static int commit(struct db *db, struct err *e)
   return r;
 }
 
-int sqlite_write_end(struct sqlite_tx *tx, int r)
-{
+int sqlite_write_end(struct sqlite_tx *tx, int r) {
   struct sqlite_store *st = tx->session;
   struct db *db = tx->db;
   db_settle(db);
@@ -113,8 +111,7 @@ int sqlite_write_end(struct sqlite_tx *tx, int r)
   return r;
 }
 
-int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e)
-{
+int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct sqlite_source *src = st->source;
   struct db *db = st->holds_lock ? &src->writer : &st->reader;
@@ -125,8 +122,7 @@ int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, st
   return st->holds_lock ? 0 : db_exec(db, "BEGIN", e);
 }
 
-int sqlite_read_end(struct sqlite_tx *tx, int r)
-{
+int sqlite_read_end(struct sqlite_tx *tx, int r) {
   db_settle(tx->db);
   tx->db->deadline = 0;
   if (!tx->session->holds_lock)
@@ -135,9 +131,8 @@ int sqlite_read_end(struct sqlite_tx *tx, int r)
 }
 
 /* ------------------------------------------------------------------ the locked shard */
-int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st_shard_lock_ret *ret, struct arena *mem,
-                      struct err *e)
-{
+int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st_shard_lock_ret *ret,
+                      struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct shard_row row;
   struct sqlite_tx tx;
@@ -148,8 +143,8 @@ int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st
     return r;
   r = db_first(tx.db, SQL_SHARD_GET, e, "i", in->shard);
   if (r > 0) {
-    db_get(tx.db, SQL_SHARD_GET, mem, "islllll", &row.id, &row.owner, &row.incarnation, &row.epoch, &row.fired_at,
-           &row.fired_task, &row.tasks_version);
+    db_get(tx.db, SQL_SHARD_GET, mem, "islllll", &row.id, &row.owner, &row.incarnation, &row.epoch,
+           &row.fired_at, &row.fired_task, &row.tasks_version);
     r = row.epoch == in->epoch ? 0 : ERR_FENCED;
   } else if (r == 0) {
     r = ERR_FENCED;
@@ -165,25 +160,24 @@ int sqlite_shard_lock(struct store *s, const struct st_shard_lock *in, struct st
   return 0;
 }
 
-int sqlite_shard_unlock(struct store *s, const struct st_shard_unlock *in, struct st_shard_unlock_ret *ret, struct arena *mem,
-                        struct err *e)
-{
+int sqlite_shard_unlock(struct store *s, const struct st_shard_unlock *in, struct st_shard_unlock_ret *ret,
+                        struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   (void)ret;
   (void)mem;
   if (!st->holds_lock)
     return err_set(e, ERR_INTERNAL, "the session has no shard locked");
   st->holds_lock = false;
-  int r = sqlite_write_end(s, in->commit ? 0 : ERR_CONFLICT, e);
+  struct sqlite_tx tx = {.session = st, .db = &st->source->writer, .e = e};
+  int r = sqlite_write_end(&tx, in->commit ? 0 : ERR_CONFLICT);
   return in->commit ? r : 0;
 }
 
 /* ------------------------------------------------------------------ news */
 void sqlite_touch(struct sqlite_tx *tx, int32_t shard) { tx->session->source->touched[shard] = true; }
 
-int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct st_wait_change_ret *ret, struct arena *mem,
-                       struct err *e)
-{
+int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct st_wait_change_ret *ret,
+                       struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   struct sqlite_source *src = st->source;
   int32_t *shards = arena_array(mem, (size_t)src->shard_count, sizeof *shards);
@@ -208,12 +202,12 @@ int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct 
 }
 
 /* ------------------------------------------------------------------ sessions */
-static void session_close(struct store *s)
-{
+static void session_close(struct store *s) {
   struct sqlite_store *st = (struct sqlite_store *)s;
   if (st->holds_lock) {
     st->holds_lock = false;
-    (void)sqlite_write_end(s, ERR_CONFLICT, NULL); /* rolls back */
+    (void)sqlite_write_end(&(struct sqlite_tx){.session = st, .db = &st->source->writer},
+                           ERR_CONFLICT); /* rolls back */
   }
   if (st->reader.h)
     db_close(&st->reader);
@@ -229,8 +223,7 @@ static const struct store_ops ops = {
 #include "store/store_ops.def"
 };
 
-int sqlite_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e)
-{
+int sqlite_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e) {
   struct sqlite_source *src = (struct sqlite_source *)s;
   struct sqlite_store *st = mem_zalloc(sizeof *st);
   (void)e; /* the reader is opened at its first use */
@@ -245,8 +238,7 @@ int sqlite_session(struct store_source *s, enum store_role role, struct store **
   return 0;
 }
 
-void *sqlite_grow(struct arena *mem, void *rows, size_t count, size_t *cap, size_t size)
-{
+void *sqlite_grow(struct arena *mem, void *rows, size_t count, size_t *cap, size_t size) {
   size_t more = *cap ? *cap * 2 : 64;
   void *p = arena_array(mem, more, size);
   if (count)

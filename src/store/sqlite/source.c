@@ -8,12 +8,11 @@
 #include <unistd.h>
 
 #define DEFAULT_STATEMENT_TIMEOUT (30 * USEC_PER_SEC)
-#define LOCK_TIMEOUT_SHARE 6 /* of the statement time-out */
-#define SHARD_COUNT_MAX 1024
+#define LOCK_TIMEOUT_SHARE        6 /* of the statement time-out */
+#define SHARD_COUNT_MAX           1024
 
 /* The database file next to its lock file: whoever holds the flock owns every shard, that is the lease. */
-static int lock_database(const char *path, int *ret_fd, struct err *e)
-{
+static int lock_database(const char *path, int *ret_fd, struct err *e) {
   auto_arena mem = {};
   const char *name = arena_printf(&mem, "%s.lock", path);
   char pid[32] = "";
@@ -38,8 +37,7 @@ static int lock_database(const char *path, int *ret_fd, struct err *e)
 }
 
 /* Before SQLite does, so that nobody else can read it. */
-static int create_file(const char *path, struct err *e)
-{
+static int create_file(const char *path, struct err *e) {
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0)
     return err_set(e, -errno, "cannot open the database %s: %s", path, strerror(errno));
@@ -47,18 +45,22 @@ static int create_file(const char *path, struct err *e)
   return 0;
 }
 
-static int list_applied(void *arg, struct arena *mem, struct migration_applied **ret, size_t *ret_count, struct err *e)
-{
+static int list_applied(void *arg, struct arena *mem, struct migration_applied **ret, size_t *ret_count,
+                        struct err *e) {
   struct db *db = arg;
   struct migration_applied *rows = NULL;
   sqlite3_stmt *st = NULL;
   size_t n = 0, cap = 0;
   int rc = SQLITE_ERROR;
-  int r = db_exec(db, "CREATE TABLE IF NOT EXISTS schema_migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
-                  " checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)", e);
+  int r =
+      db_exec(db,
+              "CREATE TABLE IF NOT EXISTS schema_migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+              " checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+              e);
   if (r < 0)
     return r;
-  if (sqlite3_prepare_v2(db->h, "SELECT number, name, checksum FROM schema_migration ORDER BY number", -1, &st, NULL) == SQLITE_OK)
+  if (sqlite3_prepare_v2(db->h, "SELECT number, name, checksum FROM schema_migration ORDER BY number", -1,
+                         &st, NULL) == SQLITE_OK)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
       struct migration_applied *row = sqlite_push(mem, rows, n, cap);
       row->number = sqlite3_column_int(st, 0);
@@ -75,8 +77,7 @@ static int list_applied(void *arg, struct arena *mem, struct migration_applied *
   return 0;
 }
 
-static int record_applied(struct db *db, const struct migration *m, const char *checksum, struct err *e)
-{
+static int record_applied(struct db *db, const struct migration *m, const char *checksum, struct err *e) {
   sqlite3_stmt *st = NULL;
   int rc = sqlite3_prepare_v2(db->h, "INSERT INTO schema_migration VALUES (?1, ?2, ?3, ?4)", -1, &st, NULL);
   if (rc == SQLITE_OK) {
@@ -91,8 +92,7 @@ static int record_applied(struct db *db, const struct migration *m, const char *
   return r;
 }
 
-static int apply_migration(void *arg, const struct migration *m, const char *checksum, struct err *e)
-{
+static int apply_migration(void *arg, const struct migration *m, const char *checksum, struct err *e) {
   struct db *db = arg;
   int r = db_exec(db, "BEGIN EXCLUSIVE", e);
   if (r < 0)
@@ -109,8 +109,7 @@ static int apply_migration(void *arg, const struct migration *m, const char *che
 
 static const struct migrate_ops migrate_ops = {.list = list_applied, .apply = apply_migration};
 
-static int create_shards(struct db *db, int32_t count, struct err *e)
-{
+static int create_shards(struct db *db, int32_t count, struct err *e) {
   if (count < 1 || count > SHARD_COUNT_MAX)
     return err_set(e, ERR_INVALID, "expected 1 to %d shards", SHARD_COUNT_MAX);
   int r = db_run(db, SQL_META_ADD, e, "sl", SLICE("shard_count"), (int64_t)count);
@@ -123,8 +122,7 @@ static int create_shards(struct db *db, int32_t count, struct err *e)
 }
 
 /* The flock is ours, so every earlier owner is gone: release its shards and raise the fences. */
-static int take_over(struct sqlite_source *src, const struct store_options *o, struct err *e)
-{
+static int take_over(struct sqlite_source *src, const struct store_options *o, struct err *e) {
   struct db *db = &src->writer;
   int64_t count = o->shard_count;
   int r = db_exec(db, "BEGIN EXCLUSIVE", e);
@@ -137,9 +135,11 @@ static int take_over(struct sqlite_source *src, const struct store_options *o, s
     r = create_shards(db, o->shard_count, e);
   db_settle(db);
   if (r >= 0)
-    r = db_exec(db, "UPDATE shard SET owner = '', epoch = epoch + 1;"
+    r = db_exec(db,
+                "UPDATE shard SET owner = '', epoch = epoch + 1;"
                 "UPDATE shard_finish SET epoch = (SELECT epoch FROM shard WHERE shard.id = shard_finish.id);"
-                "DELETE FROM node; COMMIT", e);
+                "DELETE FROM node; COMMIT",
+                e);
   if (r < 0) {
     (void)db_exec(db, "ROLLBACK", NULL); /* the failure is known already */
     return r;
@@ -148,11 +148,11 @@ static int take_over(struct sqlite_source *src, const struct store_options *o, s
   return 0;
 }
 
-static void source_close(struct store_source *base)
-{
+static void source_close(struct store_source *base) {
   struct sqlite_source *src = (struct sqlite_source *)base;
   if (src->writer.h) {
-    (void)sqlite3_wal_checkpoint_v2(src->writer.h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL); /* else at the next open */
+    (void)sqlite3_wal_checkpoint_v2(src->writer.h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+                                    NULL); /* else at the next open */
     db_close(&src->writer);
   }
   if (src->lock_fd >= 0)
@@ -166,10 +166,10 @@ static void source_close(struct store_source *base)
   mem_free(src);
 }
 
-static const struct store_source_ops source_ops = {.name = "sqlite", .session = sqlite_session, .close = source_close};
+static const struct store_source_ops source_ops = {
+    .name = "sqlite", .session = sqlite_session, .close = source_close};
 
-static int open_writer(struct sqlite_source *src, const struct store_options *o, struct err *e)
-{
+static int open_writer(struct sqlite_source *src, const struct store_options *o, struct err *e) {
   int r = lock_database(src->path, &src->lock_fd, e);
   if (r == 0)
     r = create_file(src->path, e);
@@ -182,8 +182,7 @@ static int open_writer(struct sqlite_source *src, const struct store_options *o,
   return r;
 }
 
-int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e)
-{
+int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e) {
   const char *path = o->url + strlen("sqlite:");
   if (strncmp(path, "///", 3) == 0)
     path += 2;

@@ -20,8 +20,8 @@ struct sqlite_source {
   usec_t statement_timeout, lock_timeout;
   int32_t shard_count, schema_version;
   struct write_queue queue;
-  struct db writer;  /* of whoever holds the queue */
-  bool *touched;     /* by shard: changed in the open transaction; as writer */
+  struct db writer;    /* of whoever holds the queue */
+  bool *touched;       /* by shard: changed in the open transaction; as writer */
   struct mutex news_m; /* protects news */
   struct cond news_c;
   uint64_t *news; /* by shard: committed changes of tasks or inbox */
@@ -38,7 +38,9 @@ struct sqlite_store {
 void write_queue_enter(struct write_queue *q, bool first);
 void write_queue_leave(struct write_queue *q);
 
-static inline struct sqlite_source *sqlite_source_of(struct store *s) { return ((struct sqlite_store *)s)->source; }
+static inline struct sqlite_source *sqlite_source_of(struct store *s) {
+  return ((struct sqlite_store *)s)->source;
+}
 
 /* An operation under way: what its parts need. */
 struct sqlite_tx {
@@ -58,7 +60,9 @@ int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, st
 int sqlite_read_end(struct sqlite_tx *tx, int r);
 /* Tell wait_change once this transaction is committed. */
 void sqlite_touch(struct sqlite_tx *tx, int32_t shard);
-static inline int32_t sqlite_shard_of(const struct sqlite_tx *tx, int64_t task_id) { return shard_of_task(task_id, tx->shard_count); }
+static inline int32_t sqlite_shard_of(const struct sqlite_tx *tx, int64_t task_id) {
+  return shard_of_task(task_id, tx->shard_count);
+}
 int sqlite_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
 
 /* Idempotency inside a write: 1 and the first answer, 0 = new. `idem` may be NULL. */
@@ -75,8 +79,12 @@ static inline struct slice sqlite_filter(struct slice s) { return s.n ? s : (str
 
 /* A growing array in an arena. */
 void *sqlite_grow(struct arena *mem, void *rows, size_t count, size_t *cap, size_t size);
-#define sqlite_push(mem, rows, count, cap)                                                                                       \
-  ((count) == (cap) ? (void)((rows) = sqlite_grow((mem), (rows), (count), &(cap), sizeof *(rows))) : (void)0, &(rows)[(count)++])
+#define sqlite_push(mem, rows, count, cap)                                                                   \
+  ((count) == (cap) ? (void)((rows) = sqlite_grow((mem), (rows), (count), &(cap), sizeof *(rows)))           \
+                    : (void)0,                                                                               \
+   &(rows)[(count)++])
 
-#define OP(n) int sqlite_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e);
+#define OP(n)                                                                                                \
+  int sqlite_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,      \
+                 struct err *e);
 #include "store/store_ops.def"

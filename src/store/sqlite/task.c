@@ -11,97 +11,90 @@ struct shard_change {
   int64_t change_no; /* 0 = not taken yet */
 };
 
-static int shard_change(struct store *s, struct db *db, int32_t shard, usec_t now, struct shard_change *c, struct err *e)
-{
+static int shard_change(struct sqlite_tx *tx, int32_t shard, struct shard_change *c) {
   usec_t fired_at;
   if (c->change_no)
     return 0;
-  int r = db_first(db, SQL_SHARD_CHANGE, e, "i", shard);
+  int r = db_first(tx->db, SQL_SHARD_CHANGE, tx->e, "i", shard);
   if (r <= 0)
-    return r < 0 ? r : err_set(e, ERR_INTERNAL, "the shard %d is missing", (int)shard);
-  db_get(db, SQL_SHARD_CHANGE, NULL, "ll", &fired_at, &c->change_no);
-  c->effective_at = fired_at > now ? fired_at : now;
-  sqlite_touch(s, shard);
+    return r < 0 ? r : err_set(tx->e, ERR_INTERNAL, "the shard %d is missing", (int)shard);
+  db_get(tx->db, SQL_SHARD_CHANGE, NULL, "ll", &fired_at, &c->change_no);
+  c->effective_at = fired_at > tx->now ? fired_at : tx->now;
+  sqlite_touch(tx, shard);
   return 0;
 }
 
-static int insert_version(struct db *db, const struct task_version_row *v, const struct task_def *d, struct slice by,
-                          struct slice note, usec_t now, struct err *e)
-{
-  return db_run(db, SQL_VERSION_NEW, e, "ilillliiltttttstss", v->shard, v->task_id, v->version, v->change_no, v->effective_at,
-                v->anchor, v->state, d->kind, now, by, d->name, d->group, d->handler, d->schedule_text, note, d->definition, d->description,
-                d->payload);
+static int insert_version(struct sqlite_tx *tx, const struct task_version_row *v, const struct task_def *d,
+                          struct slice by, struct slice note) {
+  return db_run(tx->db, SQL_VERSION_NEW, tx->e, "ilillliiltttttstss", v->shard, v->task_id, v->version,
+                v->change_no, v->effective_at, v->anchor, v->state, d->kind, tx->now, by, d->name, d->group,
+                d->handler, d->schedule_text, note, d->definition, d->description, d->payload);
 }
 
-static int name_in_use(struct db *db, size_t index, size_t count, struct slice name, int r, struct err *e)
-{
-  char field[ERR_FIELD_MAX];
-  if (!db_is_duplicate(db))
-    return r;
-  if (count == 1)
-    return err_field(e, ERR_CONFLICT, "/name", "the name %.*s is in use", SLICE_FMT(name));
-  snprintf(field, sizeof field, "/%zu/name", index);
-  return err_field(e, ERR_CONFLICT, field, "the name %.*s is in use", SLICE_FMT(name));
+/* What the failed write of a task's row means: `field` is where its name stands in the request. */
+static int name_in_use(struct sqlite_tx *tx, const char *field, struct slice name, int r) {
+  return db_is_duplicate(tx->db)
+             ? err_field(tx->e, ERR_CONFLICT, field, "the name %.*s is in use", SLICE_FMT(name))
+             : r;
 }
 
-static int put_one(struct db *db, const struct st_task_put *in, size_t i, usec_t now, struct task_version_row *v, struct err *e)
-{
+static int put_one(struct sqlite_tx *tx, const struct st_task_put *in, size_t i,
+                   const struct task_version_row *v) {
   const struct task_def *d = &in->defs[i];
-  int r = db_run(db, SQL_TASK_NEW, e, "illlliiiltttttt", v->shard, v->task_id, v->change_no, v->effective_at, v->anchor, v->state,
-                 d->kind, v->has_payload, now, d->ns, d->name, d->group, d->handler, in->by, d->definition);
-  if (r < 0)
-    return name_in_use(db, i, in->count, d->name, r, e);
-  return insert_version(db, v, d, in->by, (struct slice){}, now, e);
+  char field[ERR_FIELD_MAX] = "/name";
+  int r = db_run(tx->db, SQL_TASK_NEW, tx->e, "illlliiiltttttt", v->shard, v->task_id, v->change_no,
+                 v->effective_at, v->anchor, v->state, d->kind, v->has_payload, tx->now, d->ns, d->name,
+                 d->group, d->handler, in->by, d->definition);
+  if (r >= 0)
+    return insert_version(tx, v, d, in->by, (struct slice){});
+  if (in->count > 1)
+    snprintf(field, sizeof field, "/%zu/name", i);
+  return name_in_use(tx, field, d->name, r);
 }
 
-static int put_all(struct store *s, struct db *db, const struct st_task_put *in, struct task_version_row *rows, struct arena *mem,
-                   struct err *e)
-{
-  struct shard_change *changes = arena_array(mem, (size_t)sqlite_source_of(s)->shard_count, sizeof *changes);
-  usec_t now = sqlite_now(s);
+static int put_all(struct sqlite_tx *tx, const struct st_task_put *in, struct task_version_row *rows) {
+  struct shard_change *changes = arena_array(tx->mem, (size_t)tx->shard_count, sizeof *changes);
   int64_t last = 0;
-  int r = db_first(db, SQL_META_ADD, e, "sl", SLICE("task"), (int64_t)in->count);
+  int r = db_first(tx->db, SQL_META_ADD, tx->e, "sl", SLICE("task"), (int64_t)in->count);
   if (r > 0)
-    db_get(db, SQL_META_ADD, mem, "l", &last);
+    db_get(tx->db, SQL_META_ADD, NULL, "l", &last);
   for (size_t i = 0; r >= 0 && i < in->count; i++) {
     const struct task_def *d = &in->defs[i];
     struct task_version_row *v = &rows[i];
     v->task_id = last - (int64_t)in->count + 1 + (int64_t)i;
     v->version = 1;
-    v->shard = shard_of_task(v->task_id, sqlite_source_of(s)->shard_count);
+    v->shard = sqlite_shard_of(tx, v->task_id);
     struct shard_change *c = &changes[v->shard];
-    r = shard_change(s, db, v->shard, now, c, e);
+    r = shard_change(tx, v->shard, c);
     v->change_no = c->change_no;
     v->effective_at = c->effective_at;
     v->anchor = d->anchor ? d->anchor : v->effective_at;
     v->state = d->state;
     v->has_payload = d->payload.p != NULL;
-    v->name = arena_slice(mem, d->name);
-    v->definition = arena_slice(mem, d->definition);
+    v->name = arena_slice(tx->mem, d->name);
+    v->definition = arena_slice(tx->mem, d->definition);
     if (r >= 0)
-      r = put_one(db, in, i, now, v, e);
+      r = put_one(tx, in, i, v);
   }
   return r < 0 ? r : 0;
 }
 
 /* The first answer to a repeated request: the task as it was created. */
-static int first_version(struct store *s, struct db *db, struct slice answer, struct task_version_row *v, struct arena *mem,
-                         struct err *e)
-{
+static int first_version(struct sqlite_tx *tx, struct slice answer, struct task_version_row *v) {
   struct task_row t = {};
   int64_t id;
-  int r = parse_i64(answer, 1, INT64_MAX, &id, e);
+  int r = parse_i64(answer, 1, INT64_MAX, &id, tx->e);
   if (r >= 0)
-    r = db_first(db, SQL_TASK_GET, e, "ilii", shard_of_task(id, sqlite_source_of(s)->shard_count), id, 1, 1);
+    r = db_first(tx->db, SQL_TASK_GET, tx->e, "ilii", sqlite_shard_of(tx, id), id, 1, 1);
   if (r <= 0)
-    return r < 0 ? r : err_set(e, ERR_INTERNAL, "the task of a remembered answer is missing");
-  sqlite_get_task(db, SQL_TASK_GET, mem, &t);
+    return r < 0 ? r : err_set(tx->e, ERR_INTERNAL, "the task of a remembered answer is missing");
+  sqlite_get_task(tx, SQL_TASK_GET, &t);
   *v = t.v;
   return 1;
 }
 
-int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_task_put_ret *ret, struct arena *mem, struct err *e)
-{
+int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_task_put_ret *ret,
+                    struct arena *mem, struct err *e) {
   struct task_version_row *rows = arena_array(mem, in->count + 1, sizeof *rows);
   struct slice answer = {};
   struct sqlite_tx tx;
@@ -110,13 +103,13 @@ int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_tas
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = sqlite_idem_find(s, tx.db, in->idem, mem, &answer, e);
+  r = sqlite_idem_find(&tx, in->idem, &answer);
   if (r > 0) {
-    r = first_version(s, tx.db, answer, rows, mem, e);
+    r = first_version(&tx, answer, rows);
   } else if (r == 0) {
-    r = put_all(s, tx.db, in, rows, mem, e);
+    r = put_all(&tx, in, rows);
     if (r == 0 && in->idem)
-      r = sqlite_idem_keep(s, tx.db, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)), e);
+      r = sqlite_idem_keep(&tx, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)));
   }
   r = sqlite_write_end(&tx, r);
   if (r < 0)
@@ -126,57 +119,60 @@ int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_tas
   return r;
 }
 
-
 /* ------------------------------------------------------------------ a new version */
-static int check_change(struct db *db, const struct st_task_change *in, const struct task_version_row *old, struct err *e)
-{
+static int check_change(struct sqlite_tx *tx, const struct st_task_change *in,
+                        const struct task_version_row *old) {
   if (in->expected_version && in->expected_version != old->version)
-    return err_set(e, ERR_STALE, "the task is at version %d, not %d", (int)old->version, (int)in->expected_version);
+    return err_set(tx->e, ERR_STALE, "the task is at version %d, not %d", (int)old->version,
+                   (int)in->expected_version);
   if (!in->def && in->state == old->state)
     return 1;
   if (in->state != TASK_DELETED || in->even_with_open_runs)
     return 0;
-  int r = db_first(db, SQL_RUN_OPEN_OF_TASK, e, "il", old->shard, old->task_id);
-  return r > 0 ? err_set(e, ERR_CONFLICT, "the task has open runs") : r;
+  int r = db_first(tx->db, SQL_RUN_OPEN_OF_TASK, tx->e, "il", old->shard, old->task_id);
+  return r > 0 ? err_set(tx->e, ERR_CONFLICT, "the task has open runs") : r;
 }
 
 /* The definition of the next version: the given one, or the old one again. */
-static struct task_def next_def(const struct st_task_change *in, const struct task_row *old)
-{
+static struct task_def next_def(const struct st_task_change *in, const struct task_row *old) {
   if (in->def)
     return *in->def;
-  return (struct task_def){.name = old->v.name, .description = old->description, .definition = old->v.definition,
-                           .payload = old->payload, .group = old->group, .handler = old->handler,
-                           .schedule_text = old->schedule_text, .kind = old->kind};
+  return (struct task_def){.name = old->v.name,
+                           .description = old->description,
+                           .definition = old->v.definition,
+                           .payload = old->payload,
+                           .group = old->group,
+                           .handler = old->handler,
+                           .schedule_text = old->schedule_text,
+                           .kind = old->kind};
 }
 
-static int write_version(struct store *s, struct db *db, const struct st_task_change *in, const struct task_row *old,
-                         struct task_version_row *v, struct err *e)
-{
+static int write_version(struct sqlite_tx *tx, const struct st_task_change *in, const struct task_row *old,
+                         struct task_version_row *v) {
   struct task_def d = next_def(in, old);
   struct shard_change c = {};
-  usec_t now = sqlite_now(s);
-  int r = shard_change(s, db, old->v.shard, now, &c, e);
+  int r = shard_change(tx, old->v.shard, &c);
   if (r < 0)
     return r;
   v->version = old->v.version + 1;
   v->change_no = c.change_no;
-  v->effective_at = c.effective_at > old->v.effective_at ? c.effective_at : old->v.effective_at; /* the clock may step back */
+  v->effective_at = c.effective_at > old->v.effective_at ? c.effective_at
+                                                         : old->v.effective_at; /* the clock may step back */
   v->anchor = d.anchor ? d.anchor : old->v.anchor;
   v->state = in->state;
   v->has_payload = d.payload.p != NULL;
   v->name = d.name;
   v->definition = d.definition;
-  r = db_run(db, SQL_TASK_CHANGE, e, "ilillliiitttt", v->shard, v->task_id, v->version, v->change_no, v->effective_at, v->anchor,
-             v->state, d.kind, v->has_payload, d.name, d.group, d.handler, d.definition);
+  r = db_run(tx->db, SQL_TASK_CHANGE, tx->e, "ilillliiitttt", v->shard, v->task_id, v->version, v->change_no,
+             v->effective_at, v->anchor, v->state, d.kind, v->has_payload, d.name, d.group, d.handler,
+             d.definition);
   if (r < 0)
-    return name_in_use(db, 0, 1, d.name, r, e);
-  return insert_version(db, v, &d, in->by, in->note, now, e);
+    return name_in_use(tx, "/name", d.name, r);
+  return insert_version(tx, v, &d, in->by, in->note);
 }
 
-int sqlite_task_change(struct store *s, const struct st_task_change *in, struct st_task_change_ret *ret, struct arena *mem,
-                       struct err *e)
-{
+int sqlite_task_change(struct store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
+                       struct arena *mem, struct err *e) {
   struct task_row old = {};
   struct task_version_row v;
   int64_t no;
@@ -184,18 +180,18 @@ int sqlite_task_change(struct store *s, const struct st_task_change *in, struct 
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = db_first(tx.db, SQL_TASK_GET, e, "ilii", shard_of_task(in->task_id, sqlite_source_of(s)->shard_count), in->task_id, 0, 0);
+  r = db_first(tx.db, SQL_TASK_GET, e, "ilii", sqlite_shard_of(&tx, in->task_id), in->task_id, 0, 0);
   if (r > 0) {
-    sqlite_get_task(tx.db, SQL_TASK_GET, mem, &old);
+    sqlite_get_task(&tx, SQL_TASK_GET, &old);
     v = old.v;
-    r = check_change(tx.db, in, &old.v, e);
+    r = check_change(&tx, in, &old.v);
   } else if (r == 0) {
     r = err_set(e, ERR_NOT_FOUND, "there is no task %lld", (long long)in->task_id);
   }
   if (r == 0) {
-    r = write_version(s, tx.db, in, &old, &v, e);
+    r = write_version(&tx, in, &old, &v);
     if (r >= 0 && in->inbox)
-      r = sqlite_inbox_append(s, tx.db, in->inbox, &no, e);
+      r = sqlite_inbox_append(&tx, in->inbox, &no);
     r = r < 0 ? r : 0;
   }
   r = sqlite_write_end(&tx, r);
@@ -207,16 +203,15 @@ int sqlite_task_change(struct store *s, const struct st_task_change *in, struct 
   return r;
 }
 
-int sqlite_task_complete(struct store *s, const struct st_task_complete *in, struct st_task_complete_ret *ret, struct arena *mem,
-                         struct err *e)
-{
+int sqlite_task_complete(struct store *s, const struct st_task_complete *in, struct st_task_complete_ret *ret,
+                         struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
   if (r < 0)
     return r;
   for (size_t i = 0; r >= 0 && i < in->count; i++) {
-    int32_t shard = shard_of_task(in->task_ids[i], sqlite_source_of(s)->shard_count);
+    int32_t shard = sqlite_shard_of(&tx, in->task_ids[i]);
     r = db_run(tx.db, SQL_TASK_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
     if (r > 0)
       r = db_run(tx.db, SQL_VERSION_COMPLETE, e, "ili", shard, in->task_ids[i], in->versions[i]);
