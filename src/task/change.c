@@ -90,14 +90,23 @@ static int source_of(const struct task_row *t, struct arena *mem, json_t **ret, 
   return task_source_json(&src, ret, e);
 }
 
+/* The schedule of a definition with all defaults. */
+static int schedule_of(struct slice definition, json_t **ret, struct err *e) {
+  const struct task_source src = {.definition = definition, .name = "-"};
+  auto_json *doc = NULL;
+  int r = task_document(&src, &doc, e);
+  if (r == 0)
+    *ret = json_incref(json_object_get(doc, "schedule"));
+  return r;
+}
+
 /* Do the document and the stored task say the same about when? */
 static int same_schedule(const struct task_row *t, const struct task_input *in, bool *ret, struct err *e) {
   auto_json *old = NULL, *new = NULL;
-  int r = json_read(t->v.definition, TASK_DEFINITION_MAX, &old, e);
-  if (r < 0 || (r = json_read(slice_of(in->definition), TASK_DEFINITION_MAX, &new, e)) < 0)
+  int r = schedule_of(t->v.definition, &old, e);
+  if (r < 0 || (r = schedule_of(slice_of(in->definition), &new, e)) < 0)
     return r;
-  *ret = json_equal(json_object_get(old, "schedule"), json_object_get(new, "schedule")) &&
-         (!in->anchor || in->anchor == t->v.anchor);
+  *ret = json_equal(old, new) && (!in->anchor || in->anchor == t->v.anchor);
   return 0;
 }
 
