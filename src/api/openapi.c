@@ -1,5 +1,6 @@
 /* The OpenAPI 3.1 document, from routes.def, fields.def and core/task_fields.def. Pure. */
 #include "api/internal.h"
+#include "base/parse.h"
 #include "core/task_fields.h"
 #include <stdio.h>
 
@@ -94,11 +95,17 @@ static json_t *field_schema(const struct field *f) {
   return json_object();
 }
 
+static json_int_t int_default(const struct field *f) {
+  int64_t v = 0;
+  (void)parse_i64(slice_of(f->value), INT64_MIN, INT64_MAX, &v, NULL); /* our own table */
+  return v;
+}
+
 static json_t *default_of(const struct field *f) {
   if (!f->value)
     return NULL;
   if (f->type == VALUE_INT)
-    return json_integer(strtoll(f->value, NULL, 10));
+    return json_integer(int_default(f));
   if (f->type == VALUE_BOOL)
     return json_boolean(strcmp(f->value, "true") == 0);
   return text(f->value);
