@@ -18,6 +18,7 @@ FROM_YEAR, TO_YEAR = 1990, 2060
 START_MS = int((dt.datetime(FROM_YEAR, 1, 1) - EPOCH).total_seconds()) * 1000
 END_MS = int((dt.datetime(TO_YEAR, 12, 31) - EPOCH).total_seconds()) * 1000
 DAY_MS = 86_400_000
+TABLE_END_MS = int((dt.datetime(dt.date.today().year + 101, 1, 3) - EPOCH).total_seconds()) * 1000  # Quartz knows no later year
 
 
 def zones(rng, count):
@@ -33,7 +34,7 @@ def zones(rng, count):
     return wanted
 
 
-def transitions(zone, start_ms=START_MS, end_ms=END_MS):
+def transitions(zone, start_ms=START_MS, end_ms=TABLE_END_MS):
     """[(ms, offset after it in ms)], the first entry being start_ms itself; found by looking at every day."""
     def offset(ms):
         return utc_offset(zone, EPOCH + dt.timedelta(milliseconds=ms)) // dt.timedelta(milliseconds=1)
@@ -49,10 +50,15 @@ def transitions(zone, start_ms=START_MS, end_ms=END_MS):
     return found
 
 
+def changes_asked(changes):
+    """The changes of offset in the years that are asked about."""
+    return [change for change in changes[1:] if change[0] < END_MS]
+
+
 def instant(rng, changes):
     """A random instant; in most cases shortly before (sometimes shortly after) a change of the zone's offset."""
-    if len(changes) > 1 and rng.random() < 0.65:
-        at = rng.choice(changes[1:])[0]
+    if changes_asked(changes) and rng.random() < 0.65:
+        at = rng.choice(changes_asked(changes))[0]
         back = rng.choice([1, 1000, 1001, 60_000, 1_800_000, 3_600_000, 7_200_000, 10_800_000, 86_400_000])
         return at - rng.randrange(back) - 1 if rng.random() < 0.85 else at + rng.randrange(back)
     ms = rng.randrange(START_MS, END_MS)
