@@ -4,18 +4,19 @@
 #include "core/model.h"
 #include "store/store.h"
 
-#define ACCESS_TOKEN_PREFIX "klt_"
-#define ACCESS_NAME_MAX 128         /* bytes of a token's, namespace's or group's name */
+#define ACCESS_TOKEN_PREFIX   "klt_"
+#define ACCESS_NAME_MAX       128 /* bytes of a token's, namespace's or group's name */
 #define ACCESS_TOKEN_TEXT_MAX 64
-#define ACCESS_NS_DEFAULT "default"
+#define ACCESS_NS_DEFAULT     "default"
 
 struct access;
 struct access_options {
-  struct store *store;       /* pooled; borrowed */
+  struct store *store; /* pooled; borrowed */
   const struct clock *clock;
-  const char *state_dir;     /* holds admin.token */
-  usec_t cache_ttl;          /* how long a positive answer is trusted: 2 s (so long a deleted token may live on other nodes) */
-  int cache_max;             /* entries: 1,024 */
+  const char *state_dir; /* holds admin.token */
+  usec_t
+      cache_ttl; /* how long a positive answer is trusted: 2 s (so long a deleted token may live on other nodes) */
+  int cache_max; /* entries: 1,024 */
 };
 void access_options_default(struct access_options *o); /* cache_ttl, cache_max, clock */
 struct access *access_new(const struct access_options *o);
@@ -43,16 +44,20 @@ int access_need_group(const struct access_identity *i, struct slice ns, struct s
 struct access_token_new {
   struct slice name, ns, group; /* EXECUTOR: ns and group required; others: ns optional, no group */
   enum token_role role;
-  usec_t expires_at;            /* 0 = never */
+  usec_t expires_at; /* 0 = never */
 };
 /* The token's text is returned here once and never again. */
-int access_token_create(struct access *a, const struct access_token_new *t, struct slice by, char ret_text[ACCESS_TOKEN_TEXT_MAX],
-                        struct token_row *ret, struct err *e); /* ret's texts are those of `t` and `by` */
-int access_token_list(struct access *a, int64_t after, int32_t limit, struct st_token_list_ret *ret, struct arena *mem, struct err *e);
+int access_token_create(struct access *a, const struct access_token_new *t, struct slice by,
+                        char ret_text[ACCESS_TOKEN_TEXT_MAX], struct token_row *ret,
+                        struct err *e); /* ret's texts are those of `t` and `by` */
+int access_token_list(struct access *a, int64_t after, int32_t limit, struct st_token_list_ret *ret,
+                      struct arena *mem, struct err *e);
 int access_token_delete(struct access *a, int64_t id, struct slice by, struct err *e); /* ERR_NOT_FOUND */
 
-int access_namespace_create(struct access *a, struct slice name, struct slice by, struct err *e); /* 1: it existed */
-int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem, struct err *e);
+int access_namespace_create(struct access *a, struct slice name, struct slice by,
+                            struct err *e); /* 1: it existed */
+int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem,
+                          struct err *e);
 /* 0, or ERR_NOT_FOUND with field "/namespace". Known ones are cached. */
 int access_namespace_need(struct access *a, struct slice name, struct err *e);
 

@@ -8,9 +8,11 @@
 #include "core/shard.h"
 
 enum inbox_kind { /* numbers are stored: append only */
-  INBOX_TRIGGER = 1, /* make one run now: {task_id, scheduled_at, part, origin, payload?, pin?, retry_of?, ignore_overlap?, by?} */
-  INBOX_CATCHUP = 2, /* give the instants of (from, to] to the misfire policy: {task_id, from, to, by?} */
-  INBOX_CANCEL = 3,  /* cancel all open runs of a task that was deleted: {task_id, by?} */
+                  INBOX_TRIGGER =
+                      1, /* make one run now: {task_id, scheduled_at, part, origin, payload?, pin?, retry_of?, ignore_overlap?, by?} */
+                  INBOX_CATCHUP =
+                      2, /* give the instants of (from, to] to the misfire policy: {task_id, from, to, by?} */
+                  INBOX_CANCEL = 3, /* cancel all open runs of a task that was deleted: {task_id, by?} */
 };
 
 #define INBOX_BODY_MAX ((size_t)2 * 1024 * 1024) /* a payload of 1 MiB, escaped, and the rest */

@@ -4,7 +4,7 @@
 #include "core/task_spec.h"
 
 struct task_draft {
-  struct task_spec s; /* numbers and enums only */
+  struct task_spec s;                                 /* numbers and enums only */
   struct slice name, description, ns, group, handler; /* borrowed from the document */
   struct slice expression, timezone, run_at;
   enum cron_dialect dialect;
@@ -17,7 +17,8 @@ struct task_draft {
 void task_draft_defaults(struct task_draft *d);
 /* Read one section of a document; with `canonical` (an object, may be NULL) each value that is there is added to it in its one
  * normal form. Fields that do not belong to d->s.kind are refused; required ones asked for. Unknown ones: see task_doc_known. */
-int task_section_read(enum task_section section, const json_t *object, struct task_draft *d, json_t *canonical, struct err *e);
+int task_section_read(enum task_section section, const json_t *object, struct task_draft *d,
+                      json_t *canonical, struct err *e);
 /* Which fields go into the stored definition (all but those that differ from task to task). */
 bool task_field_defines(const struct task_field *f);
 /* Refuse keys that are not fields of the section. Server-made fields at top level are accepted only in a whole document as the

@@ -8,49 +8,50 @@ struct schedule;
 struct zone_set;
 
 struct retry_policy {
-  int32_t max_attempts;     /* 1…100, default 1: no retry */
-  usec_t initial_interval;  /* default 10 s */
-  usec_t max_interval;      /* default 10 min */
-  usec_t max_elapsed;       /* from fired_at; 0 = no bound of its own */
-  double multiplier;        /* 1…10, default 2 */
-  double jitter;            /* 0…1, default 0.1: ± that share */
-  uint32_t retry_on;        /* bit set of 1 << REASON_x out of ERROR TIMEOUT LOST REJECTED NO_EXECUTOR; default: all */
+  int32_t max_attempts;    /* 1…100, default 1: no retry */
+  usec_t initial_interval; /* default 10 s */
+  usec_t max_interval;     /* default 10 min */
+  usec_t max_elapsed;      /* from fired_at; 0 = no bound of its own */
+  double multiplier;       /* 1…10, default 2 */
+  double jitter;           /* 0…1, default 0.1: ± that share */
+  uint32_t
+      retry_on; /* bit set of 1 << REASON_x out of ERROR TIMEOUT LOST REJECTED NO_EXECUTOR; default: all */
 };
 
 struct task_spec {
   _Atomic int32_t extra_refs; /* holders beyond the first: task_spec_ref, task_spec_unref */
-  struct schedule *schedule; /* owned */
+  struct schedule *schedule;  /* owned */
   enum schedule_kind kind;
-  usec_t every; /* FIXED_RATE, FIXED_DELAY */
-  usec_t start_at, end_at;   /* 0 / USEC_NEVER when not set */
-  int64_t max_runs;          /* 0 = no bound */
+  usec_t every;            /* FIXED_RATE, FIXED_DELAY */
+  usec_t start_at, end_at; /* 0 / USEC_NEVER when not set */
+  int64_t max_runs;        /* 0 = no bound */
   enum misfire_policy misfire_policy;
-  usec_t misfire_threshold;  /* default 60 s */
-  usec_t catchup_window;     /* default 1 h */
-  int64_t catchup_max_runs;  /* default 100 */
-  double catchup_rate;       /* released per second, default 10 */
+  usec_t misfire_threshold; /* default 60 s */
+  usec_t catchup_window;    /* default 1 h */
+  int64_t catchup_max_runs; /* default 100 */
+  double catchup_rate;      /* released per second, default 10 */
   enum overlap_policy overlap_policy;
   struct retry_policy retry;
-  usec_t dispatch_timeout;   /* default 10 s: accepted by an executor, per attempt */
-  usec_t attempt_timeout;    /* default 1 h */
-  usec_t timeout;            /* default 24 h: whole run, from fired_at */
-  usec_t heartbeat_timeout;  /* default 0 = no progress beats asked for */
-  usec_t cancel_timeout;     /* default 30 s: then CANCELLED without confirmation */
-  enum on_lost on_lost;      /* default RETRY */
-  int32_t priority;          /* 0…9, default 5: kept and passed on */
-  char *ns;                  /* namespace, owned text */
-  char *group;               /* executor group, owned text */
-  char *handler;             /* owned text */
+  usec_t dispatch_timeout;  /* default 10 s: accepted by an executor, per attempt */
+  usec_t attempt_timeout;   /* default 1 h */
+  usec_t timeout;           /* default 24 h: whole run, from fired_at */
+  usec_t heartbeat_timeout; /* default 0 = no progress beats asked for */
+  usec_t cancel_timeout;    /* default 30 s: then CANCELLED without confirmation */
+  enum on_lost on_lost;     /* default RETRY */
+  int32_t priority;         /* 0…9, default 5: kept and passed on */
+  char *ns;                 /* namespace, owned text */
+  char *group;              /* executor group, owned text */
+  char *handler;            /* owned text */
 };
 
 /* The fields of a task as people write them (docs/api.md). Everything in the definition but name, description, payload,
  * anchor and run_at, which differ from task to task, goes into the canonical text. */
 struct task_input {
-  char *name;         /* ≤ 128 bytes */
-  char *description;  /* ≤ 1,024 bytes, may be NULL */
-  char *definition;   /* canonical JSON text, what is stored and interned */
-  char *payload;      /* compact JSON text, NULL = none; ≤ 1 MiB */
-  usec_t anchor;      /* FIXED_RATE anchor or ONE_TIME run_at; 0 = not given (then the creation's instant) */
+  char *name;        /* ≤ 128 bytes */
+  char *description; /* ≤ 1,024 bytes, may be NULL */
+  char *definition;  /* canonical JSON text, what is stored and interned */
+  char *payload;     /* compact JSON text, NULL = none; ≤ 1 MiB */
+  usec_t anchor;     /* FIXED_RATE anchor or ONE_TIME run_at; 0 = not given (then the creation's instant) */
   struct task_spec *spec;
 };
 void task_input_done(struct task_input *in);
@@ -60,22 +61,21 @@ void task_input_done(struct task_input *in);
 /* Check a whole task document (create, or a full replacement) and take it apart. `now` for "run_at has passed" (refused unless
  * misfire_policy is named) and "no instant is left"; 0 = do not ask that. Every error names the field (JSON pointer) and what was
  * expected; unknown fields are refused. `zones` is used, not kept. */
-int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, struct task_input *ret, struct err *e);
+int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, struct task_input *ret,
+                     struct err *e);
 /* RFC 7396 merge patch of `current` (task_source_json) with a partial document; result as task_input_parse. While the schedule
  * stays as it is nobody is told that its instants have passed. */
-int task_input_patch(const json_t *current, const json_t *patch, struct zone_set *zones, usec_t now, struct task_input *ret,
-                     struct err *e);
+int task_input_patch(const json_t *current, const json_t *patch, struct zone_set *zones, usec_t now,
+                     struct task_input *ret, struct err *e);
 
 /* Build the spec from a stored canonical definition. Defaults are not stored: a missing field takes today's default. */
 int task_spec_parse(struct slice definition, struct zone_set *zones, struct task_spec **ret, struct err *e);
 void task_spec_free(struct task_spec **s); /* the last holder's; others use task_spec_unref */
-static inline struct task_spec *task_spec_ref(struct task_spec *s)
-{
+static inline struct task_spec *task_spec_ref(struct task_spec *s) {
   s->extra_refs++;
   return s;
 }
-static inline void task_spec_unref(struct task_spec **s)
-{
+static inline void task_spec_unref(struct task_spec **s) {
   if (*s && (*s)->extra_refs-- == 0)
     task_spec_free(s);
   *s = NULL;
@@ -87,7 +87,8 @@ struct task_schedule {
   usec_t anchor;             /* FIXED_RATE anchor, ONE_TIME run_at; 0 = not given */
   int run_at_note;           /* enum dst_note of a run_at in local time */
 };
-int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret, struct err *e);
+int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret,
+                        struct err *e);
 
 /* A task as stored. */
 struct task_source {

@@ -10,24 +10,25 @@ struct group;
 /* One incarnation of an executor; `i` is what others see. Referenced by its member and by those who chose it. */
 struct inst {
   struct instance i;
-  struct group *group;     /* lives as long as the registry */
+  struct group *group;        /* lives as long as the registry */
   _Atomic int64_t cool_until; /* monotonic */
-  bool online;             /* its member is ONLINE; under the lock */
-  char **handlers;         /* owned */
+  bool online;                /* its member is ONLINE; under the lock */
+  char **handlers;            /* owned */
   size_t handler_count;
-  bool any_handler;        /* "*" */
+  bool any_handler; /* "*" */
 };
 
 /* An executor as this node knows it. */
 struct member {
-  struct inst *inst;       /* a reference; inst->i.target may be NULL: its name could not be resolved */
+  struct inst *inst; /* a reference; inst->i.target may be NULL: its name could not be resolved */
   enum executor_state state;
-  usec_t changed_at;       /* monotonic: last change made here; a list read before that is older than what we know */
-  usec_t resolve_at;       /* without a target: when to try again */
-  uint64_t seen;           /* number of the last refresh that listed it */
+  usec_t
+      changed_at; /* monotonic: last change made here; a list read before that is older than what we know */
+  usec_t resolve_at; /* without a target: when to try again */
+  uint64_t seen;     /* number of the last refresh that listed it */
   int32_t beat_running;
   bool beat_pending;
-  UT_hash_handle hh;       /* by inst->i.id, in its group */
+  UT_hash_handle hh; /* by inst->i.id, in its group */
 };
 
 /* The instances that have one handler. */
@@ -46,10 +47,10 @@ struct group {
   int32_t max_connections, version;
   usec_t changed_at;
   uint64_t seen;
-  char *sealed[2];         /* as stored, to see whether they changed */
+  char *sealed[2]; /* as stored, to see whether they changed */
   struct registry_secrets secrets;
   struct member *members;
-  struct route *routes;    /* built on demand; "*" stands for handlers that nobody named */
+  struct route *routes;       /* built on demand; "*" stands for handlers that nobody named */
   bool routes_stale, waiting; /* waiting: a choose was refused since the last on_capacity */
   char *ns, *name;
   UT_hash_handle hh;
@@ -57,7 +58,7 @@ struct group {
 };
 
 struct event { /* a hook to call when the lock is off */
-  bool lost; /* else: capacity */
+  bool lost;   /* else: capacity */
   char *ns, *group, *id;
   int64_t incarnation;
 };

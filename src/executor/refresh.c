@@ -43,7 +43,7 @@ int group_apply(struct registry *r, const struct group_row *row, struct as_of at
   const struct group *old = group_find(r, row->ns, row->name);
   bool known = old && same_secrets(old, row);
   mutex_unlock(&r->lock);
-  struct registry_secrets s;
+  struct registry_secrets s = {0};
   int code = known ? 0 : unseal(r, row->secret_sealed, s.text[0], e);
   if (code == 0 && !known)
     code = unseal(r, row->secret_previous_sealed, s.text[1], e);

@@ -10,21 +10,22 @@
 #include "store/store.h"
 #include <stdatomic.h>
 
-#define REGISTRY_SECRET_MAX 64        /* bytes of a secret's text with its end */
-#define REGISTRY_HANDLERS_MAX 256     /* of one instance */
-#define REGISTRY_SLOTS_MAX 10000
+#define REGISTRY_SECRET_MAX       64  /* bytes of a secret's text with its end */
+#define REGISTRY_HANDLERS_MAX     256 /* of one instance */
+#define REGISTRY_SLOTS_MAX        10000
 #define REGISTRY_LABELS_MAX_BYTES 4096
 
 struct registry;
 struct registry_options {
-  struct store *store;         /* pooled; borrowed */
+  struct store *store; /* pooled; borrowed */
   const struct clock *clock;
-  const struct network_list *allowed; /* executor.allowed_networks; borrowed; NULL = the default (loopback, private) */
-  uint8_t key[32];             /* seals the groups' secrets (crypto_key_file) */
-  usec_t lost_after;           /* without a heartbeat: 30 s */
-  usec_t forget_after;         /* LOST and OFFLINE ones are removed: 1 d */
-  usec_t refresh;              /* 1 s */
-  usec_t beat_flush;           /* 200 ms */
+  const struct network_list
+      *allowed;        /* executor.allowed_networks; borrowed; NULL = the default (loopback, private) */
+  uint8_t key[32];     /* seals the groups' secrets (crypto_key_file) */
+  usec_t lost_after;   /* without a heartbeat: 30 s */
+  usec_t forget_after; /* LOST and OFFLINE ones are removed: 1 d */
+  usec_t refresh;      /* 1 s */
+  usec_t beat_flush;   /* 200 ms */
 };
 void registry_options_default(struct registry_options *o);
 /* Called without locks, from any thread, possibly during a registry call of that thread. Hints: state is what calls answer. */
@@ -40,8 +41,8 @@ int registry_new(const struct registry_options *o, struct registry **ret, struct
 void registry_hook(struct registry *r, const struct registry_hooks *h);
 /* Reads the first snapshot, then starts the threads. */
 int registry_start(struct registry *r, struct err *e);
-void registry_stop(struct registry *r);   /* flushes beats, joins the threads */
-void registry_free(struct registry **r);  /* after all instances were given back */
+void registry_stop(struct registry *r);  /* flushes beats, joins the threads */
+void registry_free(struct registry **r); /* after all instances were given back */
 
 /* ---------------------------------------------------------------- for the dispatcher (memory) */
 /* One incarnation of an executor. Immutable but `running` and what is private; alive while referenced. */
@@ -58,16 +59,18 @@ struct choose_ask {
   struct slice pin;            /* only this instance id; empty = any */
   const struct slice *exclude; /* ids to avoid (they refused this run) while another one has a slot */
   size_t exclude_count;
-  struct slice previous;       /* the last attempt's instance: avoided in the same way */
+  struct slice previous; /* the last attempt's instance: avoided in the same way */
 };
 /* Takes a slot of a fitting instance: ONLINE, with the handler (or "*"), a slot free, not cooling down; ROUND_ROBIN or LEAST_BUSY as
  * the group says. 0: *ret holds a slot and a reference, both given back by registry_release. ERR_BUSY: fitting ones exist, all are
  * full or cooling; *ret_retry_at (may be NULL) is then set: when the first has cooled down (monotonic), USEC_NEVER = all are full.
  * ERR_NOT_FOUND: no online instance has the handler (or the pinned one is not online). After either, on_capacity tells. */
-int registry_choose(struct registry *r, const struct choose_ask *ask, struct instance **ret, usec_t *ret_retry_at, struct err *e);
+int registry_choose(struct registry *r, const struct choose_ask *ask, struct instance **ret,
+                    usec_t *ret_retry_at, struct err *e);
 /* The current incarnation of this instance, ONLINE or DRAINING, with a slot taken even beyond its number (a run found at take-over).
  * ERR_NOT_FOUND when it is gone. */
-int registry_adopt(struct registry *r, struct slice ns, struct slice group, struct slice id, struct instance **ret);
+int registry_adopt(struct registry *r, struct slice ns, struct slice group, struct slice id,
+                   struct instance **ret);
 /* Give slot and reference back; *i becomes NULL. */
 void registry_release(struct registry *r, struct instance **i);
 /* A further reference without a slot (e.g. for a cancel call), and its end. */
@@ -80,37 +83,41 @@ void registry_cool(struct instance *i, usec_t until);
 struct registry_secrets {
   char text[2][REGISTRY_SECRET_MAX];
 };
-int registry_secrets(struct registry *r, const struct instance *i, struct registry_secrets *ret); /* ERR_NOT_FOUND: group gone */
+int registry_secrets(struct registry *r, const struct instance *i,
+                     struct registry_secrets *ret); /* ERR_NOT_FOUND: group gone */
 
 /* ---------------------------------------------------------------- for executors (API) */
 struct executor_new {
-  struct slice ns, group, id;  /* id ≤ 128 bytes, chosen by the executor, stable over restarts if it likes */
-  struct slice url;            /* base URL, checked against the allowed networks */
+  struct slice ns, group, id; /* id ≤ 128 bytes, chosen by the executor, stable over restarts if it likes */
+  struct slice url;           /* base URL, checked against the allowed networks */
   const struct slice *handlers; /* names, or "*"; 1…REGISTRY_HANDLERS_MAX */
   size_t handler_count;
-  int32_t slots;               /* 1…REGISTRY_SLOTS_MAX */
-  struct slice version;        /* ≤ 128 bytes */
-  struct slice labels;         /* JSON object text, "" = none */
+  int32_t slots;        /* 1…REGISTRY_SLOTS_MAX */
+  struct slice version; /* ≤ 128 bytes */
+  struct slice labels;  /* JSON object text, "" = none */
 };
 struct executor_registered {
-  int64_t incarnation;         /* to be sent with each beat */
+  int64_t incarnation; /* to be sent with each beat */
   usec_t beat_every, lost_after;
 };
 /* Online at once. Registering anew ends the incarnation before (its runs are lost). Errors name the field. ERR_NOT_FOUND "/group". */
-int registry_register(struct registry *r, const struct executor_new *x, struct executor_registered *ret, struct err *e);
+int registry_register(struct registry *r, const struct executor_new *x, struct executor_registered *ret,
+                      struct err *e);
 struct executor_beat {
   struct slice ns, group, id;
-  int64_t incarnation;         /* 0 = not checked */
-  int32_t running;             /* what it runs, all nodes together */
+  int64_t incarnation; /* 0 = not checked */
+  int32_t running;     /* what it runs, all nodes together */
 };
 /* Known and online: memory, flushed within beat_flush. ERR_NOT_FOUND: unknown here and in the store, must register anew;
  * ERR_STALE: a later incarnation has registered. */
-int registry_beat(struct registry *r, const struct executor_beat *b, enum executor_state *ret_state, struct err *e);
-/* ONLINE (resume), DRAINING (no new runs), OFFLINE (deregister: its runs are lost at once). ERR_NOT_FOUND. */
-int registry_set_state(struct registry *r, struct slice ns, struct slice group, struct slice id, enum executor_state st, struct err *e);
-/* Rows with texts in `mem`; from the store. `here` (memory): slots taken on this node for a row. */
-int registry_list(struct registry *r, const struct st_executor_list *which, struct st_executor_list_ret *ret, struct arena *mem,
+int registry_beat(struct registry *r, const struct executor_beat *b, enum executor_state *ret_state,
                   struct err *e);
+/* ONLINE (resume), DRAINING (no new runs), OFFLINE (deregister: its runs are lost at once). ERR_NOT_FOUND. */
+int registry_set_state(struct registry *r, struct slice ns, struct slice group, struct slice id,
+                       enum executor_state st, struct err *e);
+/* Rows with texts in `mem`; from the store. `here` (memory): slots taken on this node for a row. */
+int registry_list(struct registry *r, const struct st_executor_list *which, struct st_executor_list_ret *ret,
+                  struct arena *mem, struct err *e);
 int32_t registry_running(struct registry *r, struct slice ns, struct slice group, struct slice id);
 
 /* ---------------------------------------------------------------- groups */
@@ -120,21 +127,26 @@ struct group_new {
   enum routing routing;
   int32_t max_connections; /* 1…1,024 per executor */
 };
-#define GROUP_MAX_CONNECTIONS 1024
+#define GROUP_MAX_CONNECTIONS         1024
 #define GROUP_MAX_CONNECTIONS_DEFAULT 16
 /* The secret's text is given here once and never again. Rows are without secrets (sealed fields emptied), texts in `mem`. */
-int registry_group_create(struct registry *r, const struct group_new *g, char ret_secret[REGISTRY_SECRET_MAX], struct group_row *ret,
-                          struct arena *mem, struct err *e);
-/* New routing and connections; if_version 0 = any. ERR_STALE. */
-int registry_group_change(struct registry *r, const struct group_new *g, int32_t if_version, struct group_row *ret, struct arena *mem,
-                          struct err *e);
-/* A new secret; the one before stays valid until the next rotation or registry_group_retire. */
-int registry_group_rotate(struct registry *r, struct slice ns, struct slice name, char ret_secret[REGISTRY_SECRET_MAX],
+int registry_group_create(struct registry *r, const struct group_new *g, char ret_secret[REGISTRY_SECRET_MAX],
                           struct group_row *ret, struct arena *mem, struct err *e);
-int registry_group_retire(struct registry *r, struct slice ns, struct slice name, struct err *e); /* the former secret ends */
-int registry_group_get(struct registry *r, struct slice ns, struct slice name, struct group_row *ret, struct arena *mem, struct err *e);
-int registry_group_list(struct registry *r, struct slice ns, struct st_group_list_ret *ret, struct arena *mem, struct err *e);
-int registry_group_delete(struct registry *r, struct slice ns, struct slice name, struct err *e); /* ERR_CONFLICT: in use */
+/* New routing and connections; if_version 0 = any. ERR_STALE. */
+int registry_group_change(struct registry *r, const struct group_new *g, int32_t if_version,
+                          struct group_row *ret, struct arena *mem, struct err *e);
+/* A new secret; the one before stays valid until the next rotation or registry_group_retire. */
+int registry_group_rotate(struct registry *r, struct slice ns, struct slice name,
+                          char ret_secret[REGISTRY_SECRET_MAX], struct group_row *ret, struct arena *mem,
+                          struct err *e);
+int registry_group_retire(struct registry *r, struct slice ns, struct slice name,
+                          struct err *e); /* the former secret ends */
+int registry_group_get(struct registry *r, struct slice ns, struct slice name, struct group_row *ret,
+                       struct arena *mem, struct err *e);
+int registry_group_list(struct registry *r, struct slice ns, struct st_group_list_ret *ret, struct arena *mem,
+                        struct err *e);
+int registry_group_delete(struct registry *r, struct slice ns, struct slice name,
+                          struct err *e); /* ERR_CONFLICT: in use */
 
 /* Counts of the snapshot for metrics (memory): instances by state. */
 void registry_counts(struct registry *r, int64_t ret[EXECUTOR_STATE_MAX_]);

@@ -8,17 +8,17 @@
 #include "core/task_spec.h"
 #include "store/store.h"
 
-#define TASK_CREATE_MAX 1000   /* tasks of one create call */
-#define TASK_LIST_MAX 1000
-#define TASK_PREVIEW_MAX 1000  /* instants of one preview */
+#define TASK_CREATE_MAX  1000 /* tasks of one create call */
+#define TASK_LIST_MAX    1000
+#define TASK_PREVIEW_MAX 1000 /* instants of one preview */
 
 struct task_service;
 struct task_service_options {
-  struct store *store;            /* pooled, thread-safe; borrowed */
-  const char *zone_dir;           /* "/usr/share/zoneinfo"; borrowed */
-  usec_t (*now)(void *arg);       /* the estimate of database time (cluster); thread-safe */
+  struct store *store;      /* pooled, thread-safe; borrowed */
+  const char *zone_dir;     /* "/usr/share/zoneinfo"; borrowed */
+  usec_t (*now)(void *arg); /* the estimate of database time (cluster); thread-safe */
   void *now_arg;
-  uint64_t seed;                  /* for the random part of run keys: from crypto_random */
+  uint64_t seed; /* for the random part of run keys: from crypto_random */
 };
 struct task_service *task_service_new(const struct task_service_options *o);
 void task_service_free(struct task_service **s);
@@ -29,12 +29,13 @@ void task_service_refresh_zones(struct task_service *s);
 
 /* Who asks, under which conditions, and where the answer lives. */
 struct task_call {
-  struct slice by;          /* name of the token, kept with the version */
-  struct slice only_ns;     /* not empty: tasks elsewhere do not exist for this caller (creating there: ERR_FORBIDDEN) */
-  const struct idem *idem;  /* create (one) and trigger; NULL = none */
-  int32_t if_version;       /* replace, patch, pause, resume, delete: ERR_STALE unless current; 0 = any */
-  struct slice note;        /* a remark kept with the version, ≤ 1,024 bytes */
-  struct arena *mem;        /* results live here */
+  struct slice by; /* name of the token, kept with the version */
+  struct slice
+      only_ns; /* not empty: tasks elsewhere do not exist for this caller (creating there: ERR_FORBIDDEN) */
+  const struct idem *idem; /* create (one) and trigger; NULL = none */
+  int32_t if_version;      /* replace, patch, pause, resume, delete: ERR_STALE unless current; 0 = any */
+  struct slice note;       /* a remark kept with the version, ≤ 1,024 bytes */
+  struct arena *mem;       /* results live here */
   struct err *e;
 };
 
@@ -42,44 +43,51 @@ struct task_call {
  * ERR_CONFLICT "/name", ERR_IDEMPOTENCY. */
 int task_create(struct task_service *s, const struct task_call *c, const json_t *doc, struct task_row *ret);
 /* All or none of an array of 1…TASK_CREATE_MAX documents; errors name "/<index>/…". */
-int task_create_many(struct task_service *s, const struct task_call *c, const json_t *docs, struct task_version_row **ret_rows);
-int task_get(struct task_service *s, const struct task_call *c, struct slice ref, int32_t version /* 0 = current */,
-             struct task_row *ret);
+int task_create_many(struct task_service *s, const struct task_call *c, const json_t *docs,
+                     struct task_version_row **ret_rows);
+int task_get(struct task_service *s, const struct task_call *c, struct slice ref,
+             int32_t version /* 0 = current */, struct task_row *ret);
 /* filter->limit 1…TASK_LIST_MAX; only_ns narrows filter->ns. */
-int task_list(struct task_service *s, const struct task_call *c, const struct st_task_list *filter, struct st_task_list_ret *ret);
-int task_versions(struct task_service *s, const struct task_call *c, struct slice ref, const struct st_task_versions *page,
+int task_list(struct task_service *s, const struct task_call *c, const struct st_task_list *filter,
+              struct st_task_list_ret *ret);
+int task_versions(struct task_service *s, const struct task_call *c, struct slice ref,
+                  const struct st_task_versions *page,
                   struct st_task_versions_ret *ret); /* page->task_id is filled in here */
 /* A new version from a whole document / an RFC 7396 merge patch. A COMPLETED task becomes ENABLED when its schedule changed. The
  * namespace cannot change. A document as task_json printed it may be sent back (server-made fields are ignored). */
-int task_replace(struct task_service *s, const struct task_call *c, struct slice ref, const json_t *doc, struct task_row *ret);
-int task_patch(struct task_service *s, const struct task_call *c, struct slice ref, const json_t *patch, struct task_row *ret);
+int task_replace(struct task_service *s, const struct task_call *c, struct slice ref, const json_t *doc,
+                 struct task_row *ret);
+int task_patch(struct task_service *s, const struct task_call *c, struct slice ref, const json_t *patch,
+               struct task_row *ret);
 /* 1 when it was so already. Pause holds the schedule, not manual triggers, and leaves queued and running runs alone.
  * Resume goes on from now; catch_up: the instants of the pause go through the misfire policy. COMPLETED: ERR_CONFLICT. */
 int task_pause(struct task_service *s, const struct task_call *c, struct slice ref, struct task_row *ret);
-int task_resume(struct task_service *s, const struct task_call *c, struct slice ref, bool catch_up, struct task_row *ret);
+int task_resume(struct task_service *s, const struct task_call *c, struct slice ref, bool catch_up,
+                struct task_row *ret);
 /* ERR_CONFLICT while runs are open, unless `cancel`: then an INBOX_CANCEL of the same transaction has the owner cancel them. */
 int task_delete(struct task_service *s, const struct task_call *c, struct slice ref, bool cancel);
 
 struct task_trigger {
-  struct slice payload;    /* compact JSON text ≤ 1 MiB; p == NULL: the task's own */
-  struct slice pin;        /* executor instance id; empty = any */
+  struct slice payload; /* compact JSON text ≤ 1 MiB; p == NULL: the task's own */
+  struct slice pin;     /* executor instance id; empty = any */
   bool ignore_overlap;
-  enum run_origin origin;  /* ORIGIN_API, ORIGIN_RETRY */
-  struct slice retry_of;   /* run id of the ended run; empty = none */
+  enum run_origin origin; /* ORIGIN_API, ORIGIN_RETRY */
+  struct slice retry_of;  /* run id of the ended run; empty = none */
 };
 /* Ask for one run now: an inbox row, durable on return; the shard's owner makes the run. *ret_key is the run's key (print with
  * run_id_format). 1: idempotent repeat, the first key. */
-int task_trigger(struct task_service *s, const struct task_call *c, struct slice ref, const struct task_trigger *t,
-                 struct run_key *ret_key);
+int task_trigger(struct task_service *s, const struct task_call *c, struct slice ref,
+                 const struct task_trigger *t, struct run_key *ret_key);
 
 struct task_stats {
   struct st_task_stats_ret counts;
-  double success_rate;  /* success / (success + fail); -1 = no such run */
+  double success_rate; /* success / (success + fail); -1 = no such run */
   double failure_rate;
-  usec_t next_at;       /* the next instant (nominal); USEC_NEVER = none known */
-  usec_t next_due;      /* the same with the jitter */
+  usec_t next_at;  /* the next instant (nominal); USEC_NEVER = none known */
+  usec_t next_due; /* the same with the jitter */
 };
-int task_stats(struct task_service *s, const struct task_call *c, struct slice ref, usec_t since, struct task_stats *ret);
+int task_stats(struct task_service *s, const struct task_call *c, struct slice ref, usec_t since,
+               struct task_stats *ret);
 
 /* The document that people read: the definition with all defaults and the server-made fields (id, version, state, shard,
  * effective_at, created_at, created_by, updated_at, updated_by, note). A new reference. `with_payload`: lists leave it out. */
@@ -87,10 +95,10 @@ int task_json(const struct task_row *t, bool with_payload, json_t **ret, struct 
 json_t *task_stats_json(const struct task_stats *st);
 
 struct preview_item {
-  usec_t at;               /* nominal instant */
-  int32_t offset;          /* seconds east of UTC */
+  usec_t at;                 /* nominal instant */
+  int32_t offset;            /* seconds east of UTC */
   char local[TIME_TEXT_MAX]; /* RFC 3339 with that offset */
-  const char *note;        /* about daylight saving, static text; NULL = nothing to say */
+  const char *note;          /* about daylight saving, static text; NULL = nothing to say */
 };
 struct preview {
   struct preview_item *items; /* in the call's arena */
@@ -103,5 +111,5 @@ struct preview_ask {
   int32_t n;   /* 1…TASK_PREVIEW_MAX */
 };
 /* The next n instants after `from` (0 = now) of {"schedule": {…}} or of a bare schedule object. Nothing is stored. */
-int task_preview(struct task_service *s, const struct task_call *c, const json_t *doc, const struct preview_ask *ask,
-                 struct preview *ret);
+int task_preview(struct task_service *s, const struct task_call *c, const json_t *doc,
+                 const struct preview_ask *ask, struct preview *ret);
