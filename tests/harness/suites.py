@@ -190,13 +190,6 @@ def suite_check(session):
     return last_line(session, "check", ["tools/check", *(["--long"] if session.long else [])], 1800 if session.long else 240)
 
 
-def suite_core(session):
-    """the core library calls no clock, random, file, socket or thread"""
-    library = os.path.join(PLAIN, "src", "core", "libkelou_core.a")
-    code, text = session.run("core", ["tools/layers", "--symbols", library], 60)
-    return Counts(passed=1) if code == 0 else failure("core is not pure\n" + tail(text))
-
-
 def suite_unit(session):
     """unit tests (cmocka)"""
     return meson_suites(session, PLAIN, ["unit"])
@@ -282,7 +275,7 @@ def suite_run(session):
     return Counts(passed=1) if code == 0 else failure(f"tools/run ended with {code}\n{tail(text)}")
 
 
-SUITES = {"check": suite_check, "core": suite_core, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
+SUITES = {"check": suite_check, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
           "sim": suite_sim, "cron": suite_cron, "harness": suite_harness, "integration": suite_integration,
           "fault": suite_fault, "run": suite_run, "san": suite_san}
 NEEDS_NO_BUILD = {"check", "harness", "san"}
