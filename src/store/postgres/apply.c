@@ -12,11 +12,12 @@
   "k.shard = u.shard AND k.scheduled_at = u.scheduled_at AND k.task_id = u.task_id AND k.part = u.part "               \
   "AND k.attempt = u.seen_attempt"
 
-static const struct pg_sql sql_fence = {"apply_fence",
-                                        "SELECT w.ord - 1 FROM shard_finish f JOIN unnest($1::int4[], $2::int8[]) "
-                                        "WITH ORDINALITY w (id, epoch, ord) ON w.id = f.id WHERE f.epoch = w.epoch ORDER BY f.id FOR NO KEY UPDATE OF f",
-                                        PG_READ};
-static const struct pg_sql sql_now = {"apply_now", "SELECT " PG_NOW, PG_READ};
+static const struct pg_sql sql_fence = {
+    "apply_fence",
+    "SELECT f.ord - 1, " PG_NOW " FROM (SELECT 1) one LEFT JOIN (SELECT w.ord FROM shard_finish f "
+    "JOIN unnest($1::int4[], $2::int8[]) WITH ORDINALITY w (id, epoch, ord) ON w.id = f.id "
+    "WHERE f.epoch = w.epoch ORDER BY f.id FOR NO KEY UPDATE OF f) f ON true",
+    PG_READ};
 static const struct pg_sql sql_update = {
     "apply_update",
     "UPDATE run r SET state = u.state, reason = u.reason, attempt = u.attempt, not_before = u.not_before, "
@@ -199,7 +200,8 @@ static void add_the_rest(struct pg_store *s, const struct st_run_apply *in)
 static void mark(const PGresult *r, bool *ret)
 {
   for (int row = 0; row < PQntuples(r); row++)
-    ret[pgw_int(r, row, 0)] = true;
+    if (!PQgetisnull(r, row, 0))
+      ret[pgw_int(r, row, 0)] = true;
 }
 
 struct waves {
@@ -212,7 +214,6 @@ static int send_apply(struct pg_store *s, const struct st_run_apply *in, const s
 {
   add_fences(s, in);
   pgc_add(s, &sql_fence);
-  pgc_add(s, &sql_now);
   add_updates(s, in, w->updates, w->update_count);
   if (in->finish_count)
     add_finishes(s, in, w->finishes, again);
@@ -224,7 +225,7 @@ int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_r
                  struct err *e)
 {
   struct pg_store *s = pg_of(store);
-  PGresult *r[WAVES_MAX + 5] = {0};
+  PGresult *r[WAVES_MAX + 4] = {0};
   struct st_run_apply_ret out = {
       .fence_ok = arena_array(mem, in->fence_count, sizeof *out.fence_ok),
       .updated = arena_array(mem, in->update_count, sizeof *out.updated),
@@ -240,11 +241,11 @@ int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_r
     code = send_apply(s, in, &w, true, r, e);
   if (code == 0) {
     mark(r[0], out.fence_ok);
-    out.now = pgw_int(r[1], 0, 0);
+    out.now = pgw_int(r[0], 0, 1);
     for (int i = 0; i < w.update_count; i++)
-      mark(r[2 + i], out.updated);
+      mark(r[1 + i], out.updated);
     if (in->finish_count)
-      mark(r[2 + w.update_count], out.finished);
+      mark(r[1 + w.update_count], out.finished);
     *ret = out;
   }
   for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
