@@ -188,7 +188,7 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
 /* The instants of (from, to] that passed while the task was paused, at most its catch-up window of them. */
 static void take_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t)
 {
-  if (!t || t->first.state == TASK_DELETED || !t->first.spec)
+  if (!r->to || !t) /* nothing is asked for any more: only the inbox row goes */
     return;
   const struct sched_version *v = &t->first;
   while (v->next)
@@ -199,13 +199,15 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
   touch(c, t);
   struct sched_extra *x = sched_extra(t);
   x->caught_up = 0;
-  usec_t from = r->from > r->to - spec->catchup_window ? r->from : r->to - spec->catchup_window;
-  for (usec_t at = schedule_next(spec->schedule, v->anchor, from); at <= r->to;) {
+  /* the resumed version owns what comes after its effective_at: the catch-up reaches right up to there */
+  usec_t to = r->to > v->effective_at ? r->to : v->effective_at;
+  usec_t from = r->from > to - spec->catchup_window ? r->from : to - spec->catchup_window;
+  for (usec_t at = schedule_next(spec->schedule, v->anchor, from); at <= to;) {
     usec_t next = schedule_next(spec->schedule, v->anchor, at);
     bool all = spec->misfire_policy == MISFIRE_FIRE_ALL && x->caught_up < spec->catchup_max_runs;
     if (all)
       catch_up(c, t, v, at);
-    else if (spec->misfire_policy == MISFIRE_FIRE_ONCE && next > r->to)
+    else if (spec->misfire_policy == MISFIRE_FIRE_ONCE && next > to)
       make_up(c, t, v, at);
     else
       fold(c, t, v, at);

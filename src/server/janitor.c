@@ -4,6 +4,7 @@
 /* Regular upkeep on a thread of its own, so that nothing else waits for it: vacuum and partitions, old idempotency answers. */
 
 static const usec_t PERIOD = 5 * USEC_PER_SEC;
+enum { ZONES_EVERY = 6 }; /* periods */
 
 static void maintain(struct server *s, struct store *store)
 {
@@ -26,10 +27,13 @@ static void janitor_main(void *arg)
     log_error("no session for the upkeep of the database", LF_E(&e));
     return;
   }
+  int round = 0;
   mutex_lock(&s->janitor_lock);
   while (!s->janitor_stop) {
     mutex_unlock(&s->janitor_lock);
     maintain(s, store);
+    if (++round % ZONES_EVERY == 0)
+      task_service_refresh_zones(s->tasks); /* whether they changed is the trigger's affair */
     mutex_lock(&s->janitor_lock);
     if (!s->janitor_stop)
       (void)cond_wait(&s->janitor_wake, &s->janitor_lock, PERIOD);
