@@ -11,7 +11,7 @@ struct cluster {
   struct mutex lock; /* guards epochs, stopping */
   struct cond wake;
   bool stopping;
-  int64_t *epochs;   /* by shard; 0 = not ours */
+  int64_t *epochs; /* by shard; 0 = not ours */
   int32_t shard_count;
   int64_t incarnation;
   _Atomic usec_t offset;      /* database time - monotonic */
@@ -20,56 +20,40 @@ struct cluster {
   struct metric *takeovers, *fenced, *owned_gauge, *offset_gauge;
 };
 
-static usec_t mono(void)
-{
-  return clock_system.mono(&clock_system);
-}
+static usec_t mono(void) { return clock_system.mono(&clock_system); }
 
-usec_t cluster_now(const struct cluster *c)
-{
-  return mono() + atomic_load(&c->offset);
-}
+usec_t cluster_now(const struct cluster *c) { return mono() + atomic_load(&c->offset); }
 
-usec_t cluster_offset(const struct cluster *c)
-{
-  return cluster_now(c) - clock_system.wall(&clock_system);
-}
+usec_t cluster_offset(const struct cluster *c) { return cluster_now(c) - clock_system.wall(&clock_system); }
 
-bool cluster_lease_valid(const struct cluster *c)
-{
+bool cluster_lease_valid(const struct cluster *c) {
   if (c->o.store->ops->caps & STORE_CAP_SINGLE_NODE)
     return true; /* the lock file is the lease */
   return mono() < atomic_load(&c->lease_until) - c->o.lease_ttl / 5;
 }
 
-size_t cluster_owned(const struct cluster *c)
-{
-  return atomic_load(&c->owned);
-}
+size_t cluster_owned(const struct cluster *c) { return atomic_load(&c->owned); }
 
-int32_t cluster_shard_count(const struct cluster *c)
-{
-  return c->shard_count;
-}
+int32_t cluster_shard_count(const struct cluster *c) { return c->shard_count; }
 
 /* What a round trip that began at `sent` says about the database's clock and our lease. */
-static void note_time(struct cluster *c, usec_t sent, usec_t now)
-{
+static void note_time(struct cluster *c, usec_t sent, usec_t now) {
   usec_t back = mono();
   atomic_store(&c->offset, now - (sent + (back - sent) / 2));
-  atomic_store(&c->lease_until, sent + c->o.lease_ttl); /* counted from before the renewal: never longer than granted */
+  atomic_store(&c->lease_until,
+               sent + c->o.lease_ttl); /* counted from before the renewal: never longer than granted */
   metric_set(c->offset_gauge, (double)cluster_offset(c) / (double)USEC_PER_SEC);
 }
 
-static int join(struct cluster *c, struct err *e)
-{
+static int join(struct cluster *c, struct err *e) {
   auto_arena mem = {0};
   struct st_node_join_ret ret;
   usec_t sent = mono();
-  int rc = store_node_join(c->o.store,
-                           &(struct st_node_join){slice_of(c->o.node_id), slice_of(c->o.address), slice_of(c->o.version),
-                                                  slice_of(c->o.tzdata), c->o.lease_ttl},
-                           &ret, &mem, e);
+  int rc =
+      store_node_join(c->o.store,
+                      &(struct st_node_join){slice_of(c->o.node_id), slice_of(c->o.address),
+                                             slice_of(c->o.version), slice_of(c->o.tzdata), c->o.lease_ttl},
+                      &ret, &mem, e);
   if (rc < 0)
     return rc;
   c->incarnation = ret.incarnation;
@@ -77,16 +61,22 @@ static int join(struct cluster *c, struct err *e)
   return 0;
 }
 
-int cluster_new(const struct cluster_options *o, struct cluster **ret, struct err *e)
-{
+int cluster_new(const struct cluster_options *o, struct cluster **ret, struct err *e) {
   struct cluster *c = mem_zalloc(sizeof *c);
   c->o = *o;
   mutex_init(&c->lock);
   cond_init(&c->wake);
-  c->takeovers = metric_series(metric_family("kelou_shard_takeovers_total", "Shards that this node took over", METRIC_COUNTER, "", NULL), NULL);
-  c->fenced = metric_series(metric_family("kelou_fencing_rejections_total", "Stale writes refused by an epoch", METRIC_COUNTER, "", NULL), NULL);
-  c->owned_gauge = metric_series(metric_family("kelou_shards_owned", "Shards that this node owns", METRIC_GAUGE, "", NULL), NULL);
-  c->offset_gauge = metric_series(metric_family("kelou_clock_offset_seconds", "Database clock minus this node's", METRIC_GAUGE, "", NULL), NULL);
+  c->takeovers = metric_series(metric_family("kelou_shard_takeovers_total", "Shards that this node took over",
+                                             METRIC_COUNTER, "", NULL),
+                               NULL);
+  c->fenced = metric_series(metric_family("kelou_fencing_rejections_total",
+                                          "Stale writes refused by an epoch", METRIC_COUNTER, "", NULL),
+                            NULL);
+  c->owned_gauge = metric_series(
+      metric_family("kelou_shards_owned", "Shards that this node owns", METRIC_GAUGE, "", NULL), NULL);
+  c->offset_gauge = metric_series(
+      metric_family("kelou_clock_offset_seconds", "Database clock minus this node's", METRIC_GAUGE, "", NULL),
+      NULL);
   auto_arena mem = {0};
   struct st_meta_ret meta;
   int rc = store_meta(o->store, &(struct st_meta){0}, &meta, &mem, e);
@@ -102,26 +92,24 @@ int cluster_new(const struct cluster_options *o, struct cluster **ret, struct er
   return 0;
 }
 
-static void set_owned(struct cluster *c, int32_t shard, int64_t epoch)
-{
+static void set_owned(struct cluster *c, int32_t shard, int64_t epoch) {
   mutex_lock(&c->lock);
   bool had = c->epochs[shard] != 0;
   c->epochs[shard] = epoch;
   if (had != (epoch != 0))
-    metric_set(c->owned_gauge, (double)(epoch ? atomic_fetch_add(&c->owned, 1) + 1 : atomic_fetch_sub(&c->owned, 1) - 1));
+    metric_set(c->owned_gauge,
+               (double)(epoch ? atomic_fetch_add(&c->owned, 1) + 1 : atomic_fetch_sub(&c->owned, 1) - 1));
   mutex_unlock(&c->lock);
 }
 
-static int64_t epoch_of(struct cluster *c, int32_t shard)
-{
+static int64_t epoch_of(struct cluster *c, int32_t shard) {
   mutex_lock(&c->lock);
   int64_t epoch = c->epochs[shard];
   mutex_unlock(&c->lock);
   return epoch;
 }
 
-void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch)
-{
+void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch) {
   if (epoch_of(c, shard) != epoch)
     return; /* known already */
   metric_add(c->fenced, 1);
@@ -129,8 +117,7 @@ void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch)
   c->o.hooks.lost(c->o.hooks.arg, shard, epoch);
 }
 
-static void lose_all(struct cluster *c)
-{
+static void lose_all(struct cluster *c) {
   for (int32_t i = 0; i < c->shard_count; i++) {
     int64_t epoch = epoch_of(c, i);
     if (epoch)
@@ -138,12 +125,13 @@ static void lose_all(struct cluster *c)
   }
 }
 
-static int renew(struct cluster *c, struct err *e)
-{
+static int renew(struct cluster *c, struct err *e) {
   auto_arena mem = {0};
   struct st_node_renew_ret ret;
   usec_t sent = mono();
-  int rc = store_node_renew(c->o.store, &(struct st_node_renew){slice_of(c->o.node_id), c->incarnation, c->o.lease_ttl}, &ret, &mem, e);
+  int rc = store_node_renew(c->o.store,
+                            &(struct st_node_renew){slice_of(c->o.node_id), c->incarnation, c->o.lease_ttl},
+                            &ret, &mem, e);
   if (rc == ERR_FENCED) { /* we were given up: start again as a new incarnation */
     log_warn("this node's lease was ended by others, joining anew");
     lose_all(c);
@@ -155,8 +143,8 @@ static int renew(struct cluster *c, struct err *e)
 }
 
 /* Shards without a living owner, up to this node's fair share. */
-static size_t wanted_shards(struct cluster *c, const struct st_shard_list_ret *shards, const struct st_node_list_ret *nodes, int32_t *ids)
-{
+static size_t wanted_shards(struct cluster *c, const struct st_shard_list_ret *shards,
+                            const struct st_node_list_ret *nodes, int32_t *ids) {
   size_t alive = 0, mine = cluster_owned(c), n = 0;
   for (size_t i = 0; i < nodes->count; i++)
     alive += nodes->nodes[i].lease_until > nodes->now;
@@ -167,16 +155,16 @@ static size_t wanted_shards(struct cluster *c, const struct st_shard_list_ret *s
       continue;
     bool owned = false;
     for (size_t k = 0; k < nodes->count; k++)
-      owned = owned || (slice_eq(nodes->nodes[k].id, s->owner) && nodes->nodes[k].incarnation == s->incarnation &&
-                        nodes->nodes[k].lease_until > nodes->now && !slice_eqz(s->owner, c->o.node_id));
+      owned =
+          owned || (slice_eq(nodes->nodes[k].id, s->owner) && nodes->nodes[k].incarnation == s->incarnation &&
+                    nodes->nodes[k].lease_until > nodes->now && !slice_eqz(s->owner, c->o.node_id));
     if (!owned)
       ids[n++] = s->id;
   }
   return n;
 }
 
-static int claim(struct cluster *c, struct err *e)
-{
+static int claim(struct cluster *c, struct err *e) {
   if (cluster_owned(c) == (size_t)c->shard_count)
     return 0;
   auto_arena mem = {0};
@@ -192,8 +180,11 @@ static int claim(struct cluster *c, struct err *e)
   if (n == 0)
     return 0;
   struct st_shard_claim_ret got;
-  rc = store_shard_claim(c->o.store, &(struct st_shard_claim){.node = slice_of(c->o.node_id), .incarnation = c->incarnation, .ids = ids, .count = n},
-                         &got, &mem, e);
+  rc = store_shard_claim(
+      c->o.store,
+      &(struct st_shard_claim){
+          .node = slice_of(c->o.node_id), .incarnation = c->incarnation, .ids = ids, .count = n},
+      &got, &mem, e);
   for (size_t i = 0; rc >= 0 && i < got.count; i++) {
     set_owned(c, got.shards[i].id, got.shards[i].epoch);
     metric_add(c->takeovers, 1);
@@ -204,8 +195,7 @@ static int claim(struct cluster *c, struct err *e)
   return rc;
 }
 
-static void lease_main(void *arg)
-{
+static void lease_main(void *arg) {
   struct cluster *c = arg;
   bool stop = false;
   while (!stop) {
@@ -224,13 +214,11 @@ static void lease_main(void *arg)
   }
 }
 
-int cluster_start(struct cluster *c, struct err *e)
-{
+int cluster_start(struct cluster *c, struct err *e) {
   return thread_start(&c->thread, "lease", lease_main, c, e);
 }
 
-void cluster_stop(struct cluster *c)
-{
+void cluster_stop(struct cluster *c) {
   if (!c->thread.running)
     return;
   mutex_lock(&c->lock);
@@ -241,12 +229,12 @@ void cluster_stop(struct cluster *c)
   auto_arena mem = {0};
   struct err e = {0};
   struct st_node_leave_ret ret;
-  if (store_node_leave(c->o.store, &(struct st_node_leave){slice_of(c->o.node_id), c->incarnation}, &ret, &mem, &e) < 0)
+  if (store_node_leave(c->o.store, &(struct st_node_leave){slice_of(c->o.node_id), c->incarnation}, &ret,
+                       &mem, &e) < 0)
     log_warn("could not leave the cluster, the lease will run out", LF_E(&e));
 }
 
-void cluster_free(struct cluster **p)
-{
+void cluster_free(struct cluster **p) {
   struct cluster *c = *p;
   if (!c)
     return;

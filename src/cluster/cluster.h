@@ -6,14 +6,16 @@
 
 struct cluster;
 struct cluster_hooks { /* on the lease thread; must not block */
-  void (*owned)(void *arg, const struct shard_row *s); /* claimed: epoch, watermark and tasks_version as of the claim (texts not valid) */
+  void (*owned)(void *arg,
+                const struct shard_row
+                    *s); /* claimed: epoch, watermark and tasks_version as of the claim (texts not valid) */
   void (*lost)(void *arg, int32_t shard, int64_t epoch);
   void *arg;
 };
 struct cluster_options {
-  struct store *store;        /* a STORE_LEASE session; owned by the cluster from cluster_new on */
+  struct store *store; /* a STORE_LEASE session; owned by the cluster from cluster_new on */
   const char *node_id, *address, *version, *tzdata;
-  usec_t lease_ttl;           /* 5 s; renewed at a third of it */
+  usec_t lease_ttl; /* 5 s; renewed at a third of it */
   struct cluster_hooks hooks;
 };
 /* Joins: after it cluster_now works. */

@@ -18,19 +18,16 @@ struct calq {
   size_t in_buckets;
 };
 
-static bool before(const struct calq_entry *a, const struct calq_entry *b)
-{
+static bool before(const struct calq_entry *a, const struct calq_entry *b) {
   return a->due != b->due ? a->due < b->due : a->id < b->id;
 }
 
-static void vec_add(struct vec *v, struct calq_entry e)
-{
+static void vec_add(struct vec *v, struct calq_entry e) {
   mem_reserve(v->p, v->n, v->cap);
   v->p[v->n++] = e;
 }
 
-static void sift_up(struct vec *h, size_t i)
-{
+static void sift_up(struct vec *h, size_t i) {
   struct calq_entry e = h->p[i];
   while (i > 0 && before(&e, &h->p[(i - 1) / 4])) {
     h->p[i] = h->p[(i - 1) / 4];
@@ -39,8 +36,7 @@ static void sift_up(struct vec *h, size_t i)
   h->p[i] = e;
 }
 
-static void sift_down(struct vec *h, size_t i)
-{
+static void sift_down(struct vec *h, size_t i) {
   struct calq_entry e = h->p[i];
   for (;;) {
     size_t child = 4 * i + 1, least = i;
@@ -58,13 +54,11 @@ static void sift_down(struct vec *h, size_t i)
   h->p[i] = e;
 }
 
-struct calq *calq_new(void)
-{
+struct calq *calq_new(void) {
   return mem_zalloc(sizeof(struct calq));
 }
 
-void calq_free(struct calq **q)
-{
+void calq_free(struct calq **q) {
   if (!*q)
     return;
   for (int i = 0; i < BUCKETS; i++)
@@ -75,13 +69,9 @@ void calq_free(struct calq **q)
   *q = NULL;
 }
 
-static usec_t edge_of(const struct calq *q)
-{
-  return q->base + q->next * BUCKET_WIDTH;
-}
+static usec_t edge_of(const struct calq *q) { return q->base + q->next * BUCKET_WIDTH; }
 
-void calq_push(struct calq *q, struct calq_entry e)
-{
+void calq_push(struct calq *q, struct calq_entry e) {
   if (e.due < edge_of(q)) {
     vec_add(&q->heap, e);
     sift_up(&q->heap, q->heap.n - 1);
@@ -97,8 +87,7 @@ void calq_push(struct calq *q, struct calq_entry e)
 }
 
 /* All buckets are used up: start again where the far entries begin. */
-static void rebase(struct calq *q)
-{
+static void rebase(struct calq *q) {
   usec_t least = USEC_NEVER;
   for (size_t i = 0; i < q->far.n; i++)
     if (q->far.p[i].due < least)
@@ -113,8 +102,7 @@ static void rebase(struct calq *q)
 }
 
 /* Move the next filled bucket into the (empty) heap. */
-static void open_bucket(struct calq *q)
-{
+static void open_bucket(struct calq *q) {
   if (q->in_buckets == 0)
     rebase(q);
   while (q->bucket[q->next].n == 0)
@@ -133,8 +121,7 @@ static void open_bucket(struct calq *q)
       sift_down(&q->heap, i);
 }
 
-bool calq_peek(struct calq *q, struct calq_entry *ret)
-{
+bool calq_peek(struct calq *q, struct calq_entry *ret) {
   if (q->heap.n == 0) {
     if (q->in_buckets == 0 && q->far.n == 0)
       return false;
@@ -144,15 +131,11 @@ bool calq_peek(struct calq *q, struct calq_entry *ret)
   return true;
 }
 
-void calq_pop(struct calq *q)
-{
+void calq_pop(struct calq *q) {
   struct vec *h = &q->heap;
   h->p[0] = h->p[--h->n];
   if (h->n > 1)
     sift_down(h, 0);
 }
 
-size_t calq_size(const struct calq *q)
-{
-  return q->heap.n + q->in_buckets + q->far.n;
-}
+size_t calq_size(const struct calq *q) { return q->heap.n + q->in_buckets + q->far.n; }

@@ -1,25 +1,21 @@
 #include "core/live_run.h"
 
-struct live *live_new(const struct live_limits *limits, uint64_t seed)
-{
+struct live *live_new(const struct live_limits *limits, uint64_t seed) {
   struct live *l = mem_zalloc(sizeof *l);
   l->limits = *limits;
   rng_seed(&l->rng, seed);
   return l;
 }
 
-void live_free(struct live **l)
-{
+void live_free(struct live **l) {
   if (!*l)
     return;
   struct live_run *r, *next;
-  HASH_ITER(hh, (*l)->runs, r, next)
-  {
+  HASH_ITER (hh, (*l)->runs, r, next) {
     live_run_free(*l, r);
   }
   struct live_task *t, *tnext;
-  HASH_ITER(hh, (*l)->tasks, t, tnext)
-  {
+  HASH_ITER (hh, (*l)->tasks, t, tnext) {
     HASH_DEL((*l)->tasks, t);
     mem_free(t);
   }
@@ -29,34 +25,25 @@ void live_free(struct live **l)
   *l = NULL;
 }
 
-size_t live_count(const struct live *l)
-{
-  return HASH_COUNT(l->runs);
-}
+size_t live_count(const struct live *l) { return HASH_COUNT(l->runs); }
 
-size_t live_count_phase(const struct live *l, enum run_phase phase)
-{
-  return l->by_phase[phase];
-}
+size_t live_count_phase(const struct live *l, enum run_phase phase) { return l->by_phase[phase]; }
 
 /* ---------------------------------------------------------------- the timer heap */
 
-static void heap_put(struct live *l, size_t i, struct live_run *r)
-{
+static void heap_put(struct live *l, size_t i, struct live_run *r) {
   l->heap[i] = r;
   r->heap_pos = i + 1;
 }
 
-static void heap_up(struct live *l, size_t i)
-{
+static void heap_up(struct live *l, size_t i) {
   struct live_run *r = l->heap[i];
   for (; i > 0 && l->heap[(i - 1) / 2]->wake_at > r->wake_at; i = (i - 1) / 2)
     heap_put(l, i, l->heap[(i - 1) / 2]);
   heap_put(l, i, r);
 }
 
-static void heap_down(struct live *l, size_t i)
-{
+static void heap_down(struct live *l, size_t i) {
   struct live_run *r = l->heap[i];
   for (size_t c; (c = 2 * i + 1) < l->heap_count; i = c) {
     if (c + 1 < l->heap_count && l->heap[c + 1]->wake_at < l->heap[c]->wake_at)
@@ -68,8 +55,7 @@ static void heap_down(struct live *l, size_t i)
   heap_put(l, i, r);
 }
 
-void live_wake(struct live *l, struct live_run *r, usec_t at)
-{
+void live_wake(struct live *l, struct live_run *r, usec_t at) {
   if (at == USEC_NEVER) {
     if (!r->heap_pos)
       return;
@@ -96,28 +82,19 @@ void live_wake(struct live *l, struct live_run *r, usec_t at)
   }
 }
 
-usec_t live_next_wake(const struct live *l)
-{
-  return l->heap_count ? l->heap[0]->wake_at : USEC_NEVER;
-}
+usec_t live_next_wake(const struct live *l) { return l->heap_count ? l->heap[0]->wake_at : USEC_NEVER; }
 
-static usec_t sooner(usec_t a, usec_t b)
-{
-  return a < b ? a : b;
-}
+static usec_t sooner(usec_t a, usec_t b) { return a < b ? a : b; }
 
-usec_t live_next_timer(const struct live *l, const struct live_run *r)
-{
+usec_t live_next_timer(const struct live *l, const struct live_run *r) {
   const struct task_spec *s = r->spec;
   usec_t at = s->timeout ? r->fired_at + s->timeout : USEC_NEVER;
   switch (r->phase) {
   case PHASE_SCHEDULED:
-  case PHASE_RETRY_WAIT:
-    return sooner(at, r->not_before);
+  case PHASE_RETRY_WAIT: return sooner(at, r->not_before);
   case PHASE_QUEUED: /* its predecessor's end releases it; alone, it is released at once */
     return r->task->active == 0 && r->task->head == r ? 0 : at;
-  case PHASE_DISPATCHING:
-    return sooner(at, r->attempt_at + s->dispatch_timeout);
+  case PHASE_DISPATCHING: return sooner(at, r->attempt_at + s->dispatch_timeout);
   case PHASE_ACCEPTED:
   case PHASE_PROGRESS:
     at = sooner(at, s->attempt_timeout ? r->attempt_at + s->attempt_timeout : USEC_NEVER);
@@ -126,32 +103,28 @@ usec_t live_next_timer(const struct live *l, const struct live_run *r)
     if (r->db_state == RUN_PENDING && !r->written_at)
       at = sooner(at, r->attempt_at + l->limits.write_running_after);
     return at;
-  case PHASE_CANCELLING:
-    return sooner(at, r->cancel_at + s->cancel_timeout);
+  case PHASE_CANCELLING: return sooner(at, r->cancel_at + s->cancel_timeout);
   case PHASE_ENDED:
-  case PHASE_MAX_:
-    break;
+  case PHASE_MAX_: break;
   }
   return USEC_NEVER;
 }
 
 /* ---------------------------------------------------------------- tables */
 
-static struct live_id id_of(const struct run_key *k)
-{
-  return (struct live_id){.scheduled_at = k->scheduled_at, .task_id = k->task_id, .part = k->part, .shard = k->shard};
+static struct live_id id_of(const struct run_key *k) {
+  return (struct live_id){
+      .scheduled_at = k->scheduled_at, .task_id = k->task_id, .part = k->part, .shard = k->shard};
 }
 
-struct live_run *live_find(struct live *l, const struct run_key *key)
-{
+struct live_run *live_find(struct live *l, const struct run_key *key) {
   struct live_id id = id_of(key);
   struct live_run *r;
   HASH_FIND(hh, l->runs, &id, sizeof id, r);
   return r;
 }
 
-struct live_task *live_task_of(struct live *l, int64_t task_id)
-{
+struct live_task *live_task_of(struct live *l, int64_t task_id) {
   struct live_task *t;
   HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
   if (!t) {
@@ -162,16 +135,14 @@ struct live_task *live_task_of(struct live *l, int64_t task_id)
   return t;
 }
 
-void live_task_drop_if_idle(struct live *l, struct live_task *t)
-{
+void live_task_drop_if_idle(struct live *l, struct live_task *t) {
   if (t->active || t->queued || t->head)
     return;
   HASH_DEL(l->tasks, t);
   mem_free(t);
 }
 
-void live_queue_add(struct live_task *t, struct live_run *r)
-{
+void live_queue_add(struct live_task *t, struct live_run *r) {
   r->next_queued = NULL;
   if (t->tail)
     t->tail->next_queued = r;
@@ -180,8 +151,7 @@ void live_queue_add(struct live_task *t, struct live_run *r)
   t->tail = r;
 }
 
-void live_queue_remove(struct live_task *t, struct live_run *r)
-{
+void live_queue_remove(struct live_task *t, struct live_run *r) {
   struct live_run **p = &t->head, *before = NULL;
   while (*p && *p != r) {
     before = *p;
@@ -195,21 +165,18 @@ void live_queue_remove(struct live_task *t, struct live_run *r)
   r->next_queued = NULL;
 }
 
-void live_set_phase(struct live *l, struct live_run *r, enum run_phase p)
-{
+void live_set_phase(struct live *l, struct live_run *r, enum run_phase p) {
   l->by_phase[r->phase]--;
   l->by_phase[p]++;
   r->phase = p;
 }
 
-void live_set_text(char **where, struct slice text)
-{
+void live_set_text(char **where, struct slice text) {
   mem_free(*where);
   *where = text.p ? mem_slicedup(text) : NULL;
 }
 
-void live_run_free(struct live *l, struct live_run *r)
-{
+void live_run_free(struct live *l, struct live_run *r) {
   live_wake(l, r, USEC_NEVER);
   l->by_phase[r->phase]--;
   HASH_DEL(l->runs, r);
@@ -224,8 +191,8 @@ void live_run_free(struct live *l, struct live_run *r)
 
 /* ---------------------------------------------------------------- the trigger's side */
 
-enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy, bool caught_up)
-{
+enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy,
+                                  bool caught_up) {
   struct live_task *t = live_task_of(l, task_id);
   enum overlap_decision d = overlap_decide(policy, t->active, t->queued, caught_up);
   if (d == OVERLAP_DO_START)
@@ -235,8 +202,7 @@ enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_
   return d;
 }
 
-void live_undecide(struct live *l, int64_t task_id, bool queued)
-{
+void live_undecide(struct live *l, int64_t task_id, bool queued) {
   struct live_task *t = live_task_of(l, task_id);
   if (queued)
     t->queued--;
@@ -247,8 +213,7 @@ void live_undecide(struct live *l, int64_t task_id, bool queued)
   live_task_drop_if_idle(l, t);
 }
 
-static struct live_run *new_run(struct live *l, const struct run_row *row, struct task_spec *spec)
-{
+static struct live_run *new_run(struct live *l, const struct run_row *row, struct task_spec *spec) {
   struct live_run *r = mem_zalloc(sizeof *r);
   r->id = id_of(&row->key);
   r->key = row->key;
@@ -273,8 +238,7 @@ static struct live_run *new_run(struct live *l, const struct run_row *row, struc
   return r;
 }
 
-void live_out_dispatch(struct live_run *r, struct live_out *out)
-{
+void live_out_dispatch(struct live_run *r, struct live_out *out) {
   usec_t deadline = r->spec->attempt_timeout ? r->attempt_at + r->spec->attempt_timeout : USEC_NEVER;
   if (r->spec->timeout)
     deadline = sooner(deadline, r->fired_at + r->spec->timeout);
@@ -290,8 +254,7 @@ void live_out_dispatch(struct live_run *r, struct live_out *out)
 }
 
 /* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */
-static void count_in(struct live_run *r, bool adopted)
-{
+static void count_in(struct live_run *r, bool adopted) {
   struct live_task *t = r->task;
   if (r->phase == PHASE_QUEUED) {
     t->queued += adopted;
@@ -303,8 +266,7 @@ static void count_in(struct live_run *r, bool adopted)
 }
 
 bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
-               struct live_out *out)
-{
+               struct live_out *out) {
   if (live_find(l, &row->key)) {
     if (!adopted && row->reason != REASON_SCHEDULED)
       live_undecide(l, row->key.task_id, row->reason == REASON_QUEUED);
@@ -327,11 +289,9 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   return true;
 }
 
-void live_drop_shard(struct live *l, int32_t shard, struct live_out *out)
-{
+void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
   struct live_run *r, *next;
-  HASH_ITER(hh, l->runs, r, next)
-  {
+  HASH_ITER (hh, l->runs, r, next) {
     if (r->key.shard != shard)
       continue;
     struct live_task *t = r->task;
@@ -347,15 +307,13 @@ void live_drop_shard(struct live *l, int32_t shard, struct live_out *out)
   }
 }
 
-bool live_has_scheduled(struct live *l, int64_t task_id)
-{
+bool live_has_scheduled(struct live *l, int64_t task_id) {
   struct live_task *t;
   HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
   if (!t)
     return false;
   struct live_run *r, *next;
-  HASH_ITER(hh, l->runs, r, next)
-  {
+  HASH_ITER (hh, l->runs, r, next) {
     if (r->task == t && r->key.part == 0)
       return true;
   }
@@ -364,13 +322,11 @@ bool live_has_scheduled(struct live *l, int64_t task_id)
 
 /* ---------------------------------------------------------------- questions */
 
-struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count)
-{
+struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count) {
   struct run_key *keys = NULL;
   size_t n = 0, cap = 0;
   struct live_run *r, *next;
-  HASH_ITER(hh, l->runs, r, next)
-  {
+  HASH_ITER (hh, l->runs, r, next) {
     if (r->key.task_id != task_id || r->ended)
       continue;
     mem_reserve(keys, n, cap);
@@ -380,14 +336,13 @@ struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_c
   return keys;
 }
 
-bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt)
-{
+bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt) {
   const struct live_run *r = live_find(l, key);
   return r && !r->ended && r->phase == PHASE_DISPATCHING && r->attempt == attempt;
 }
 
-bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor, void *slot)
-{
+bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor,
+                  void *slot) {
   if (!live_wanted(l, key, attempt))
     return false;
   struct live_run *r = live_find(l, key);
@@ -397,34 +352,29 @@ bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, st
   return true;
 }
 
-void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt)
-{
+void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt) {
   struct live_run *r = live_find(l, key);
   return r && r->attempt == attempt ? take(r->slot) : NULL;
 }
 
-void live_adopt_slot(struct live *l, const struct run_key *key, void *slot)
-{
+void live_adopt_slot(struct live *l, const struct run_key *key, void *slot) {
   struct live_run *r = live_find(l, key);
   if (r)
     r->slot = slot;
 }
 
-void live_release_slot(struct live_run *r, struct live_out *out)
-{
+void live_release_slot(struct live_run *r, struct live_out *out) {
   if (r->slot)
     LIVE_ADD(out, releases)->slot = take(r->slot);
 }
 
 /* ---------------------------------------------------------------- the out */
 
-void live_out_answer(struct live_out *o, void *token, enum live_answer answer)
-{
+void live_out_answer(struct live_out *o, void *token, enum live_answer answer) {
   *LIVE_ADD(o, answers) = (struct live_token){token, answer};
 }
 
-void live_out_clear(struct live_out *o)
-{
+void live_out_clear(struct live_out *o) {
   for (size_t i = 0; i < o->cancels_count; i++)
     mem_free(o->cancels[i].executor);
   for (size_t i = 0; i < o->done_count; i++)
@@ -436,8 +386,7 @@ void live_out_clear(struct live_out *o)
   arena_clear(&o->mem);
 }
 
-void live_out_done(struct live_out *o)
-{
+void live_out_done(struct live_out *o) {
   live_out_clear(o);
   mem_free(o->updates);
   mem_free(o->finishes);

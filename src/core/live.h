@@ -13,7 +13,7 @@
 struct live;
 
 struct live_limits {
-  usec_t write_running_after; /* a run still open so long after its dispatch gets RUNNING written: 2 s */
+  usec_t write_running_after;  /* a run still open so long after its dispatch gets RUNNING written: 2 s */
   usec_t write_progress_every; /* 2 s */
 };
 
@@ -21,18 +21,18 @@ struct live_limits {
 struct live_event {
   enum run_event kind;
   struct run_key key;
-  int32_t attempt;       /* of the report or answer; 0 = whichever is current (cancel) */
-  struct slice executor; /* who; p == NULL: unknown */
-  struct slice ns, group; /* of the reporter: must be the run's; p == NULL: not checked */
+  int32_t attempt;                /* of the report or answer; 0 = whichever is current (cancel) */
+  struct slice executor;          /* who; p == NULL: unknown */
+  struct slice ns, group;         /* of the reporter: must be the run's; p == NULL: not checked */
   usec_t started_at, finished_at; /* as the executor says; 0 = not said */
   struct slice result, error_type, error_message, error_detail;
-  double progress;       /* < 0: not said */
-  void *token;           /* answered after the commit; NULL: nobody waits */
+  double progress; /* < 0: not said */
+  void *token;     /* answered after the commit; NULL: nobody waits */
 };
 enum live_answer {
-  LIVE_RECORDED, /* it changed something, or was seen and is durable */
-  LIVE_LATE,     /* for an ended run, an older attempt, or one that is not known here: changes nothing */
-  LIVE_CONFLICT, /* not possible in this phase */
+  LIVE_RECORDED,  /* it changed something, or was seen and is durable */
+  LIVE_LATE,      /* for an ended run, an older attempt, or one that is not known here: changes nothing */
+  LIVE_CONFLICT,  /* not possible in this phase */
   LIVE_FORBIDDEN, /* the reporter belongs to another namespace or group */
 };
 
@@ -40,8 +40,8 @@ enum live_answer {
 struct live_dispatch {
   struct run_key key;
   int32_t version, attempt;
-  struct task_spec *spec; /* borrowed: take a reference to keep it */
-  usec_t fired_at, deadline; /* deadline of the attempt */
+  struct task_spec *spec;               /* borrowed: take a reference to keep it */
+  usec_t fired_at, deadline;            /* deadline of the attempt */
   const char *pin, *payload, *executor; /* NULL: none. executor: deliver again there first */
 };
 struct live_cancel { /* tell this executor to stop */
@@ -62,26 +62,31 @@ struct live_done { /* for counting: a run ended */
   int32_t attempt;
   usec_t fired_at, started_at, finished_at;
 };
-#define LIVE_VEC(type, name) type *name; size_t name##_count, name##_cap
-struct live_out { /* zeroed at first; live_out_clear between turns, live_out_done at the end */
+#define LIVE_VEC(type, name)                                                                                 \
+  type *name;                                                                                                \
+  size_t name##_count, name##_cap
+struct live_out {   /* zeroed at first; live_out_clear between turns, live_out_done at the end */
   struct arena mem; /* texts of the rows below */
   LIVE_VEC(struct run_update, updates);
   LIVE_VEC(struct run_finish, finishes);
   LIVE_VEC(struct attempt_row, attempts);
-  LIVE_VEC(struct progress_row, progress);   /* FIXED_DELAY: base_at = the end; tell the trigger after the commit */
+  LIVE_VEC(struct progress_row,
+           progress); /* FIXED_DELAY: base_at = the end; tell the trigger after the commit */
   LIVE_VEC(struct live_dispatch, dispatches);
   LIVE_VEC(struct live_cancel, cancels);
   LIVE_VEC(struct live_release, releases);
   LIVE_VEC(struct live_done, done);
-  struct live_token { void *token; enum live_answer answer; } *answers;
+  struct live_token {
+    void *token;
+    enum live_answer answer;
+  } * answers;
   size_t answers_count, answers_cap;
 };
 /* Add an answer of the driver's own (e.g. for a shard that is not held). */
 void live_out_answer(struct live_out *o, void *token, enum live_answer answer);
 void live_out_clear(struct live_out *o);
 void live_out_done(struct live_out *o);
-static inline bool live_out_writes(const struct live_out *o)
-{
+static inline bool live_out_writes(const struct live_out *o) {
   return o->updates_count || o->finishes_count || o->attempts_count || o->progress_count;
 }
 
@@ -93,13 +98,15 @@ size_t live_count_phase(const struct live *l, enum run_phase phase);
 
 /* --- the trigger's side */
 /* Decide and reserve for a run about to be fired (core/shard.h struct shard_overlap). */
-enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy, bool caught_up);
+enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy,
+                                  bool caught_up);
 /* Give a reservation back: the FIRE was refused. `queued`: it was decided OVERLAP_DO_QUEUE. */
 void live_undecide(struct live *l, int64_t task_id, bool queued);
 /* A run whose row has been committed by FIRE, as decided (its reservation becomes the run), or loaded at a take-over (`adopted`: no
  * reservation; a PENDING/DISPATCHING one is delivered again). Takes a reference to `spec`. Its first dispatch goes to `out`.
  * false: it is here already. */
-bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now, struct live_out *out);
+bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
+               struct live_out *out);
 /* Forget all runs of a shard: it was lost to another owner. Their slots come out as releases. */
 void live_drop_shard(struct live *l, int32_t shard, struct live_out *out);
 /* Is a run of the schedule itself (part 0) of this task open? (FIXED_DELAY at load.) */
@@ -108,7 +115,8 @@ bool live_has_scheduled(struct live *l, int64_t task_id);
 /* --- the run writer's side */
 void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out);
 /* All runs that this executor holds get EXECUTOR_LOST. */
-void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor, usec_t now, struct live_out *out);
+void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor,
+                        usec_t now, struct live_out *out);
 /* Timers that have passed. At most `max` runs; true: more are waiting. */
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out);
 usec_t live_next_wake(const struct live *l); /* USEC_NEVER: none */
@@ -122,7 +130,8 @@ struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_c
 bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt);
 /* The dispatcher is about to write the request: from now on it may have been received, by this executor. `slot` (opaque, may be NULL)
  * is kept with the attempt and comes back as a live_release when the attempt is over. False: no longer wanted, slot not taken. */
-bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor, void *slot);
+bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor,
+                  void *slot);
 /* Take the slot back (the executor was busy or not reached): NULL when the attempt holds none any more. */
 void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt);
 /* A run found RUNNING at a take-over holds this slot. */

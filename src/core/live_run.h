@@ -17,26 +17,26 @@ struct live_run {
   enum run_phase phase;
   enum run_origin origin;
   enum run_reason last_trouble;
-  bool maybe_sent;            /* this attempt may be at an executor */
-  bool ack_lost;              /* … and surely was written to one that did not answer */
-  bool active;                /* counts as active in its task; else as queued (or as neither: SCHEDULED) */
-  bool ended;                 /* in this turn; freed by live_settle */
+  bool maybe_sent; /* this attempt may be at an executor */
+  bool ack_lost;   /* … and surely was written to one that did not answer */
+  bool active;     /* counts as active in its task; else as queued (or as neither: SCHEDULED) */
+  bool ended;      /* in this turn; freed by live_settle */
   usec_t fired_at, not_before, attempt_at, started_at, beat_at, cancel_at, written_at;
   double progress;
   char *executor, *pin, *payload;
   void *slot;
   char *error_type, *error_message;
-  enum run_state db_state;    /* as committed */
+  enum run_state db_state; /* as committed */
   int32_t db_attempt;
-  size_t update_row;          /* 1 + index in this turn's updates; 0 = none */
+  size_t update_row; /* 1 + index in this turn's updates; 0 = none */
   usec_t wake_at;
-  size_t heap_pos;            /* 1 + index in the heap; 0 = not in it */
+  size_t heap_pos; /* 1 + index in the heap; 0 = not in it */
   struct live_run *next_queued;
   UT_hash_handle hh;
 };
 struct live_task {
   int64_t id;
-  int64_t active, queued;     /* reservations included */
+  int64_t active, queued;       /* reservations included */
   struct live_run *head, *tail; /* QUEUED runs in the order in which they were opened */
   UT_hash_handle hh;
 };
@@ -67,7 +67,11 @@ void live_release_slot(struct live_run *r, struct live_out *out);
 void live_set_text(char **where, struct slice text);
 void live_out_dispatch(struct live_run *r, struct live_out *out);
 /* Apply one event to one run. */
-enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now, struct live_out *out);
+enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
+                            struct live_out *out);
 
-#define LIVE_ADD(out, name) \
-  ({ mem_reserve((out)->name, (out)->name##_count, (out)->name##_cap); &(out)->name[(out)->name##_count++]; })
+#define LIVE_ADD(out, name)                                                                                  \
+  ({                                                                                                         \
+    mem_reserve((out)->name, (out)->name##_count, (out)->name##_cap);                                        \
+    &(out)->name[(out)->name##_count++];                                                                     \
+  })

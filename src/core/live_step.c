@@ -11,19 +11,12 @@ struct step { /* what the parts of one live_apply share */
   struct run_actions a;
 };
 
-static struct slice keep(struct live_out *out, struct slice s)
-{
-  return s.p ? arena_slice(&out->mem, s) : s;
-}
+static struct slice keep(struct live_out *out, struct slice s) { return s.p ? arena_slice(&out->mem, s) : s; }
 
-static struct slice keepz(struct live_out *out, const char *z)
-{
-  return keep(out, slice_of(z));
-}
+static struct slice keepz(struct live_out *out, const char *z) { return keep(out, slice_of(z)); }
 
 /* The run's row shall say what the run says now; one row a run and turn. */
-static void write_update(struct step *st)
-{
+static void write_update(struct step *st) {
   struct live_run *r = st->r;
   struct run_update *u;
   if (r->update_row) {
@@ -47,8 +40,7 @@ static void write_update(struct step *st)
 }
 
 /* The run ends in this very turn: its pending update is not needed any more. */
-static void drop_update(struct step *st)
-{
+static void drop_update(struct step *st) {
   struct live_run *r = st->r;
   if (!r->update_row)
     return;
@@ -61,19 +53,19 @@ static void drop_update(struct step *st)
   r->update_row = 0;
 }
 
-static void tell_cancel(struct step *st)
-{
+static void tell_cancel(struct step *st) {
   struct live_run *r = st->r;
   if (r->executor)
-    *LIVE_ADD(st->out, cancels) = (struct live_cancel){r->key, r->attempt, task_spec_ref(r->spec), mem_strdup(r->executor)};
+    *LIVE_ADD(st->out, cancels) =
+        (struct live_cancel){r->key, r->attempt, task_spec_ref(r->spec), mem_strdup(r->executor)};
 }
 
 /* What the event itself tells about the run. */
-static void take_in(struct step *st)
-{
+static void take_in(struct step *st) {
   struct live_run *r = st->r;
   const struct live_event *ev = st->ev;
-  if (ev->executor.p && r->phase != PHASE_RETRY_WAIT && r->phase != PHASE_QUEUED && r->phase != PHASE_SCHEDULED)
+  if (ev->executor.p && r->phase != PHASE_RETRY_WAIT && r->phase != PHASE_QUEUED &&
+      r->phase != PHASE_SCHEDULED)
     live_set_text(&r->executor, ev->executor);
   if (ev->error_type.p || ev->error_message.p) {
     live_set_text(&r->error_type, ev->error_type);
@@ -81,8 +73,8 @@ static void take_in(struct step *st)
   }
   if (ev->progress >= 0 && (ev->kind == EV_BEAT || ev->kind == EV_DONE_OK))
     r->progress = ev->progress;
-  bool here = ev->kind == EV_ACCEPT || ev->kind == EV_BEAT || ev->kind == EV_DONE_OK || ev->kind == EV_DONE_FAIL ||
-              ev->kind == EV_DONE_CANCELLED;
+  bool here = ev->kind == EV_ACCEPT || ev->kind == EV_BEAT || ev->kind == EV_DONE_OK ||
+              ev->kind == EV_DONE_FAIL || ev->kind == EV_DONE_CANCELLED;
   if (here && !r->started_at)
     r->started_at = ev->started_at > 0 ? ev->started_at : st->now;
   if (here)
@@ -90,8 +82,7 @@ static void take_in(struct step *st)
 }
 
 /* What a delivery met: decides the reason when the time for it is up, and whether the executor may have it. */
-static void note_delivery(struct live_run *r, enum run_event kind)
-{
+static void note_delivery(struct live_run *r, enum run_event kind) {
   if (kind == EV_BUSY || kind == EV_UNREACHABLE)
     r->maybe_sent = r->ack_lost;
   if (kind == EV_ACK_LOST)
@@ -105,8 +96,7 @@ static void note_delivery(struct live_run *r, enum run_event kind)
 }
 
 /* When nobody said what was wrong, the reason and the log text do. */
-static void explain(struct step *st, enum run_reason why)
-{
+static void explain(struct step *st, enum run_reason why) {
   struct live_run *r = st->r;
   bool told = st->ev->error_type.p || st->ev->error_message.p;
   if (told && st->ev->kind != EV_BUSY)
@@ -116,8 +106,7 @@ static void explain(struct step *st, enum run_reason why)
     live_set_text(&r->error_message, slice_of(st->a.text));
 }
 
-static void add_attempt(struct step *st, enum run_state state, enum run_reason reason)
-{
+static void add_attempt(struct step *st, enum run_state state, enum run_reason reason) {
   struct live_run *r = st->r;
   *LIVE_ADD(st->out, attempts) = (struct attempt_row){.key = r->key,
                                                       .attempt = r->attempt,
@@ -132,16 +121,14 @@ static void add_attempt(struct step *st, enum run_state state, enum run_reason r
 }
 
 /* The run leaves the places where it waits or counts, except `active`, which only live_settle gives back. */
-static void leave_queue(struct live_run *r)
-{
+static void leave_queue(struct live_run *r) {
   if (r->phase != PHASE_QUEUED)
     return;
   r->task->queued--;
   live_queue_remove(r->task, r);
 }
 
-static void start_delivery(struct step *st)
-{
+static void start_delivery(struct step *st) {
   struct live_run *r = st->r;
   leave_queue(r);
   if (!r->active) {
@@ -162,8 +149,7 @@ static void start_delivery(struct step *st)
 }
 
 /* The next run of the queue starts in the very transaction that ends this one. */
-static void release_successor(struct step *st)
-{
+static void release_successor(struct step *st) {
   struct live_task *t = st->r->task;
   if (!st->r->active || t->active != 1 || !t->head)
     return;
@@ -171,8 +157,7 @@ static void release_successor(struct step *st)
   (void)live_apply(st->l, t->head, &release, st->now, st->out); /* a queued run always takes its release */
 }
 
-static void finish(struct step *st)
-{
+static void finish(struct step *st) {
   struct live_run *r = st->r;
   struct live_out *out = st->out;
   const struct live_event *ev = st->ev;
@@ -181,21 +166,25 @@ static void finish(struct step *st)
   drop_update(st);
   if (r->attempt > 1 && !st->a.attempt_failed)
     add_attempt(st, st->a.state, st->a.reason);
-  usec_t end = ev->finished_at > 0 && ev->finished_at <= st->now && ev->finished_at >= r->fired_at ? ev->finished_at : st->now;
-  *LIVE_ADD(out, finishes) = (struct run_finish){.key = r->key,
-                                                 .seen_attempt = r->db_attempt,
-                                                 .state = st->a.state,
-                                                 .reason = st->a.reason,
-                                                 .attempt_at = r->attempt ? r->attempt_at : 0,
-                                                 .started_at = r->started_at,
-                                                 .finished_at = end,
-                                                 .executor = keepz(out, r->executor),
-                                                 .result = keep(out, ev->result),
-                                                 .error_type = failed ? keepz(out, r->error_type) : (struct slice){0},
-                                                 .error_message = failed ? keepz(out, r->error_message) : (struct slice){0},
-                                                 .error_detail = failed ? keep(out, ev->error_detail) : (struct slice){0}};
-  *LIVE_ADD(out, done) = (struct live_done){r->key,     task_spec_ref(r->spec), st->a.state,   st->a.reason, r->origin,
-                                            r->attempt, r->fired_at,            r->started_at, end};
+  usec_t end = ev->finished_at > 0 && ev->finished_at <= st->now && ev->finished_at >= r->fired_at
+                   ? ev->finished_at
+                   : st->now;
+  *LIVE_ADD(out, finishes) =
+      (struct run_finish){.key = r->key,
+                          .seen_attempt = r->db_attempt,
+                          .state = st->a.state,
+                          .reason = st->a.reason,
+                          .attempt_at = r->attempt ? r->attempt_at : 0,
+                          .started_at = r->started_at,
+                          .finished_at = end,
+                          .executor = keepz(out, r->executor),
+                          .result = keep(out, ev->result),
+                          .error_type = failed ? keepz(out, r->error_type) : (struct slice){0},
+                          .error_message = failed ? keepz(out, r->error_message) : (struct slice){0},
+                          .error_detail = failed ? keep(out, ev->error_detail) : (struct slice){0}};
+  *LIVE_ADD(out, done) = (struct live_done){
+      r->key,      task_spec_ref(r->spec), st->a.state, st->a.reason, r->origin, r->attempt,
+      r->fired_at, r->started_at,          end};
   if (r->spec->kind == SCHEDULE_FIXED_DELAY && r->key.part == 0)
     *LIVE_ADD(out, progress) = (struct progress_row){r->key.task_id, r->key.shard, end, -1};
   live_set_phase(st->l, r, PHASE_ENDED);
@@ -205,10 +194,14 @@ static void finish(struct step *st)
   release_successor(st);
 }
 
-enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now, struct live_out *out)
-{
+enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
+                            struct live_out *out) {
   note_delivery(r, ev->kind);
-  struct run_view view = {.phase = r->phase, .attempt = r->attempt, .fired_at = r->fired_at, .maybe_sent = r->maybe_sent, .last_trouble = r->last_trouble};
+  struct run_view view = {.phase = r->phase,
+                          .attempt = r->attempt,
+                          .fired_at = r->fired_at,
+                          .maybe_sent = r->maybe_sent,
+                          .last_trouble = r->last_trouble};
   struct step st = {.l = l, .r = r, .ev = ev, .now = now, .out = out};
   st.a = run_step(&view, r->spec, ev->kind, now, &l->rng);
   if (!st.a.changed)
@@ -249,11 +242,11 @@ enum live_answer live_apply(struct live *l, struct live_run *r, const struct liv
 
 /* ---------------------------------------------------------------- the turn */
 
-void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out)
-{
+void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out) {
   struct live_run *r = live_find(l, &ev->key);
   enum live_answer answer = LIVE_LATE;
-  if (r && ((ev->ns.p && !slice_eqz(ev->ns, r->spec->ns)) || (ev->group.p && !slice_eqz(ev->group, r->spec->group))))
+  if (r && ((ev->ns.p && !slice_eqz(ev->ns, r->spec->ns)) ||
+            (ev->group.p && !slice_eqz(ev->group, r->spec->group))))
     answer = LIVE_FORBIDDEN;
   else if (r && !r->ended && (!ev->attempt || ev->attempt == r->attempt))
     answer = live_apply(l, r, ev, now, out);
@@ -261,12 +254,10 @@ void live_event(struct live *l, const struct live_event *ev, usec_t now, struct 
     *LIVE_ADD(out, answers) = (struct live_token){ev->token, answer};
 }
 
-void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor, usec_t now,
-                        struct live_out *out)
-{
+void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor,
+                        usec_t now, struct live_out *out) {
   struct live_run *r, *next;
-  HASH_ITER(hh, l->runs, r, next)
-  {
+  HASH_ITER (hh, l->runs, r, next) {
     if (r->ended || !r->executor || !slice_eqz(executor, r->executor) || !slice_eqz(group, r->spec->group) ||
         !slice_eqz(ns, r->spec->ns))
       continue;
@@ -276,8 +267,7 @@ void live_executor_lost(struct live *l, struct slice ns, struct slice group, str
 }
 
 /* Which event the passing of time is for this run now; EV_MAX_: none (its timer is only set anew). */
-static enum run_event timer_event(const struct live *l, struct live_run *r, usec_t now)
-{
+static enum run_event timer_event(const struct live *l, struct live_run *r, usec_t now) {
   const struct task_spec *s = r->spec;
   if (s->timeout && now >= r->fired_at + s->timeout && r->phase != PHASE_ENDED)
     return EV_RUN_TIMEOUT;
@@ -285,30 +275,25 @@ static enum run_event timer_event(const struct live *l, struct live_run *r, usec
   case PHASE_SCHEDULED:
     if (now < r->not_before)
       return EV_MAX_;
-    return s->overlap_policy != OVERLAP_ALLOW && (r->task->active || r->task->queued) ? EV_ENQUEUE : EV_RELEASE;
-  case PHASE_QUEUED:
-    return r->task->active == 0 && r->task->head == r ? EV_RELEASE : EV_MAX_;
-  case PHASE_RETRY_WAIT:
-    return now >= r->not_before ? EV_RELEASE : EV_MAX_;
-  case PHASE_DISPATCHING:
-    return now >= r->attempt_at + s->dispatch_timeout ? EV_DISPATCH_TIMEOUT : EV_MAX_;
+    return s->overlap_policy != OVERLAP_ALLOW && (r->task->active || r->task->queued) ? EV_ENQUEUE
+                                                                                      : EV_RELEASE;
+  case PHASE_QUEUED: return r->task->active == 0 && r->task->head == r ? EV_RELEASE : EV_MAX_;
+  case PHASE_RETRY_WAIT: return now >= r->not_before ? EV_RELEASE : EV_MAX_;
+  case PHASE_DISPATCHING: return now >= r->attempt_at + s->dispatch_timeout ? EV_DISPATCH_TIMEOUT : EV_MAX_;
   case PHASE_ACCEPTED:
   case PHASE_PROGRESS:
     if (s->attempt_timeout && now >= r->attempt_at + s->attempt_timeout)
       return EV_ATTEMPT_TIMEOUT;
     return s->heartbeat_timeout && now >= r->beat_at + s->heartbeat_timeout ? EV_BEAT_TIMEOUT : EV_MAX_;
-  case PHASE_CANCELLING:
-    return now >= r->cancel_at + s->cancel_timeout ? EV_CANCEL_TIMEOUT : EV_MAX_;
+  case PHASE_CANCELLING: return now >= r->cancel_at + s->cancel_timeout ? EV_CANCEL_TIMEOUT : EV_MAX_;
   case PHASE_ENDED:
-  case PHASE_MAX_:
-    break;
+  case PHASE_MAX_: break;
   }
   (void)l;
   return EV_MAX_;
 }
 
-bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out)
-{
+bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out) {
   while (live_next_wake(l) <= now) {
     if (max-- == 0)
       return true;
@@ -330,8 +315,7 @@ bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out)
   return false;
 }
 
-void live_settle(struct live *l, struct live_out *out)
-{
+void live_settle(struct live *l, struct live_out *out) {
   for (size_t i = 0; i < out->updates_count; i++) {
     struct live_run *r = live_find(l, &out->updates[i].key);
     if (!r)

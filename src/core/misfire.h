@@ -10,18 +10,17 @@ enum misfire_decision {
 };
 
 /* `due`: of this instant; `next_due`: of the task's next one (USEC_NEVER: none); `caught_up`: runs already given to this catch-up. */
-static inline enum misfire_decision misfire_decide(const struct task_spec *s, usec_t due, usec_t next_due, usec_t now, int64_t caught_up)
-{
+static inline enum misfire_decision misfire_decide(const struct task_spec *s, usec_t due, usec_t next_due,
+                                                   usec_t now, int64_t caught_up) {
   if (now - due <= s->misfire_threshold)
     return MISFIRE_DO_FIRE;
   switch (s->misfire_policy) {
-  case MISFIRE_FIRE_ONCE:
-    return next_due <= now ? MISFIRE_DO_FOLD : MISFIRE_DO_MAKE_UP;
+  case MISFIRE_FIRE_ONCE: return next_due <= now ? MISFIRE_DO_FOLD : MISFIRE_DO_MAKE_UP;
   case MISFIRE_FIRE_ALL:
-    return now - due <= s->catchup_window && caught_up < s->catchup_max_runs ? MISFIRE_DO_CATCH_UP : MISFIRE_DO_FOLD;
+    return now - due <= s->catchup_window && caught_up < s->catchup_max_runs ? MISFIRE_DO_CATCH_UP
+                                                                             : MISFIRE_DO_FOLD;
   case MISFIRE_SKIP:
-  case MISFIRE_MAX_:
-    break;
+  case MISFIRE_MAX_: break;
   }
   return MISFIRE_DO_FOLD;
 }

@@ -51,8 +51,7 @@ const char *const token_role_names[] = {
 #include "core/words.def"
     NULL};
 
-int run_key_cmp(const struct run_key *a, const struct run_key *b)
-{
+int run_key_cmp(const struct run_key *a, const struct run_key *b) {
   if (a->shard != b->shard)
     return a->shard < b->shard ? -1 : 1;
   if (a->scheduled_at != b->scheduled_at)
@@ -62,26 +61,20 @@ int run_key_cmp(const struct run_key *a, const struct run_key *b)
   return (a->part > b->part) - (a->part < b->part);
 }
 
-bool run_key_eq(const struct run_key *a, const struct run_key *b)
-{
-  return run_key_cmp(a, b) == 0;
-}
+bool run_key_eq(const struct run_key *a, const struct run_key *b) { return run_key_cmp(a, b) == 0; }
 
-uint64_t run_key_hash(const struct run_key *k)
-{
+uint64_t run_key_hash(const struct run_key *k) {
   uint64_t h = hash_u64((uint64_t)k->task_id);
   h = hash_u64(h ^ (uint64_t)k->scheduled_at);
   return hash_u64(h ^ (uint64_t)(uint32_t)k->part);
 }
 
-static void put_be(uint8_t *p, uint64_t v, int bytes)
-{
+static void put_be(uint8_t *p, uint64_t v, int bytes) {
   for (int i = bytes - 1; i >= 0; i--, v >>= 8)
     p[i] = (uint8_t)v;
 }
 
-static uint64_t get_be(const uint8_t *p, int bytes)
-{
+static uint64_t get_be(const uint8_t *p, int bytes) {
   uint64_t v = 0;
   for (int i = 0; i < bytes; i++)
     v = v << 8 | p[i];
@@ -90,8 +83,7 @@ static uint64_t get_be(const uint8_t *p, int bytes)
 
 enum { KEY_BYTES = 2 + 8 + 8 + 4 };
 
-void run_id_format(const struct run_key *k, char ret_text[RUN_ID_LEN + 1])
-{
+void run_id_format(const struct run_key *k, char ret_text[RUN_ID_LEN + 1]) {
   uint8_t raw[KEY_BYTES];
   put_be(raw, (uint64_t)k->shard, 2);
   put_be(raw + 2, (uint64_t)k->scheduled_at, 8);
@@ -100,8 +92,7 @@ void run_id_format(const struct run_key *k, char ret_text[RUN_ID_LEN + 1])
   base32hex_encode(raw, sizeof raw, ret_text);
 }
 
-int run_id_parse(struct slice text, struct run_key *ret, struct err *e)
-{
+int run_id_parse(struct slice text, struct run_key *ret, struct err *e) {
   uint8_t raw[KEY_BYTES];
   if (text.n != RUN_ID_LEN || base32hex_decode(text, raw, sizeof raw, NULL) < 0)
     return err_field(e, ERR_NOT_FOUND, "/run_id", "not a run id: expected %d characters 0-9a-v", RUN_ID_LEN);
@@ -115,7 +106,6 @@ int run_id_parse(struct slice text, struct run_key *ret, struct err *e)
   return 0;
 }
 
-int32_t shard_of_task(int64_t task_id, int32_t shard_count)
-{
+int32_t shard_of_task(int64_t task_id, int32_t shard_count) {
   return (int32_t)(hash_u64((uint64_t)task_id) % (uint64_t)shard_count);
 }

@@ -66,9 +66,16 @@ enum token_role {
 };
 
 /* NULL-terminated tables, index = enum value; for parse_enum and for printing. */
-extern const char *const run_state_names[], *const run_reason_names[], *const run_origin_names[], *const task_state_names[],
-    *const schedule_kind_names[], *const misfire_policy_names[], *const overlap_policy_names[], *const routing_names[],
-    *const on_lost_names[], *const channel_names[], *const executor_state_names[], *const token_role_names[];
+extern const char *const run_state_names[],
+    *const run_reason_names[],
+        *const run_origin_names[],
+            *const task_state_names[],
+                *const schedule_kind_names[],
+                    *const misfire_policy_names[],
+                        *const overlap_policy_names[],
+                            *const routing_names[], *const on_lost_names[], *const channel_names[],
+                                                                                *const executor_state_names[],
+                                                                                    *const token_role_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

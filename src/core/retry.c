@@ -1,8 +1,7 @@
 #include "core/retry.h"
 
-usec_t retry_delay(const struct task_spec *spec, int32_t attempt, enum run_reason reason, usec_t fired_at, usec_t now,
-                   struct rng *rng)
-{
+usec_t retry_delay(const struct task_spec *spec, int32_t attempt, enum run_reason reason, usec_t fired_at,
+                   usec_t now, struct rng *rng) {
   const struct retry_policy *p = &spec->retry;
   if (attempt >= p->max_attempts || !(p->retry_on & 1u << reason))
     return -1;

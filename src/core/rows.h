@@ -10,23 +10,23 @@ struct fence_row { /* of FIRE (epoch in shard) or of every other write of run st
 /* Open or ended run. Slices with p == NULL are SQL NULL. */
 struct run_row {
   struct run_key key;
-  int32_t version;        /* of the task */
+  int32_t version; /* of the task */
   enum run_state state;
   enum run_reason reason;
   enum run_origin origin;
-  int32_t attempt;        /* 1-based; 0 before the first delivery is decided */
-  usec_t fired_at;        /* decided */
-  usec_t not_before;      /* QUEUED/SCHEDULED/RETRY_WAIT: release not before this; 0 = none */
-  usec_t attempt_at;      /* the current attempt's dispatch; 0 = none yet */
+  int32_t attempt;                /* 1-based; 0 before the first delivery is decided */
+  usec_t fired_at;                /* decided */
+  usec_t not_before;              /* QUEUED/SCHEDULED/RETRY_WAIT: release not before this; 0 = none */
+  usec_t attempt_at;              /* the current attempt's dispatch; 0 = none yet */
   usec_t started_at, finished_at; /* 0 = not yet */
-  usec_t missed_first;    /* folded range of missed instants: first (last = scheduled_at); 0 = no range */
-  int64_t missed_count;   /* instants in the range, incl. this one; 0 or 1 = no range */
-  struct slice executor;  /* instance id it was given to */
-  struct slice pin;       /* instance asked for by the caller */
-  struct slice payload;   /* overrides the task's */
+  usec_t missed_first;     /* folded range of missed instants: first (last = scheduled_at); 0 = no range */
+  int64_t missed_count;    /* instants in the range, incl. this one; 0 or 1 = no range */
+  struct slice executor;   /* instance id it was given to */
+  struct slice pin;        /* instance asked for by the caller */
+  struct slice payload;    /* overrides the task's */
   struct slice origin_run; /* retry_of: the ended run's id */
   struct slice result, error_type, error_message, error_detail; /* of the last attempt */
-  double progress;        /* 0…1, <0 = unknown */
+  double progress;                                              /* 0…1, <0 = unknown */
 };
 struct attempt_row {
   struct run_key key;
@@ -41,12 +41,27 @@ struct attempt_row {
 struct progress_row {
   int64_t task_id;
   int32_t shard;
-  usec_t base_at;  /* FIXED_DELAY: the end of the last scheduled run */
-  int64_t fired;   /* scheduled fires so far (max_runs) */
+  usec_t base_at; /* FIXED_DELAY: the end of the last scheduled run */
+  int64_t fired;  /* scheduled fires so far (max_runs) */
 };
 /* One change of an open run, compare-and-set on (key, attempt, state as seen). */
-struct run_update { struct run_key key; int32_t seen_attempt; enum run_state seen_state; enum run_state state; enum run_reason reason; int32_t attempt;
-  usec_t not_before, attempt_at, started_at; struct slice executor, error_type, error_message; double progress; };
+struct run_update {
+  struct run_key key;
+  int32_t seen_attempt;
+  enum run_state seen_state;
+  enum run_state state;
+  enum run_reason reason;
+  int32_t attempt;
+  usec_t not_before, attempt_at, started_at;
+  struct slice executor, error_type, error_message;
+  double progress;
+};
 /* The end of an open run, compare-and-set on (key, attempt): row moves to run_history. */
-struct run_finish { struct run_key key; int32_t seen_attempt; enum run_state state; enum run_reason reason; usec_t attempt_at, started_at, finished_at;
-  struct slice executor, result, error_type, error_message, error_detail; };
+struct run_finish {
+  struct run_key key;
+  int32_t seen_attempt;
+  enum run_state state;
+  enum run_reason reason;
+  usec_t attempt_at, started_at, finished_at;
+  struct slice executor, result, error_type, error_message, error_detail;
+};

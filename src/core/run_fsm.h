@@ -24,29 +24,30 @@ enum run_phase run_phase_of(enum run_state state, enum run_reason reason);
 /* What the decision depends on. */
 struct run_view {
   enum run_phase phase;
-  int32_t attempt;            /* 1-based; 0 before the first delivery */
+  int32_t attempt; /* 1-based; 0 before the first delivery */
   usec_t fired_at;
-  bool maybe_sent;            /* this attempt may have reached an executor */
+  bool maybe_sent;              /* this attempt may have reached an executor */
   enum run_reason last_trouble; /* what dispatching met last: NO_EXECUTOR, REJECTED (busy) or LOST */
 };
 
 /* What follows. */
 struct run_actions {
-  bool changed;             /* false: nothing happened (late, or not for this phase) */
-  enum run_phase phase;     /* next one; PHASE_ENDED when ended */
-  enum run_state state;     /* public: state and reason to write */
+  bool changed;         /* false: nothing happened (late, or not for this phase) */
+  enum run_phase phase; /* next one; PHASE_ENDED when ended */
+  enum run_state state; /* public: state and reason to write */
   enum run_reason reason;
-  int32_t attempt;          /* the attempt from now on */
-  bool attempt_failed;      /* the current attempt ended without success, for `failed_for` */
+  int32_t attempt;     /* the attempt from now on */
+  bool attempt_failed; /* the current attempt ended without success, for `failed_for` */
   enum run_reason failed_for;
-  usec_t not_before;        /* RETRY_WAIT: when the next attempt may start; else 0 */
-  bool dispatch;            /* deliver `attempt` (after the write is committed) */
-  bool tell_cancel;         /* tell the executor to stop this attempt */
-  const char *text;         /* for the log */
+  usec_t not_before; /* RETRY_WAIT: when the next attempt may start; else 0 */
+  bool dispatch;     /* deliver `attempt` (after the write is committed) */
+  bool tell_cancel;  /* tell the executor to stop this attempt */
+  const char *text;  /* for the log */
 };
 
 /* Pure: the same arguments give the same actions (the random numbers come from `rng`). */
-struct run_actions run_step(const struct run_view *v, const struct task_spec *spec, enum run_event event, usec_t now, struct rng *rng);
+struct run_actions run_step(const struct run_view *v, const struct task_spec *spec, enum run_event event,
+                            usec_t now, struct rng *rng);
 
 /* The whole table as a Mermaid state diagram, and as rows for `kelou fsm show -o json`. */
 void run_fsm_mermaid(struct str *out);

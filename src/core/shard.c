@@ -1,8 +1,7 @@
 #include "core/shard_task.h"
 #include "base/mem.h"
 
-struct shard *shard_new(int32_t id, const struct shard_limits *limits)
-{
+struct shard *shard_new(int32_t id, const struct shard_limits *limits) {
   struct shard *s = mem_zalloc(sizeof *s);
   s->id = id;
   s->limits = *limits;
@@ -10,8 +9,7 @@ struct shard *shard_new(int32_t id, const struct shard_limits *limits)
   return s;
 }
 
-static void drop_tasks(struct shard *s)
-{
+static void drop_tasks(struct shard *s) {
   struct calq_entry e;
   while (calq_peek(s->queue, &e)) { /* dead tasks live on in the queue only */
     struct sched_task *t = e.item;
@@ -20,16 +18,14 @@ static void drop_tasks(struct shard *s)
       sched_task_free(t);
   }
   struct sched_task *t, *next;
-  HASH_ITER(hh, s->tasks, t, next)
-  {
+  HASH_ITER (hh, s->tasks, t, next) {
     HASH_DEL(s->tasks, t);
     sched_task_free(t);
   }
   s->touched_count = s->completed_count = s->waiting_count = 0;
 }
 
-void shard_free(struct shard **s)
-{
+void shard_free(struct shard **s) {
   if (!*s)
     return;
   drop_tasks(*s);
@@ -41,8 +37,7 @@ void shard_free(struct shard **s)
   *s = NULL;
 }
 
-void shard_reset(struct shard *s, int64_t epoch, int64_t tasks_version, usec_t fired_at, int64_t fired_task)
-{
+void shard_reset(struct shard *s, int64_t epoch, int64_t tasks_version, usec_t fired_at, int64_t fired_task) {
   drop_tasks(s);
   s->epoch = epoch;
   s->tasks_version = tasks_version;
@@ -50,15 +45,13 @@ void shard_reset(struct shard *s, int64_t epoch, int64_t tasks_version, usec_t f
   s->at_task = fired_task;
 }
 
-struct sched_task *sched_find(struct shard *s, int64_t task_id)
-{
+struct sched_task *sched_find(struct shard *s, int64_t task_id) {
   struct sched_task *t;
   HASH_FIND(hh, s->tasks, &task_id, sizeof task_id, t);
   return t;
 }
 
-void shard_put(struct shard *s, const struct shard_version *v)
-{
+void shard_put(struct shard *s, const struct shard_version *v) {
   struct sched_task *t = sched_find(s, v->task_id);
   if (!t) {
     t = mem_zalloc(sizeof *t);
@@ -73,8 +66,7 @@ void shard_put(struct shard *s, const struct shard_version *v)
   }
 }
 
-void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open)
-{
+void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open) {
   struct sched_task *t = sched_find(s, task_id);
   if (!t)
     return;
@@ -84,8 +76,7 @@ void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_
   x->open = open;
 }
 
-void sched_queue(struct shard *s, struct sched_task *t)
-{
+void sched_queue(struct shard *s, struct sched_task *t) {
   if (t->due == USEC_NEVER)
     return;
   calq_push(s->queue, (struct calq_entry){t->due, t->id, t});
@@ -93,27 +84,23 @@ void sched_queue(struct shard *s, struct sched_task *t)
 }
 
 /* Compute and queue the next instant unless the armed one stays. */
-void sched_arm(struct shard *s, struct sched_task *t, bool from_first)
-{
+void sched_arm(struct shard *s, struct sched_task *t, bool from_first) {
   usec_t before = t->queued ? t->due : USEC_NEVER;
   sched_next(t, s->at, s->at_task, from_first);
   if (t->due != before)
     sched_queue(s, t);
 }
 
-void shard_loaded(struct shard *s)
-{
+void shard_loaded(struct shard *s) {
   struct sched_task *t, *next;
-  HASH_ITER(hh, s->tasks, t, next)
-  {
+  HASH_ITER (hh, s->tasks, t, next) {
     sched_trim(t, s->at);
     sched_arm(s, t, true);
     sched_note_complete(s, t);
   }
 }
 
-size_t shard_take_completed(struct shard *s, int64_t *ret_ids, int32_t *ret_versions, size_t max)
-{
+size_t shard_take_completed(struct shard *s, int64_t *ret_ids, int32_t *ret_versions, size_t max) {
   size_t n = 0;
   while (n < max && s->completed_count) {
     s->completed_count--;
@@ -123,8 +110,7 @@ size_t shard_take_completed(struct shard *s, int64_t *ret_ids, int32_t *ret_vers
   return n;
 }
 
-void sched_note_complete(struct shard *s, struct sched_task *t)
-{
+void sched_note_complete(struct shard *s, struct sched_task *t) {
   if (!sched_is_complete(t))
     return;
   mem_reserve(s->completed, s->completed_count, s->completed_cap);
@@ -132,8 +118,7 @@ void sched_note_complete(struct shard *s, struct sched_task *t)
 }
 
 /* A deleted task is forgotten once the watermark has passed its deletion. */
-static bool drop_if_deleted(struct shard *s, struct sched_task *t)
-{
+static bool drop_if_deleted(struct shard *s, struct sched_task *t) {
   if (t->first.next || t->first.state != TASK_DELETED)
     return false;
   HASH_DEL(s->tasks, t);
@@ -144,8 +129,7 @@ static bool drop_if_deleted(struct shard *s, struct sched_task *t)
   return true;
 }
 
-void sched_settle_versions(struct shard *s)
-{
+void sched_settle_versions(struct shard *s) {
   size_t kept = 0;
   for (size_t i = 0; i < s->waiting_count; i++) {
     struct sched_task *t = sched_find(s, s->waiting[i]);
@@ -160,8 +144,7 @@ void sched_settle_versions(struct shard *s)
   s->waiting_count = kept;
 }
 
-void shard_change(struct shard *s, const struct shard_version *v, int64_t change_no)
-{
+void shard_change(struct shard *s, const struct shard_version *v, int64_t change_no) {
   shard_put(s, v);
   struct sched_task *t = sched_find(s, v->task_id);
   sched_arm(s, t, true);
@@ -169,8 +152,7 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
     s->tasks_version = change_no;
 }
 
-void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end)
-{
+void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {
   struct sched_task *t = sched_find(s, task_id);
   if (!t)
     return;
@@ -181,8 +163,7 @@ void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end)
   sched_note_complete(s, t);
 }
 
-usec_t shard_next_due(struct shard *s)
-{
+usec_t shard_next_due(struct shard *s) {
   struct calq_entry e;
   while (calq_peek(s->queue, &e))
     if (!sched_pop_stale(s, &e))
@@ -190,8 +171,7 @@ usec_t shard_next_due(struct shard *s)
   return USEC_NEVER;
 }
 
-bool sched_pop_stale(struct shard *s, const struct calq_entry *e)
-{
+bool sched_pop_stale(struct shard *s, const struct calq_entry *e) {
   struct sched_task *t = e->item;
   if (e->due == t->due && !t->dead)
     return false;
@@ -201,37 +181,24 @@ bool sched_pop_stale(struct shard *s, const struct calq_entry *e)
   return true;
 }
 
-void shard_watermark(const struct shard *s, usec_t *ret_at, int64_t *ret_task)
-{
+void shard_watermark(const struct shard *s, usec_t *ret_at, int64_t *ret_task) {
   *ret_at = s->at;
   *ret_task = s->at_task;
 }
 
-int32_t shard_id(const struct shard *s)
-{
-  return s->id;
-}
-int64_t shard_tasks_version(const struct shard *s)
-{
-  return s->tasks_version;
-}
-int64_t shard_epoch(const struct shard *s)
-{
-  return s->epoch;
-}
-size_t shard_task_count(const struct shard *s)
-{
-  return HASH_COUNT(s->tasks);
-}
+int32_t shard_id(const struct shard *s) { return s->id; }
+int64_t shard_tasks_version(const struct shard *s) { return s->tasks_version; }
+int64_t shard_epoch(const struct shard *s) { return s->epoch; }
+size_t shard_task_count(const struct shard *s) { return HASH_COUNT(s->tasks); }
 
-const struct shard_version *shard_find(struct shard *s, int64_t task_id)
-{
+const struct shard_version *shard_find(struct shard *s, int64_t task_id) {
   struct sched_task *t = sched_find(s, task_id);
   if (!t)
     return NULL;
   const struct sched_version *v = &t->first;
   while (v->next)
     v = v->next;
-  s->found = (struct shard_version){t->id, v->version, (enum task_state)v->state, v->effective_at, v->anchor, v->spec};
+  s->found = (struct shard_version){t->id,           v->version, (enum task_state)v->state,
+                                    v->effective_at, v->anchor,  v->spec};
   return &s->found;
 }

@@ -15,9 +15,10 @@ struct shard_version {
   int64_t task_id;
   int32_t version;
   enum task_state state;
-  usec_t effective_at;    /* owns the instants due in (effective_at, the next version's effective_at] */
-  usec_t anchor;          /* FIXED_RATE anchor, ONE_TIME run_at */
-  struct task_spec *spec; /* taken over; NULL when it cannot be read (its zone vanished): then nothing is due */
+  usec_t effective_at; /* owns the instants due in (effective_at, the next version's effective_at] */
+  usec_t anchor;       /* FIXED_RATE anchor, ONE_TIME run_at */
+  struct task_spec
+      *spec; /* taken over; NULL when it cannot be read (its zone vanished): then nothing is due */
 };
 
 /* What was decided for one instant (or a folded range of missed ones). */
@@ -28,17 +29,17 @@ struct fire_item {
   enum run_state state;   /* PENDING, or SKIPPED: straight to history */
   enum run_reason reason;
   enum run_origin origin;
-  int32_t attempt;        /* 1 when it shall be delivered at once, else 0 */
-  usec_t due;             /* nominal + jitter */
-  usec_t not_before;      /* caught-up runs: their release */
+  int32_t attempt;   /* 1 when it shall be delivered at once, else 0 */
+  usec_t due;        /* nominal + jitter */
+  usec_t not_before; /* caught-up runs: their release */
   usec_t missed_first;
   int64_t missed_count;
   const struct fire_request *request; /* made by the API; NULL for the schedule's own */
 };
 /* A run asked for by people or services (core/inbox.h bodies, parsed). Borrowed. */
 struct fire_request {
-  struct run_key key;      /* TRIGGER: the whole key; CATCHUP: task_id only */
-  bool catch_up;           /* the instants of (from, to], by the misfire policy */
+  struct run_key key; /* TRIGGER: the whole key; CATCHUP: task_id only */
+  bool catch_up;      /* the instants of (from, to], by the misfire policy */
   usec_t from, to;
   bool ignore_overlap;
   enum run_origin origin;
@@ -66,9 +67,9 @@ struct fire_batch { /* zeroed before first use; reused; fire_batch_done frees */
 void fire_batch_done(struct fire_batch *b);
 
 struct shard_limits {
-  size_t max_rows;      /* rows of one FIRE: 5,000 */
-  size_t max_work;      /* instants looked at in one step: 200,000 */
-  usec_t idle_advance;  /* an idle shard moves its watermark at least so often: 10 s */
+  size_t max_rows;     /* rows of one FIRE: 5,000 */
+  size_t max_work;     /* instants looked at in one step: 200,000 */
+  usec_t idle_advance; /* an idle shard moves its watermark at least so often: 10 s */
 };
 /* The driver's knowledge of open runs. `decide` also reserves: a START counts as active, a QUEUE as queued from then on. */
 struct shard_overlap {
@@ -93,8 +94,8 @@ void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end);
 
 /* Decide what is due at `now`. False: nothing to do (no FIRE needed). True: `ret` is the batch; settle it with exactly one of
  * shard_fired / shard_refused before the next call. `requests` (oldest first) join as long as rows are left. */
-bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap, const struct fire_request *requests,
-                   size_t request_count, struct fire_batch *ret);
+bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap,
+                   const struct fire_request *requests, size_t request_count, struct fire_batch *ret);
 void shard_fired(struct shard *s, const struct fire_batch *b);
 void shard_refused(struct shard *s, const struct fire_batch *b); /* the caller gives back its reservations */
 

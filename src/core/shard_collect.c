@@ -12,17 +12,20 @@ struct collect { /* what the steps of one shard_collect share */
   struct fire_batch *b;
 };
 
-static struct fire_item *add_item(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal)
-{
+static struct fire_item *add_item(struct collect *c, struct sched_task *t, const struct sched_version *v,
+                                  usec_t nominal) {
   struct fire_batch *b = c->b;
   mem_reserve(b->items, b->count, b->cap);
   struct fire_item *i = &b->items[b->count++];
-  *i = (struct fire_item){.key = {c->s->id, nominal, t->id, 0}, .version = v->version, .spec = v->spec, .origin = ORIGIN_SCHEDULE, .due = nominal};
+  *i = (struct fire_item){.key = {c->s->id, nominal, t->id, 0},
+                          .version = v->version,
+                          .spec = v->spec,
+                          .origin = ORIGIN_SCHEDULE,
+                          .due = nominal};
   return i;
 }
 
-static void touch(struct collect *c, struct sched_task *t)
-{
+static void touch(struct collect *c, struct sched_task *t) {
   if (t->touched)
     return;
   t->touched = true;
@@ -31,8 +34,7 @@ static void touch(struct collect *c, struct sched_task *t)
 }
 
 /* Start, queue or skip a run that is due, by the task's overlap policy. */
-static void place(struct collect *c, struct fire_item *i, enum overlap_policy policy)
-{
+static void place(struct collect *c, struct fire_item *i, enum overlap_policy policy) {
   bool caught_up = i->origin == ORIGIN_CATCHUP;
   i->state = RUN_PENDING;
   switch (c->overlap->decide(c->overlap->arg, i->key.task_id, policy, caught_up)) {
@@ -40,9 +42,7 @@ static void place(struct collect *c, struct fire_item *i, enum overlap_policy po
     i->reason = REASON_DISPATCHING;
     i->attempt = 1;
     break;
-  case OVERLAP_DO_QUEUE:
-    i->reason = REASON_QUEUED;
-    break;
+  case OVERLAP_DO_QUEUE: i->reason = REASON_QUEUED; break;
   case OVERLAP_DO_SKIP:
     i->state = RUN_SKIPPED;
     i->reason = REASON_OVERLAP;
@@ -51,8 +51,7 @@ static void place(struct collect *c, struct fire_item *i, enum overlap_policy po
 }
 
 /* Record a missed instant in the batch's one SKIPPED row of this task. */
-static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal)
-{
+static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   struct sched_extra *x = sched_extra(t);
   struct fire_item *i;
   if (x->fold_row) {
@@ -71,8 +70,7 @@ static void fold(struct collect *c, struct sched_task *t, const struct sched_ver
 }
 
 /* FIRE_ONCE: the run that stands for the range; it takes the place of the batch's fold of this task. */
-static void make_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal)
-{
+static void make_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   fold(c, t, v, nominal);
   struct fire_item *i = &c->b->items[t->x->fold_row - 1];
   t->x->fold_row = 0;
@@ -81,8 +79,7 @@ static void make_up(struct collect *c, struct sched_task *t, const struct sched_
 }
 
 /* FIRE_ALL: a run of its own that waits for its release. */
-static void catch_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal)
-{
+static void catch_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   struct sched_extra *x = sched_extra(t);
   struct fire_item *i = add_item(c, t, v, nominal);
   i->origin = ORIGIN_CATCHUP;
@@ -93,22 +90,16 @@ static void catch_up(struct collect *c, struct sched_task *t, const struct sched
   x->caught_up++;
 }
 
-static void decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal, usec_t next_due)
-{
+static void decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
+                   usec_t next_due) {
   const struct task_spec *spec = v->spec;
-  usec_t due = nominal + (spec->kind == SCHEDULE_FIXED_DELAY ? 0 : schedule_jitter(spec->schedule, t->id, nominal));
+  usec_t due =
+      nominal + (spec->kind == SCHEDULE_FIXED_DELAY ? 0 : schedule_jitter(spec->schedule, t->id, nominal));
   switch (misfire_decide(spec, due, next_due, c->now, t->x ? t->x->caught_up : 0)) {
-  case MISFIRE_DO_FOLD:
-    fold(c, t, v, nominal);
-    return;
-  case MISFIRE_DO_MAKE_UP:
-    make_up(c, t, v, nominal);
-    return;
-  case MISFIRE_DO_CATCH_UP:
-    catch_up(c, t, v, nominal);
-    return;
-  case MISFIRE_DO_FIRE:
-    break;
+  case MISFIRE_DO_FOLD: fold(c, t, v, nominal); return;
+  case MISFIRE_DO_MAKE_UP: make_up(c, t, v, nominal); return;
+  case MISFIRE_DO_CATCH_UP: catch_up(c, t, v, nominal); return;
+  case MISFIRE_DO_FIRE: break;
   }
   if (t->x)
     t->x->caught_up = 0;
@@ -118,8 +109,8 @@ static void decide(struct collect *c, struct sched_task *t, const struct sched_v
 }
 
 /* FIXED_DELAY and max_runs keep a row: what this batch adds to it. */
-static void keep_progress(struct collect *c, struct sched_task *t, const struct sched_version *v, bool skipped)
-{
+static void keep_progress(struct collect *c, struct sched_task *t, const struct sched_version *v,
+                          bool skipped) {
   const struct task_spec *spec = v->spec;
   if (spec->kind != SCHEDULE_FIXED_DELAY && !spec->max_runs)
     return;
@@ -146,13 +137,13 @@ static void keep_progress(struct collect *c, struct sched_task *t, const struct 
 }
 
 /* Decide the armed instant of a task and arm its next one. */
-static void take_instant(struct collect *c, struct sched_task *t)
-{
+static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
   usec_t nominal = t->nominal, due = t->due;
   touch(c, t);
   t->due = USEC_NEVER;
-  if (v->spec->kind != SCHEDULE_FIXED_DELAY) /* that one is armed when its run has ended, or when the batch is settled */
+  if (v->spec->kind !=
+      SCHEDULE_FIXED_DELAY) /* that one is armed when its run has ended, or when the batch is settled */
     sched_next(t, due, t->id, false);
   size_t rows = c->b->count;
   decide(c, t, v, nominal, t->due);
@@ -166,8 +157,7 @@ static void take_instant(struct collect *c, struct sched_task *t)
 
 /* ---------------------------------------------------------------- requests */
 
-static void take_trigger(struct collect *c, const struct fire_request *r, struct sched_task *t)
-{
+static void take_trigger(struct collect *c, const struct fire_request *r, struct sched_task *t) {
   struct sched_version none = {0}, *v = &none;
   if (t)
     for (v = &t->first; v->next; v = v->next)
@@ -186,8 +176,7 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
 }
 
 /* The instants of (from, to] that passed while the task was paused, at most its catch-up window of them. */
-static void take_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t)
-{
+static void take_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t) {
   if (!r->to || !t) /* nothing is asked for any more: only the inbox row goes */
     return;
   const struct sched_version *v = &t->first;
@@ -216,8 +205,7 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
   }
 }
 
-static void take_requests(struct collect *c, const struct fire_request *requests, size_t n)
-{
+static void take_requests(struct collect *c, const struct fire_request *requests, size_t n) {
   struct fire_batch *b = c->b;
   for (size_t i = 0; i < n && b->count < c->s->limits.max_rows / 2; i++) {
     const struct fire_request *r = &requests[i];
@@ -233,9 +221,8 @@ static void take_requests(struct collect *c, const struct fire_request *requests
 
 /* ---------------------------------------------------------------- the batch */
 
-bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap, const struct fire_request *requests,
-                   size_t request_count, struct fire_batch *ret)
-{
+bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap,
+                   const struct fire_request *requests, size_t request_count, struct fire_batch *ret) {
   struct collect c = {.s = s, .now = now, .overlap = overlap, .b = ret};
   ret->count = ret->progress_count = ret->inbox_count = ret->work = 0;
   ret->shard = s->id;
@@ -269,8 +256,7 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   return ret->count || ret->inbox_count || ret->progress_count || now - s->at >= s->limits.idle_advance;
 }
 
-void shard_fired(struct shard *s, const struct fire_batch *b)
-{
+void shard_fired(struct shard *s, const struct fire_batch *b) {
   s->at = b->new_at;
   s->at_task = b->new_task;
   for (size_t i = 0; i < s->touched_count; i++) {
@@ -295,8 +281,7 @@ void shard_fired(struct shard *s, const struct fire_batch *b)
   sched_settle_versions(s);
 }
 
-void shard_refused(struct shard *s, const struct fire_batch *b)
-{
+void shard_refused(struct shard *s, const struct fire_batch *b) {
   (void)b; /* nothing of it is kept: the same instants are computed again from the watermark */
   for (size_t i = 0; i < s->touched_count; i++) {
     struct sched_task *t = s->touched[i];
@@ -315,8 +300,7 @@ void shard_refused(struct shard *s, const struct fire_batch *b)
   s->touched_count = 0;
 }
 
-void fire_batch_done(struct fire_batch *b)
-{
+void fire_batch_done(struct fire_batch *b) {
   mem_free(b->items);
   mem_free(b->progress);
   mem_free(b->inbox_done);

@@ -2,16 +2,15 @@
 #include "base/mem.h"
 #include "core/schedule.h"
 
-struct sched_extra *sched_extra(struct sched_task *t)
-{
+struct sched_extra *sched_extra(struct sched_task *t) {
   if (!t->x)
     t->x = mem_zalloc(sizeof *t->x);
   return t->x;
 }
 
 /* First instant of a FIXED_DELAY version whose predecessor is over; it is due no earlier than just beyond `lo`. */
-static void next_delay(struct sched_task *t, const struct sched_version *v, usec_t lo, usec_t *ret_nominal, usec_t *ret_due)
-{
+static void next_delay(struct sched_task *t, const struct sched_version *v, usec_t lo, usec_t *ret_nominal,
+                       usec_t *ret_due) {
   const struct task_spec *spec = v->spec;
   const struct sched_extra *x = t->x;
   if (x && (x->open || x->open_pending))
@@ -26,9 +25,8 @@ static void next_delay(struct sched_task *t, const struct sched_version *v, usec
 }
 
 /* First instant of a computed schedule whose due (nominal + jitter) is beyond `lo`. */
-static void next_computed(const struct sched_task *t, const struct sched_version *v, usec_t lo, usec_t *ret_nominal,
-                          usec_t *ret_due)
-{
+static void next_computed(const struct sched_task *t, const struct sched_version *v, usec_t lo,
+                          usec_t *ret_nominal, usec_t *ret_due) {
   const struct schedule *s = v->spec->schedule;
   /* a ONE_TIME whose instant had passed when the task was made (allowed with a misfire policy) is due at once */
   if (v->spec->kind == SCHEDULE_ONE_TIME && v->version == 1 && v->anchor <= v->effective_at) {
@@ -50,13 +48,11 @@ static void next_computed(const struct sched_task *t, const struct sched_version
   }
 }
 
-static bool used_up(const struct sched_task *t, const struct task_spec *spec)
-{
+static bool used_up(const struct sched_task *t, const struct task_spec *spec) {
   return spec->max_runs && t->x && t->x->fired_pending >= spec->max_runs;
 }
 
-void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first)
-{
+void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first) {
   /* beyond the pair (at, at_task): the same instant counts for tasks with a greater id */
   usec_t beyond = t->id > at_task ? at - 1 : at;
   if (from_first || !t->cur)
@@ -81,8 +77,7 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
   t->due = t->nominal = USEC_NEVER;
 }
 
-void sched_append(struct sched_task *t, const struct shard_version *v)
-{
+void sched_append(struct sched_task *t, const struct shard_version *v) {
   struct sched_version *last = &t->first;
   while (last->next)
     last = last->next;
@@ -103,8 +98,7 @@ void sched_append(struct sched_task *t, const struct shard_version *v)
   n->state = (uint8_t)v->state;
 }
 
-void sched_trim(struct sched_task *t, usec_t watermark)
-{
+void sched_trim(struct sched_task *t, usec_t watermark) {
   while (t->first.next && t->first.next->effective_at <= watermark) {
     struct sched_version *n = t->first.next;
     task_spec_unref(&t->first.spec);
@@ -115,8 +109,7 @@ void sched_trim(struct sched_task *t, usec_t watermark)
   }
 }
 
-void sched_task_free(struct sched_task *t)
-{
+void sched_task_free(struct sched_task *t) {
   while (t->first.next) {
     struct sched_version *n = t->first.next;
     t->first.next = n->next;
@@ -128,10 +121,11 @@ void sched_task_free(struct sched_task *t)
   mem_free(t);
 }
 
-bool sched_is_complete(const struct sched_task *t)
-{
+bool sched_is_complete(const struct sched_task *t) {
   const struct sched_version *v = &t->first;
-  if (t->due != USEC_NEVER || v->next || v->state != TASK_ENABLED || !v->spec || v->spec->kind == SCHEDULE_MANUAL)
+  if (t->due != USEC_NEVER || v->next || v->state != TASK_ENABLED || !v->spec ||
+      v->spec->kind == SCHEDULE_MANUAL)
     return false;
-  return !(v->spec->kind == SCHEDULE_FIXED_DELAY && t->x && (t->x->open || t->x->open_pending) && !used_up(t, v->spec));
+  return !(v->spec->kind == SCHEDULE_FIXED_DELAY && t->x && (t->x->open || t->x->open_pending) &&
+           !used_up(t, v->spec));
 }

@@ -13,22 +13,22 @@ struct sched_version {
 };
 /* What only some tasks need: FIXED_DELAY, max_runs, a catch-up in progress. */
 struct sched_extra {
-  usec_t base_at;                       /* FIXED_DELAY: end of the last scheduled run */
-  int64_t fired, fired_pending;         /* max_runs: committed; with the unsettled batch */
-  bool open, open_pending;              /* FIXED_DELAY: a scheduled run has not ended */
-  int64_t caught_up, caught_up_kept;    /* runs given to the present catch-up; as committed */
-  usec_t release_at, release_at_kept;   /* when the next caught-up run may start; as committed */
-  size_t fold_row, progress_row;        /* 1 + index in the unsettled batch; 0 = none */
+  usec_t base_at;                     /* FIXED_DELAY: end of the last scheduled run */
+  int64_t fired, fired_pending;       /* max_runs: committed; with the unsettled batch */
+  bool open, open_pending;            /* FIXED_DELAY: a scheduled run has not ended */
+  int64_t caught_up, caught_up_kept;  /* runs given to the present catch-up; as committed */
+  usec_t release_at, release_at_kept; /* when the next caught-up run may start; as committed */
+  size_t fold_row, progress_row;      /* 1 + index in the unsettled batch; 0 = none */
 };
 struct sched_task {
   int64_t id;
   struct sched_version first; /* the oldest version that still owns instants beyond the watermark */
   struct sched_version *cur;  /* whose instant is armed */
   struct sched_extra *x;
-  usec_t due, nominal;        /* armed; due == USEC_NEVER: none */
-  uint32_t queued;            /* entries in the calendar queue, stale ones included */
-  bool dead;                  /* deleted: freed when its last entry is popped */
-  bool touched;               /* by the unsettled batch */
+  usec_t due, nominal; /* armed; due == USEC_NEVER: none */
+  uint32_t queued;     /* entries in the calendar queue, stale ones included */
+  bool dead;           /* deleted: freed when its last entry is popped */
+  bool touched;        /* by the unsettled batch */
   UT_hash_handle hh;
 };
 

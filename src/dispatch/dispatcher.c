@@ -5,8 +5,7 @@ enum { LOOK_AGAIN_MS = 200, BATCH = 256 };
 static const double DURATION_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 0};
 static const char *const outcome_names[] = {"accepted", "done", "busy", "refused", "unreachable", "lost"};
 
-void dispatch_options_default(struct dispatch_options *o)
-{
+void dispatch_options_default(struct dispatch_options *o) {
   *o = (struct dispatch_options){.text_cache_bytes = (size_t)64 << 20,
                                  .ack_timeout = 5 * USEC_PER_SEC,
                                  .retry_first = 100 * USEC_PER_MS,
@@ -15,13 +14,9 @@ void dispatch_options_default(struct dispatch_options *o)
                                  .cool_unreachable = 2 * USEC_PER_SEC};
 }
 
-static usec_t mono_now(void)
-{
-  return clock_system.mono(&clock_system);
-}
+static usec_t mono_now(void) { return clock_system.mono(&clock_system); }
 
-int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, struct err *e)
-{
+int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, struct err *e) {
   (void)e;
   struct dispatcher *d = mem_zalloc(sizeof *d);
   d->o = *o;
@@ -33,20 +28,24 @@ int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, st
   return 0;
 }
 
-void dispatcher_channel(struct dispatcher *d, const struct dispatch_channel *c)
-{
+void dispatcher_channel(struct dispatcher *d, const struct dispatch_channel *c) {
   d->channel = *c;
-  struct metric_family *f = metric_family("kelou_dispatch_total", "Deliveries by what came of them", METRIC_COUNTER, "transport,result", NULL);
+  struct metric_family *f = metric_family("kelou_dispatch_total", "Deliveries by what came of them",
+                                          METRIC_COUNTER, "transport,result", NULL);
   for (size_t i = 0; i <= DISPATCH_LOST; i++)
     d->results[i] = metric_series(f, c->name, outcome_names[i], NULL);
-  d->duration = metric_series(metric_family("kelou_dispatch_duration_seconds", "One delivery until its answer", METRIC_HISTOGRAM, "transport", DURATION_BUCKETS), c->name, NULL);
-  d->parked_gauge = metric_series(metric_family("kelou_dispatch_waiting", "Deliveries that wait for an executor", METRIC_GAUGE, "", NULL), NULL);
+  d->duration =
+      metric_series(metric_family("kelou_dispatch_duration_seconds", "One delivery until its answer",
+                                  METRIC_HISTOGRAM, "transport", DURATION_BUCKETS),
+                    c->name, NULL);
+  d->parked_gauge = metric_series(
+      metric_family("kelou_dispatch_waiting", "Deliveries that wait for an executor", METRIC_GAUGE, "", NULL),
+      NULL);
 }
 
 /* ---------------------------------------------------------------- orders from outside */
 
-void dispatcher_deliver(struct dispatcher *d, struct run_job *jobs)
-{
+void dispatcher_deliver(struct dispatcher *d, struct run_job *jobs) {
   mutex_lock(&d->lock);
   *d->jobs_tail = jobs;
   while (*d->jobs_tail)
@@ -55,8 +54,7 @@ void dispatcher_deliver(struct dispatcher *d, struct run_job *jobs)
   mutex_unlock(&d->lock);
 }
 
-void dispatcher_cancel(struct dispatcher *d, const struct live_cancel *c, int64_t fence)
-{
+void dispatcher_cancel(struct dispatcher *d, const struct live_cancel *c, int64_t fence) {
   struct cancel_order *o = mem_zalloc(sizeof *o);
   o->c = *c;
   o->c.spec = task_spec_ref(c->spec);
@@ -69,14 +67,12 @@ void dispatcher_cancel(struct dispatcher *d, const struct live_cancel *c, int64_
   mutex_unlock(&d->lock);
 }
 
-void dispatcher_release(struct dispatcher *d, void *slot)
-{
+void dispatcher_release(struct dispatcher *d, void *slot) {
   struct instance *i = slot;
   registry_release(d->o.registry, &i);
 }
 
-void dispatcher_capacity(struct dispatcher *d, struct slice ns, struct slice group)
-{
+void dispatcher_capacity(struct dispatcher *d, struct slice ns, struct slice group) {
   mutex_lock(&d->lock);
   for (struct capacity_hint *h = d->hints; h; h = h->next)
     if (slice_eqz(ns, h->ns) && slice_eqz(group, h->group)) {
@@ -94,8 +90,8 @@ void dispatcher_capacity(struct dispatcher *d, struct slice ns, struct slice gro
 
 /* ---------------------------------------------------------------- one delivery */
 
-static void post_event(struct dispatcher *d, const struct run_job *j, enum run_event kind, const struct live_event *more)
-{
+static void post_event(struct dispatcher *d, const struct run_job *j, enum run_event kind,
+                       const struct live_event *more) {
   struct live_event ev = more ? *more : (struct live_event){.progress = -1};
   ev.kind = kind;
   ev.key = j->key;
@@ -106,8 +102,7 @@ static void post_event(struct dispatcher *d, const struct run_job *j, enum run_e
 }
 
 /* The instance for this delivery: where it may be already, or a free one. */
-static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret, usec_t *ret_retry_at)
-{
+static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret, usec_t *ret_retry_at) {
   const struct run_job *j = w->job;
   if (w->instance) {
     *ret = take(w->instance);
@@ -123,8 +118,7 @@ static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret
   return registry_choose(d->o.registry, &ask, ret, ret_retry_at, NULL);
 }
 
-static struct delivery *new_delivery(struct dispatcher *d, struct waiting *w, struct instance *i)
-{
+static struct delivery *new_delivery(struct dispatcher *d, struct waiting *w, struct instance *i) {
   struct run_job *j = w->job;
   struct delivery *v = mem_zalloc(sizeof *v);
   v->job = take(w->job);
@@ -139,8 +133,7 @@ static struct delivery *new_delivery(struct dispatcher *d, struct waiting *w, st
   return v;
 }
 
-enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, usec_t *ret_retry_at)
-{
+enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, usec_t *ret_retry_at) {
   if (!run_wanted(d->o.runs, w->job)) {
     waiting_free(d, &w);
     return SEND_GONE;
@@ -173,8 +166,7 @@ enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, 
 
 /* ---------------------------------------------------------------- the answer */
 
-static void end_delivery(struct dispatcher *d, struct delivery **p)
-{
+static void end_delivery(struct dispatcher *d, struct delivery **p) {
   struct delivery *v = *p;
   waiting_free(d, &v->again);
   run_job_free(&v->job);
@@ -186,8 +178,7 @@ static void end_delivery(struct dispatcher *d, struct delivery **p)
 }
 
 /* Back to the dispatcher's thread, to be delivered again. */
-static void send_again(struct dispatcher *d, struct delivery **p, usec_t pause)
-{
+static void send_again(struct dispatcher *d, struct delivery **p, usec_t pause) {
   struct delivery *v = *p;
   struct waiting *w = take(v->again);
   w->job = take(v->job);
@@ -202,8 +193,7 @@ static void send_again(struct dispatcher *d, struct delivery **p, usec_t pause)
 }
 
 /* The slot goes back at once, unless the attempt ended meanwhile and gave it back itself. */
-static void give_slot_back(struct dispatcher *d, struct delivery *v, usec_t cool)
-{
+static void give_slot_back(struct dispatcher *d, struct delivery *v, usec_t cool) {
   struct instance *i = run_take_slot(d->o.runs, v->job);
   if (!i)
     return;
@@ -213,16 +203,14 @@ static void give_slot_back(struct dispatcher *d, struct delivery *v, usec_t cool
   registry_release(d->o.registry, &i);
 }
 
-static usec_t next_pause(const struct dispatcher *d, struct waiting *w)
-{
+static usec_t next_pause(const struct dispatcher *d, struct waiting *w) {
   usec_t p = w->pause ? w->pause * 2 : d->o.retry_first;
   w->pause = p > d->o.retry_most ? d->o.retry_most : p;
   return w->pause;
 }
 
 /* May have been received: deliver to the same instance again, which knows the run if it got it. */
-static void deliver_lost_again(struct dispatcher *d, struct delivery **p)
-{
+static void deliver_lost_again(struct dispatcher *d, struct delivery **p) {
   struct delivery *v = *p;
   v->again->instance = run_take_slot(d->o.runs, v->job);
   usec_t pause = next_pause(d, v->again);
@@ -232,10 +220,10 @@ static void deliver_lost_again(struct dispatcher *d, struct delivery **p)
     end_delivery(d, p); /* the attempt ended meanwhile */
 }
 
-void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct dispatch_answer *a)
-{
-  static const enum run_event events[] = {[DISPATCH_ACCEPTED] = EV_ACCEPT, [DISPATCH_BUSY] = EV_BUSY, [DISPATCH_REFUSED] = EV_REFUSE,
-                                          [DISPATCH_UNREACHABLE] = EV_UNREACHABLE, [DISPATCH_LOST] = EV_ACK_LOST, [DISPATCH_DONE] = EV_MAX_};
+void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct dispatch_answer *a) {
+  static const enum run_event events[] = {
+      [DISPATCH_ACCEPTED] = EV_ACCEPT,         [DISPATCH_BUSY] = EV_BUSY,     [DISPATCH_REFUSED] = EV_REFUSE,
+      [DISPATCH_UNREACHABLE] = EV_UNREACHABLE, [DISPATCH_LOST] = EV_ACK_LOST, [DISPATCH_DONE] = EV_MAX_};
   metric_add(d->results[a->outcome], 1);
   metric_observe_usec(d->duration, mono_now() - v->sent_at);
   struct live_event ev = a->event;
@@ -244,9 +232,7 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
   switch (a->outcome) {
   case DISPATCH_ACCEPTED:
   case DISPATCH_DONE:
-  case DISPATCH_REFUSED:
-    end_delivery(d, &v);
-    break;
+  case DISPATCH_REFUSED: end_delivery(d, &v); break;
   case DISPATCH_BUSY:
     give_slot_back(d, v, a->retry_after ? a->retry_after : d->o.cool_busy);
     send_again(d, &v, 0);
@@ -269,13 +255,13 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
 
 /* ---------------------------------------------------------------- the thread */
 
-static void send_cancels(struct dispatcher *d, struct cancel_order *o)
-{
+static void send_cancels(struct dispatcher *d, struct cancel_order *o) {
   while (o) {
     struct cancel_order *next = o->next;
     struct instance *i = NULL;
     const struct task_spec *s = o->c.spec;
-    if (registry_adopt(d->o.registry, slice_of(s->ns), slice_of(s->group), slice_of(o->c.executor), &i) >= 0) {
+    if (registry_adopt(d->o.registry, slice_of(s->ns), slice_of(s->group), slice_of(o->c.executor), &i) >=
+        0) {
       d->channel.cancel(d->channel.arg, i, &o->c, o->fence);
       registry_release(d->o.registry, &i);
     } /* gone: nothing to stop */
@@ -286,8 +272,7 @@ static void send_cancels(struct dispatcher *d, struct cancel_order *o)
   }
 }
 
-static void take_hints(struct dispatcher *d, struct capacity_hint *h)
-{
+static void take_hints(struct dispatcher *d, struct capacity_hint *h) {
   while (h) {
     struct capacity_hint *next = h->next;
     parking_hint(d, h->ns, h->group);
@@ -298,8 +283,7 @@ static void take_hints(struct dispatcher *d, struct capacity_hint *h)
   }
 }
 
-static void send_or_park(struct dispatcher *d, struct waiting *w, usec_t mono)
-{
+static void send_or_park(struct dispatcher *d, struct waiting *w, usec_t mono) {
   usec_t retry_at = w->not_before;
   if (w->not_before > mono || parking_has(d, w->job)) {
     park(d, w, w->not_before > mono ? w->not_before : mono + LOOK_AGAIN_MS * USEC_PER_MS);
@@ -310,8 +294,7 @@ static void send_or_park(struct dispatcher *d, struct waiting *w, usec_t mono)
 }
 
 /* Names and payloads for a handful of new jobs, then off they go. */
-static void send_batch(struct dispatcher *d, struct run_job **jobs, size_t n)
-{
+static void send_batch(struct dispatcher *d, struct run_job **jobs, size_t n) {
   struct task_text *texts[BATCH] = {NULL};
   struct err e = {0};
   int rc = text_cache_get(&d->texts, d->o.store, jobs, n, texts, &e);
@@ -324,7 +307,10 @@ static void send_batch(struct dispatcher *d, struct run_job **jobs, size_t n)
       continue;
     }
     if (!texts[i]) {
-      post_event(d, jobs[i], EV_REFUSE, &(struct live_event){.error_type = SLICE("REJECTED"), .error_message = SLICE("the task's version is gone"), .progress = -1});
+      post_event(d, jobs[i], EV_REFUSE,
+                 &(struct live_event){.error_type = SLICE("REJECTED"),
+                                      .error_message = SLICE("the task's version is gone"),
+                                      .progress = -1});
       run_job_free(&jobs[i]);
       continue;
     }
@@ -337,8 +323,7 @@ static void send_batch(struct dispatcher *d, struct run_job **jobs, size_t n)
     d->database_at = mono + LOOK_AGAIN_MS * USEC_PER_MS;
 }
 
-static void send_jobs(struct dispatcher *d, struct run_job *list)
-{
+static void send_jobs(struct dispatcher *d, struct run_job *list) {
   while (list) {
     struct run_job *jobs[BATCH];
     size_t n = 0;
@@ -351,8 +336,7 @@ static void send_jobs(struct dispatcher *d, struct run_job *list)
   }
 }
 
-static void dispatch_main(void *arg)
-{
+static void dispatch_main(void *arg) {
   struct dispatcher *d = arg;
   mutex_lock(&d->lock);
   while (!d->stopping) {
@@ -384,13 +368,11 @@ static void dispatch_main(void *arg)
   mutex_unlock(&d->lock);
 }
 
-int dispatcher_start(struct dispatcher *d, struct err *e)
-{
+int dispatcher_start(struct dispatcher *d, struct err *e) {
   return thread_start(&d->thread, "dispatcher", dispatch_main, d, e);
 }
 
-void dispatcher_stop(struct dispatcher *d)
-{
+void dispatcher_stop(struct dispatcher *d) {
   mutex_lock(&d->lock);
   d->stopping = true;
   cond_broadcast(&d->wake);
@@ -399,8 +381,7 @@ void dispatcher_stop(struct dispatcher *d)
     thread_join(&d->thread);
 }
 
-void dispatcher_free(struct dispatcher **p)
-{
+void dispatcher_free(struct dispatcher **p) {
   struct dispatcher *d = *p;
   if (!d)
     return;

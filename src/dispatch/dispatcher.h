@@ -10,14 +10,14 @@ struct dispatcher;
 /* One delivery under way. Owned by the dispatcher; a channel gives it back with dispatch_answer, exactly once. */
 struct delivery {
   struct run_job *job;
-  struct instance *instance;  /* a reference: what is sent goes there */
+  struct instance *instance;           /* a reference: what is sent goes there */
   struct slice ns, task_name, payload; /* payload: JSON text or empty; valid as long as the delivery */
-  usec_t timeout;             /* for the acknowledgement */
+  usec_t timeout;                      /* for the acknowledgement */
   /* the dispatcher's own */
-  struct task_text *text;     /* keeps the slices alive */
-  struct waiting *again;      /* what the job met so far */
+  struct task_text *text; /* keeps the slices alive */
+  struct waiting *again;  /* what the job met so far */
   char *instance_id;
-  usec_t sent_at;             /* monotonic */
+  usec_t sent_at; /* monotonic */
 };
 enum dispatch_outcome {
   DISPATCH_ACCEPTED,    /* it runs on and will report */
@@ -29,8 +29,9 @@ enum dispatch_outcome {
 };
 struct dispatch_answer {
   enum dispatch_outcome outcome;
-  struct live_event event;    /* DONE: kind, result, error…; others: error_type and error_message if there is something to say */
-  usec_t retry_after;         /* BUSY; 0 = not said */
+  struct live_event
+      event; /* DONE: kind, result, error…; others: error_type and error_message if there is something to say */
+  usec_t retry_after; /* BUSY; 0 = not said */
 };
 struct dispatch_channel {
   const char *name;
@@ -41,15 +42,16 @@ struct dispatch_channel {
   void *arg;
 };
 struct dispatch_options {
-  struct run_service *runs;   /* borrowed, as all below */
+  struct run_service *runs; /* borrowed, as all below */
   struct registry *registry;
-  struct store *store;        /* pooled: names and payloads of tasks */
+  struct store *store; /* pooled: names and payloads of tasks */
   usec_t (*now)(void *arg);
   void *now_arg;
-  size_t text_cache_bytes;    /* names and payloads kept in memory: 64 MiB */
-  usec_t ack_timeout;         /* for one acknowledgement, at most: 5 s (and half of the task's dispatch_timeout) */
+  size_t text_cache_bytes; /* names and payloads kept in memory: 64 MiB */
+  usec_t ack_timeout; /* for one acknowledgement, at most: 5 s (and half of the task's dispatch_timeout) */
   usec_t retry_first, retry_most; /* between deliveries of one attempt: 100 ms … 2 s */
-  usec_t cool_busy, cool_unreachable; /* an instance is left alone so long: 200 ms (or its Retry-After, at most 30 s), 2 s */
+  usec_t cool_busy,
+      cool_unreachable; /* an instance is left alone so long: 200 ms (or its Retry-After, at most 30 s), 2 s */
 };
 void dispatch_options_default(struct dispatch_options *o);
 int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, struct err *e);

@@ -26,7 +26,8 @@ struct text_cache { /* the dispatcher thread's; oldest out first */
   size_t bytes, max_bytes;
 };
 /* The texts of n jobs, from the cache or in one query. ret[i] is referenced; NULL when the version is gone. */
-int text_cache_get(struct text_cache *c, struct store *store, struct run_job *const *jobs, size_t n, struct task_text **ret, struct err *e);
+int text_cache_get(struct text_cache *c, struct store *store, struct run_job *const *jobs, size_t n,
+                   struct task_text **ret, struct err *e);
 void text_cache_done(struct text_cache *c);
 
 /* Jobs that wait for capacity: one list for each (namespace, group, handler, pin). */
@@ -34,7 +35,7 @@ struct parking {
   char *key, *ns, *group;
   struct waiting *head, *tail;
   size_t count;
-  usec_t retry_at;   /* monotonic: look again then; 0 = now */
+  usec_t retry_at; /* monotonic: look again then; 0 = now */
   UT_hash_handle hh;
 };
 struct waiting { /* a job and what it met so far */
@@ -55,7 +56,7 @@ struct dispatcher {
   struct mutex lock; /* guards the fields up to `stopping` */
   struct cond wake;
   struct run_job *jobs, **jobs_tail;
-  struct waiting *again;     /* back from a channel */
+  struct waiting *again; /* back from a channel */
   struct cancel_order *cancels;
   struct capacity_hint *hints;
   bool stopping;
@@ -64,7 +65,7 @@ struct dispatcher {
   struct text_cache texts;
   struct metric *results[DISPATCH_LOST + 1], *duration, *parked_gauge;
   size_t parked_count;
-  usec_t database_at;        /* monotonic: payloads could not be read, look again then */
+  usec_t database_at; /* monotonic: payloads could not be read, look again then */
 };
 struct cancel_order {
   struct live_cancel c; /* executor and spec are our own */

@@ -2,16 +2,15 @@
 
 /* Jobs that no executor can take now wait here, first come first served among those that want the same. */
 
-static char *key_of(const struct run_job *j)
-{
+static char *key_of(const struct run_job *j) {
   struct arena none = {0};
-  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group, j->spec->handler, j->pin ? j->pin : ""));
+  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
+                                      j->spec->handler, j->pin ? j->pin : ""));
   arena_done(&none);
   return key;
 }
 
-void waiting_free(struct dispatcher *d, struct waiting **w)
-{
+void waiting_free(struct dispatcher *d, struct waiting **w) {
   if (!*w)
     return;
   run_job_free(&(*w)->job);
@@ -23,8 +22,7 @@ void waiting_free(struct dispatcher *d, struct waiting **w)
   *w = NULL;
 }
 
-static void push_back(struct parking *p, struct waiting *w)
-{
+static void push_back(struct parking *p, struct waiting *w) {
   w->next = NULL;
   if (p->tail)
     p->tail->next = w;
@@ -33,16 +31,14 @@ static void push_back(struct parking *p, struct waiting *w)
   p->tail = w;
 }
 
-static void push_front(struct parking *p, struct waiting *w)
-{
+static void push_front(struct parking *p, struct waiting *w) {
   w->next = p->head;
   p->head = w;
   if (!p->tail)
     p->tail = w;
 }
 
-static struct waiting *pop(struct parking *p)
-{
+static struct waiting *pop(struct parking *p) {
   struct waiting *w = p->head;
   p->head = w->next;
   if (!p->head)
@@ -51,8 +47,7 @@ static struct waiting *pop(struct parking *p)
   return w;
 }
 
-bool parking_has(struct dispatcher *d, const struct run_job *j)
-{
+bool parking_has(struct dispatcher *d, const struct run_job *j) {
   if (!d->parked)
     return false;
   auto_free char *key = key_of(j);
@@ -61,8 +56,7 @@ bool parking_has(struct dispatcher *d, const struct run_job *j)
   return p != NULL;
 }
 
-void park(struct dispatcher *d, struct waiting *w, usec_t retry_at)
-{
+void park(struct dispatcher *d, struct waiting *w, usec_t retry_at) {
   auto_free char *key = key_of(w->job);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
@@ -80,8 +74,7 @@ void park(struct dispatcher *d, struct waiting *w, usec_t retry_at)
   d->parked_count++;
 }
 
-static void parking_free(struct dispatcher *d, struct parking *p)
-{
+static void parking_free(struct dispatcher *d, struct parking *p) {
   HASH_DEL(d->parked, p);
   mem_free(p->key);
   mem_free(p->ns);
@@ -90,8 +83,7 @@ static void parking_free(struct dispatcher *d, struct parking *p)
 }
 
 /* Try those that wait in one place, each at most once, until one finds no executor. */
-static void unpark(struct dispatcher *d, struct parking *p, usec_t mono)
-{
+static void unpark(struct dispatcher *d, struct parking *p, usec_t mono) {
   usec_t soonest = USEC_NEVER;
   for (size_t n = p->count; n > 0 && p->head; n--) {
     struct waiting *w = pop(p);
@@ -112,11 +104,9 @@ static void unpark(struct dispatcher *d, struct parking *p, usec_t mono)
   p->retry_at = soonest;
 }
 
-void unpark_ready(struct dispatcher *d, usec_t mono)
-{
+void unpark_ready(struct dispatcher *d, usec_t mono) {
   struct parking *p, *next;
-  HASH_ITER(hh, d->parked, p, next)
-  {
+  HASH_ITER (hh, d->parked, p, next) {
     if (p->retry_at <= mono)
       unpark(d, p, mono);
     if (!p->head)
@@ -125,32 +115,26 @@ void unpark_ready(struct dispatcher *d, usec_t mono)
   metric_set(d->parked_gauge, (double)d->parked_count);
 }
 
-void parking_hint(struct dispatcher *d, const char *ns, const char *group)
-{
+void parking_hint(struct dispatcher *d, const char *ns, const char *group) {
   struct parking *p, *next;
-  HASH_ITER(hh, d->parked, p, next)
-  {
+  HASH_ITER (hh, d->parked, p, next) {
     if (strcmp(p->ns, ns) == 0 && strcmp(p->group, group) == 0)
       p->retry_at = 0;
   }
 }
 
-usec_t parking_next(struct dispatcher *d)
-{
+usec_t parking_next(struct dispatcher *d) {
   usec_t at = USEC_NEVER;
   struct parking *p, *next;
-  HASH_ITER(hh, d->parked, p, next)
-  {
+  HASH_ITER (hh, d->parked, p, next) {
     at = p->retry_at < at ? p->retry_at : at;
   }
   return at;
 }
 
-void parking_done(struct dispatcher *d)
-{
+void parking_done(struct dispatcher *d) {
   struct parking *p, *next;
-  HASH_ITER(hh, d->parked, p, next)
-  {
+  HASH_ITER (hh, d->parked, p, next) {
     while (p->head) {
       struct waiting *w = p->head;
       p->head = w->next;

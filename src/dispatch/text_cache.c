@@ -1,7 +1,6 @@
 #include "dispatch/internal.h"
 
-void task_text_unref(struct task_text **t)
-{
+void task_text_unref(struct task_text **t) {
   if (*t && atomic_fetch_sub(&(*t)->refs, 1) == 1) {
     mem_free((*t)->ns);
     mem_free((*t)->name);
@@ -11,23 +10,20 @@ void task_text_unref(struct task_text **t)
   *t = NULL;
 }
 
-static struct task_text *find(struct text_cache *c, const struct run_job *j)
-{
+static struct task_text *find(struct text_cache *c, const struct run_job *j) {
   struct task_text_id id = {j->key.task_id, j->version};
   struct task_text *t;
   HASH_FIND(hh, c->by_id, &id, sizeof id, t);
   return t;
 }
 
-static void forget(struct text_cache *c, struct task_text *t)
-{
+static void forget(struct text_cache *c, struct task_text *t) {
   HASH_DEL(c->by_id, t);
   c->bytes -= t->bytes;
   task_text_unref(&t);
 }
 
-static void add(struct text_cache *c, const struct run_job *j, const struct payload_row *row)
-{
+static void add(struct text_cache *c, const struct run_job *j, const struct payload_row *row) {
   struct task_text *t = mem_zalloc(sizeof *t);
   t->id = (struct task_text_id){j->key.task_id, j->version};
   t->refs = 1;
@@ -39,8 +35,8 @@ static void add(struct text_cache *c, const struct run_job *j, const struct payl
   c->bytes += t->bytes;
 }
 
-int text_cache_get(struct text_cache *c, struct store *store, struct run_job *const *jobs, size_t n, struct task_text **ret, struct err *e)
-{
+int text_cache_get(struct text_cache *c, struct store *store, struct run_job *const *jobs, size_t n,
+                   struct task_text **ret, struct err *e) {
   auto_arena mem = {0};
   int64_t *ids = arena_array(&mem, n, sizeof *ids);
   int32_t *versions = arena_array(&mem, n, sizeof *versions);
@@ -67,7 +63,7 @@ int text_cache_get(struct text_cache *c, struct store *store, struct run_job *co
       atomic_fetch_add(&ret[i]->refs, 1);
   }
   struct task_text *t, *next;
-  HASH_ITER(hh, c->by_id, t, next) /* insertion order: the oldest first */
+  HASH_ITER (hh, c->by_id, t, next) /* insertion order: the oldest first */
   {
     if (c->bytes <= c->max_bytes)
       break;
@@ -76,11 +72,9 @@ int text_cache_get(struct text_cache *c, struct store *store, struct run_job *co
   return 0;
 }
 
-void text_cache_done(struct text_cache *c)
-{
+void text_cache_done(struct text_cache *c) {
   struct task_text *t, *next;
-  HASH_ITER(hh, c->by_id, t, next)
-  {
+  HASH_ITER (hh, c->by_id, t, next) {
     forget(c, t);
   }
 }

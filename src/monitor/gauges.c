@@ -12,8 +12,7 @@ static struct {
   struct metric *inflight[3], *executors[EXECUTOR_STATE_MAX_];
 } gauges = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void collect(void *arg)
-{
+static void collect(void *arg) {
   (void)arg;
   pthread_mutex_lock(&gauges.lock);
   if (gauges.runs) {
@@ -28,15 +27,15 @@ static void collect(void *arg)
   pthread_mutex_unlock(&gauges.lock);
 }
 
-void monitor_gauges(struct run_service *runs, struct registry *registry)
-{
+void monitor_gauges(struct run_service *runs, struct registry *registry) {
   static const char *const states[] = {"pending", "dispatched", "running"};
   pthread_mutex_lock(&gauges.lock);
   bool first = !gauges.made;
   gauges.made = true;
   gauges.runs = runs;
   gauges.registry = registry;
-  struct metric_family *f = metric_family("kelou_runs_inflight", "Open runs by state", METRIC_GAUGE, "state", NULL);
+  struct metric_family *f =
+      metric_family("kelou_runs_inflight", "Open runs by state", METRIC_GAUGE, "state", NULL);
   for (int i = 0; i < 3; i++)
     gauges.inflight[i] = metric_series(f, states[i], NULL);
   f = metric_family("kelou_executors", "Executor instances by state", METRIC_GAUGE, "state", NULL);
@@ -47,8 +46,7 @@ void monitor_gauges(struct run_service *runs, struct registry *registry)
     metric_collector(collect, NULL);
 }
 
-void monitor_stop(void)
-{
+void monitor_stop(void) {
   pthread_mutex_lock(&gauges.lock);
   gauges.runs = NULL;
   gauges.registry = NULL;

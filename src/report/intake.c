@@ -5,7 +5,8 @@
 #include "net/http_server.h"
 
 enum { DOCUMENT_MAX = 8 * 1024 * 1024, TYPE_MAX = 256, TEXT_MAX = 1024 * 1024 };
-static const double DELAY_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 0};
+static const double DELAY_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
+                                       .5,   1,     2.5,  5,   10,   30,  60, 0};
 static const char CUT_NOTICE[] = " …[cut]";
 
 struct intake {
@@ -16,36 +17,39 @@ struct intake {
 
 static const char *const status_names[] = {"recorded", "late", "late", "forbidden", "retry"};
 
-void intake_options_default(struct intake_options *o)
-{
+void intake_options_default(struct intake_options *o) {
   *o = (struct intake_options){.max_reports = 1000, .max_result_bytes = 65536};
 }
 
-struct intake *intake_new(const struct intake_options *o)
-{
+struct intake *intake_new(const struct intake_options *o) {
   struct intake *i = mem_zalloc(sizeof *i);
   i->o = *o;
-  struct metric_family *f = metric_family("kelou_reports_total", "Reports from executors by what came of them", METRIC_COUNTER, "transport,result", NULL);
+  struct metric_family *f =
+      metric_family("kelou_reports_total", "Reports from executors by what came of them", METRIC_COUNTER,
+                    "transport,result", NULL);
   for (int k = 0; k <= RUN_RESULT_NOT_OWNER; k++)
     i->results[k] = metric_series(f, "http", status_names[k], NULL);
-  i->delay = metric_series(metric_family("kelou_report_delay_seconds", "From the report's arrival to its commit", METRIC_HISTOGRAM, "transport", DELAY_BUCKETS), "http", NULL);
+  i->delay =
+      metric_series(metric_family("kelou_report_delay_seconds", "From the report's arrival to its commit",
+                                  METRIC_HISTOGRAM, "transport", DELAY_BUCKETS),
+                    "http", NULL);
   return i;
 }
 
-void intake_free(struct intake **i)
-{
+void intake_free(struct intake **i) {
   mem_free(*i);
   *i = NULL;
 }
 
 /* ---------------------------------------------------------------- one report */
 
-static const char *const report_keys[] = {"run_id", "attempt", "fence", "state", "started_at", "finished_at", "result", "error", "progress", "executor", NULL};
+static const char *const report_keys[] = {"run_id",     "attempt",     "fence",  "state",
+                                          "started_at", "finished_at", "result", "error",
+                                          "progress",   "executor",    NULL};
 static const char *const error_keys[] = {"type", "message", "detail", NULL};
 
 /* Texts longer than the limit are cut at a character's border, with a notice. */
-static struct slice cut(const struct intake *in, struct slice s, struct arena *mem)
-{
+static struct slice cut(const struct intake *in, struct slice s, struct arena *mem) {
   if (s.n <= in->o.max_result_bytes)
     return s;
   size_t n = in->o.max_result_bytes - sizeof CUT_NOTICE;
@@ -54,8 +58,8 @@ static struct slice cut(const struct intake *in, struct slice s, struct arena *m
   return slice_of(arena_printf(mem, "%.*s%s", (int)n, s.p, CUT_NOTICE));
 }
 
-static int read_error(const struct intake *in, const json_t *doc, struct arena *mem, struct live_event *ev, struct err *e)
-{
+static int read_error(const struct intake *in, const json_t *doc, struct arena *mem, struct live_event *ev,
+                      struct err *e) {
   const json_t *error = json_object_get(doc, "error");
   if (!error || json_is_null(error))
     return 0;
@@ -75,8 +79,7 @@ static int read_error(const struct intake *in, const json_t *doc, struct arena *
   return 0;
 }
 
-static int read_state(const json_t *doc, struct live_event *ev, struct err *e)
-{
+static int read_state(const json_t *doc, struct live_event *ev, struct err *e) {
   static const char *const states[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", NULL};
   static const enum run_event kinds[] = {EV_BEAT, EV_DONE_OK, EV_DONE_FAIL, EV_DONE_CANCELLED};
   int state, rc = json_get_enum(doc, "state", states, &state, e);
@@ -87,8 +90,7 @@ static int read_state(const json_t *doc, struct live_event *ev, struct err *e)
   return rc;
 }
 
-static int read_key(const json_t *doc, struct live_event *ev, struct err *e)
-{
+static int read_key(const json_t *doc, struct live_event *ev, struct err *e) {
   struct slice id = {0};
   int64_t attempt = 0, fence;
   int rc = json_get_slice(doc, "run_id", 64, &id, e);
@@ -105,8 +107,8 @@ static int read_key(const json_t *doc, struct live_event *ev, struct err *e)
 }
 
 /* `mem` keeps what does not live in `doc`. */
-static int read_report(const struct intake *in, const json_t *doc, struct arena *mem, struct live_event *ev, struct err *e)
-{
+static int read_report(const struct intake *in, const json_t *doc, struct arena *mem, struct live_event *ev,
+                       struct err *e) {
   int rc = json_want_object(doc, "", e);
   if (rc >= 0)
     rc = json_check_keys(doc, report_keys, e);
@@ -142,8 +144,7 @@ struct pending { /* a request that waits for the commit */
   struct arena mem;
 };
 
-static void reply(struct pending *p, int status, struct str *body)
-{
+static void reply(struct pending *p, int status, struct str *body) {
   struct http_header again = {SLICE("Retry-After"), SLICE("1")};
   struct http_reply r = {.status = status,
                          .content_type = status == 200 ? "application/json" : "application/problem+json",
@@ -153,8 +154,7 @@ static void reply(struct pending *p, int status, struct str *body)
   http_request_reply(p->request, &r);
 }
 
-static void done(void *arg, const enum run_result *results, size_t n)
-{
+static void done(void *arg, const enum run_result *results, size_t n) {
   struct pending *p = arg;
   size_t forbidden = 0, retry = 0;
   auto_str body;
@@ -171,9 +171,11 @@ static void done(void *arg, const enum run_result *results, size_t n)
   str_addz(&body, "]");
   int status = retry ? 503 : forbidden == n ? 403 : 200;
   if (status != 200)
-    str_addf(&body, ",\"type\":\"urn:kelou:problem:%s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\"", status == 503 ? "unavailable" : "forbidden",
-             status == 503 ? "Not all could be recorded now, repeat the request" : "The token belongs to another executor group", status,
-             status == 503 ? "unavailable" : "forbidden");
+    str_addf(&body, ",\"type\":\"urn:kelou:problem:%s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\"",
+             status == 503 ? "unavailable" : "forbidden",
+             status == 503 ? "Not all could be recorded now, repeat the request"
+                           : "The token belongs to another executor group",
+             status, status == 503 ? "unavailable" : "forbidden");
   str_addz(&body, "}");
   metric_observe_usec(p->in->delay, clock_system.mono(&clock_system) - p->arrived);
   reply(p, status, &body);
@@ -181,8 +183,8 @@ static void done(void *arg, const enum run_result *results, size_t n)
   mem_free(p);
 }
 
-static int read_all(struct intake *in, const json_t *doc, struct pending *p, const struct access_identity *who, struct live_event **ret, struct err *e)
-{
+static int read_all(struct intake *in, const json_t *doc, struct pending *p,
+                    const struct access_identity *who, struct live_event **ret, struct err *e) {
   const json_t *list = json_object_get(doc, "reports");
   if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > in->o.max_reports)
     return err_field(e, ERR_INVALID, "/reports", "expected a list of 1 to %zu reports", in->o.max_reports);
@@ -206,8 +208,7 @@ static int read_all(struct intake *in, const json_t *doc, struct pending *p, con
   return (int)n;
 }
 
-int intake_http(struct intake *in, struct http_request *r, const struct access_identity *who, struct err *e)
-{
+int intake_http(struct intake *in, struct http_request *r, const struct access_identity *who, struct err *e) {
   static const char *const keys[] = {"reports", NULL};
   auto_json *doc = NULL;
   struct err local = {0};

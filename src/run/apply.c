@@ -9,19 +9,18 @@
 static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
 
 /* The distinct shards of the turn with the epochs that we hold. */
-static size_t collect_fences(struct run_service *s, struct fence_row **ret)
-{
+static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
   struct live_out *o = &s->out;
   bool *seen = arena_array(&s->mem, (size_t)s->o.shard_count, sizeof *seen);
   struct fence_row *f = arena_array(&s->mem, (size_t)s->o.shard_count, sizeof *f);
   size_t n = 0;
-#define FENCE(key_shard)                                             \
-  do {                                                               \
-    int32_t shard_ = (key_shard);                                    \
-    if (!seen[shard_]) {                                             \
-      seen[shard_] = true;                                           \
-      f[n++] = (struct fence_row){shard_, s->epochs[shard_]};        \
-    }                                                                \
+#define FENCE(key_shard)                                                                                     \
+  do {                                                                                                       \
+    int32_t shard_ = (key_shard);                                                                            \
+    if (!seen[shard_]) {                                                                                     \
+      seen[shard_] = true;                                                                                   \
+      f[n++] = (struct fence_row){shard_, s->epochs[shard_]};                                                \
+    }                                                                                                        \
   } while (0)
   mutex_lock(&s->lock);
   for (size_t i = 0; i < o->updates_count; i++)
@@ -37,15 +36,13 @@ static size_t collect_fences(struct run_service *s, struct fence_row **ret)
 }
 
 /* A write was refused because the epoch moved: the shard has another owner, all we know of it is void. */
-static void step_down(struct run_service *s, const struct fence_row *f)
-{
+static void step_down(struct run_service *s, const struct fence_row *f) {
   log_warn("shard lost to another owner, stepping down", LF_I("shard", f->shard), LF_I("epoch", f->epoch));
   s->lost[f->shard] = true;
   s->o.hooks.lost_shard(s->o.hooks.arg, f->shard, f->epoch);
 }
 
-static bool pause_before_retry(struct run_service *s, usec_t *wait)
-{
+static bool pause_before_retry(struct run_service *s, usec_t *wait) {
   usec_t until = clock_system.mono(&clock_system) + *wait;
   *wait = *wait * 2 > RETRY_MOST ? RETRY_MOST : *wait * 2;
   if (atomic_load(&s->stopping) && until > s->stop_at)
@@ -57,8 +54,7 @@ static bool pause_before_retry(struct run_service *s, usec_t *wait)
   return true;
 }
 
-bool run_commit(struct run_service *s)
-{
+bool run_commit(struct run_service *s) {
   struct live_out *o = &s->out;
   arena_clear(&s->mem);
   struct fence_row *fences;
@@ -81,7 +77,8 @@ bool run_commit(struct run_service *s)
     int rc = store_run_apply(s->o.finish, &in, &ret, &s->mem, &e);
     if (rc >= 0)
       break;
-    log_error("run state not written, trying again", LF_I("rows", o->updates_count + o->finishes_count), LF_D("after", wait), LF_E(&e));
+    log_error("run state not written, trying again", LF_I("rows", o->updates_count + o->finishes_count),
+              LF_D("after", wait), LF_E(&e));
     if (!pause_before_retry(s, &wait))
       return false;
   }

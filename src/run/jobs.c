@@ -1,8 +1,7 @@
 #include "run/service.h"
 #include "base/mem.h"
 
-void run_job_free(struct run_job **j)
-{
+void run_job_free(struct run_job **j) {
   if (!*j)
     return;
   task_spec_unref(&(*j)->spec);
@@ -13,13 +12,9 @@ void run_job_free(struct run_job **j)
   *j = NULL;
 }
 
-static char *dup_or_null(const char *z)
-{
-  return z ? mem_strdup(z) : NULL;
-}
+static char *dup_or_null(const char *z) { return z ? mem_strdup(z) : NULL; }
 
-struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out)
-{
+struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out) {
   struct run_job *head = NULL, **tail = &head;
   for (size_t i = 0; i < out->dispatches_count; i++) {
     const struct live_dispatch *d = &out->dispatches[i];

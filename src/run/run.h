@@ -16,7 +16,7 @@ struct run_job {
   int64_t fence;          /* the shard's epoch */
   usec_t fired_at, deadline;
   char *pin, *payload, *executor; /* NULL: none; executor: it may have it already, deliver there first */
-  struct run_job *next;   /* for the holder's lists */
+  struct run_job *next;           /* for the holder's lists */
 };
 void run_job_free(struct run_job **j);
 
@@ -25,7 +25,8 @@ struct run_hooks { /* called without locks, on the writer's or the trigger's thr
   void (*cancel)(void *arg, const struct live_cancel *c, int64_t fence);
   void (*release)(void *arg, void *slot);
   void (*delay_ended)(void *arg, const struct progress_row *p);
-  void (*lost_shard)(void *arg, int32_t shard, int64_t epoch); /* a write was fenced off: another owner has it */
+  void (*lost_shard)(void *arg, int32_t shard,
+                     int64_t epoch); /* a write was fenced off: another owner has it */
   void *arg;
 };
 struct run_options {
@@ -34,8 +35,8 @@ struct run_options {
   usec_t (*now)(void *arg); /* estimate of database time; thread-safe */
   void *now_arg;
   int32_t shard_count;
-  size_t queue_max;         /* events waiting for the writer: 65,536; beyond: ERR_BUSY */
-  size_t batch_max;         /* events of one commit: 4,096 */
+  size_t queue_max; /* events waiting for the writer: 65,536; beyond: ERR_BUSY */
+  size_t batch_max; /* events of one commit: 4,096 */
   struct live_limits limits;
   uint64_t seed;
   struct run_hooks hooks;
@@ -49,7 +50,8 @@ void run_service_free(struct run_service **s);
 
 /* ---- for the trigger */
 /* The shard is ours with this epoch: read its open runs by `store` and take them over (deliveries start at once). Blocks. */
-int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch, struct spec_cache *specs, struct err *e);
+int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
+              struct spec_cache *specs, struct err *e);
 void run_disown(struct run_service *s, int32_t shard);
 /* Overlap decisions with reservation: between run_decide_begin and _end only live_decide may be called; short. */
 struct live *run_decide_begin(struct run_service *s);
@@ -67,7 +69,13 @@ void *run_take_slot(struct run_service *s, const struct run_job *j);
 void run_adopt_slot(struct run_service *s, const struct run_key *key, void *slot);
 
 /* ---- events: from deliveries, reports, people */
-enum run_result { RUN_RESULT_RECORDED, RUN_RESULT_LATE, RUN_RESULT_CONFLICT, RUN_RESULT_FORBIDDEN, RUN_RESULT_NOT_OWNER };
+enum run_result {
+  RUN_RESULT_RECORDED,
+  RUN_RESULT_LATE,
+  RUN_RESULT_CONFLICT,
+  RUN_RESULT_FORBIDDEN,
+  RUN_RESULT_NOT_OWNER
+};
 /* Post events; all texts are copied. `done` (may be NULL) is called once, when each of them is durable or refused, on the writer's
  * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
 int run_post(struct run_service *s, const struct live_event *events, size_t n,
@@ -77,8 +85,11 @@ int run_executor_lost(struct run_service *s, struct slice ns, struct slice group
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
 
 /* ---- questions (block on the database) */
-int run_get(struct run_service *s, const struct run_key *key, struct st_run_get_ret *ret, struct arena *mem, struct err *e);
-int run_list(struct run_service *s, const struct st_run_list *in, struct st_run_list_ret *ret, struct arena *mem, struct err *e);
-int run_attempts(struct run_service *s, const struct run_key *key, struct st_attempt_list_ret *ret, struct arena *mem, struct err *e);
+int run_get(struct run_service *s, const struct run_key *key, struct st_run_get_ret *ret, struct arena *mem,
+            struct err *e);
+int run_list(struct run_service *s, const struct st_run_list *in, struct st_run_list_ret *ret,
+             struct arena *mem, struct err *e);
+int run_attempts(struct run_service *s, const struct run_key *key, struct st_attempt_list_ret *ret,
+                 struct arena *mem, struct err *e);
 /* Open runs in memory by public state: [0] pending not yet delivered, [1] being delivered, [2] running. */
 void run_counts(struct run_service *s, int64_t ret[3]);

@@ -4,28 +4,31 @@
 
 static const double DURATION_BUCKETS[] = {.01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 0};
 
-void run_options_default(struct run_options *o)
-{
-  *o = (struct run_options){.queue_max = 65536,
-                            .batch_max = 4096,
-                            .limits = {.write_running_after = 2 * USEC_PER_SEC, .write_progress_every = 2 * USEC_PER_SEC}};
+void run_options_default(struct run_options *o) {
+  *o = (struct run_options){
+      .queue_max = 65536,
+      .batch_max = 4096,
+      .limits = {.write_running_after = 2 * USEC_PER_SEC, .write_progress_every = 2 * USEC_PER_SEC}};
 }
 
-static void make_metrics(struct run_service *s)
-{
-  struct metric_family *runs = metric_family("kelou_runs_total", "Runs that ended, by final state and reason", METRIC_COUNTER, "state,reason", NULL);
+static void make_metrics(struct run_service *s) {
+  struct metric_family *runs = metric_family("kelou_runs_total", "Runs that ended, by final state and reason",
+                                             METRIC_COUNTER, "state,reason", NULL);
   for (int st = RUN_SUCCESS; st < RUN_STATE_MAX_; st++)
     for (int r = 0; r < REASON_MAX_; r++) {
       bool fail = st == RUN_FAIL && r >= REASON_ERROR && r <= REASON_EXPIRED;
       if (fail || (st != RUN_FAIL && st != RUN_SKIPPED && r == REASON_NONE))
         s->ended[st][r] = metric_series(runs, run_state_names[st], r ? run_reason_names[r] : "", NULL);
     }
-  s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended", METRIC_HISTOGRAM, "", DURATION_BUCKETS), NULL);
-  s->retries = metric_series(metric_family("kelou_run_attempts_failed_total", "Attempts that ended without success", METRIC_COUNTER, "", NULL), NULL);
+  s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended",
+                                            METRIC_HISTOGRAM, "", DURATION_BUCKETS),
+                              NULL);
+  s->retries = metric_series(metric_family("kelou_run_attempts_failed_total",
+                                           "Attempts that ended without success", METRIC_COUNTER, "", NULL),
+                             NULL);
 }
 
-int run_service_new(const struct run_options *o, struct run_service **ret, struct err *e)
-{
+int run_service_new(const struct run_options *o, struct run_service **ret, struct err *e) {
   (void)e;
   struct run_service *s = mem_zalloc(sizeof *s);
   s->o = *o;
@@ -42,13 +45,9 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   return 0;
 }
 
-void run_wake_writer(struct run_service *s)
-{
-  queue_wake(s->queue);
-}
+void run_wake_writer(struct run_service *s) { queue_wake(s->queue); }
 
-void run_answer(struct run_token *t, enum run_result r)
-{
+void run_answer(struct run_token *t, enum run_result r) {
   struct run_ticket *k = t->ticket;
   if (!k)
     return;
@@ -63,8 +62,7 @@ void run_answer(struct run_token *t, enum run_result r)
 /* ---------------------------------------------------------------- a turn of the writer */
 
 /* An event of a shard that is not ours changes nothing here; its answer waits with the others. */
-static void step_events(struct run_service *s, int n, usec_t now)
-{
+static void step_events(struct run_service *s, int n, usec_t now) {
   for (int i = 0; i < n; i++) {
     struct run_msg *m = s->batch[i];
     if (m->kind == RUN_MSG_EXECUTOR_LOST) {
@@ -81,8 +79,7 @@ static void step_events(struct run_service *s, int n, usec_t now)
   }
 }
 
-static void count_done(struct run_service *s)
-{
+static void count_done(struct run_service *s) {
   for (size_t i = 0; i < s->out.done_count; i++) {
     const struct live_done *d = &s->out.done[i];
     if (s->ended[d->state][d->reason])
@@ -98,10 +95,11 @@ static void count_done(struct run_service *s)
       metric_add(s->retries, 1);
 }
 
-static void answer_all(struct run_service *s)
-{
-  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED, [LIVE_LATE] = RUN_RESULT_LATE, [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
-                                        [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN};
+static void answer_all(struct run_service *s) {
+  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED,
+                                       [LIVE_LATE] = RUN_RESULT_LATE,
+                                       [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
+                                       [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN};
   for (size_t i = 0; i < s->out.answers_count; i++) {
     struct run_token *t = s->out.answers[i].token;
     run_answer(t, s->lost[t->shard] ? RUN_RESULT_NOT_OWNER : of[s->out.answers[i].answer]);
@@ -109,8 +107,7 @@ static void answer_all(struct run_service *s)
 }
 
 /* What must follow the commit: nothing here blocks. */
-static void carry_out(struct run_service *s, struct run_job *jobs)
-{
+static void carry_out(struct run_service *s, struct run_job *jobs) {
   const struct run_hooks *h = &s->o.hooks;
   answer_all(s);
   if (jobs)
@@ -124,8 +121,7 @@ static void carry_out(struct run_service *s, struct run_job *jobs)
 }
 
 /* False: the service is stopping and the database did not answer. */
-static bool turn(struct run_service *s, int n)
-{
+static bool turn(struct run_service *s, int n) {
   usec_t now = s->o.now(s->o.now_arg);
   live_out_clear(&s->out);
   memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
@@ -143,7 +139,8 @@ static bool turn(struct run_service *s, int n)
     count_done(s);
     carry_out(s, jobs);
   } else {
-    memset(s->lost, 1, (size_t)s->o.shard_count * sizeof *s->lost); /* not durable: nobody is told that it was recorded */
+    memset(s->lost, 1,
+           (size_t)s->o.shard_count * sizeof *s->lost); /* not durable: nobody is told that it was recorded */
     answer_all(s);
   }
   for (int i = 0; i < n; i++)
@@ -151,8 +148,7 @@ static bool turn(struct run_service *s, int n)
   return written;
 }
 
-static usec_t wait_time(struct run_service *s)
-{
+static usec_t wait_time(struct run_service *s) {
   mutex_lock(&s->lock);
   usec_t wake = live_next_wake(s->live);
   mutex_unlock(&s->lock);
@@ -162,8 +158,7 @@ static usec_t wait_time(struct run_service *s)
   return wait < 0 ? 0 : wait > USEC_PER_SEC ? USEC_PER_SEC : wait;
 }
 
-static void writer_main(void *arg)
-{
+static void writer_main(void *arg) {
   struct run_service *s = arg;
   for (;;) {
     int n = queue_take(s->queue, (void **)s->batch, s->o.batch_max, wait_time(s));
@@ -174,13 +169,11 @@ static void writer_main(void *arg)
   }
 }
 
-int run_service_start(struct run_service *s, struct err *e)
-{
+int run_service_start(struct run_service *s, struct err *e) {
   return thread_start(&s->writer, "run-writer", writer_main, s, e);
 }
 
-void run_service_stop(struct run_service *s, usec_t grace)
-{
+void run_service_stop(struct run_service *s, usec_t grace) {
   s->stop_at = clock_system.mono(&clock_system) + grace;
   atomic_store(&s->stopping, true);
   queue_close(s->queue);
@@ -191,8 +184,7 @@ void run_service_stop(struct run_service *s, usec_t grace)
 }
 
 /* Events that the writer did not take any more: nobody is told that they were recorded. */
-static void drain(struct run_service *s)
-{
+static void drain(struct run_service *s) {
   int n;
   while ((n = queue_take(s->queue, (void **)s->batch, s->o.batch_max, 0)) > 0)
     for (int i = 0; i < n; i++) {
@@ -201,8 +193,7 @@ static void drain(struct run_service *s)
     }
 }
 
-void run_service_free(struct run_service **p)
-{
+void run_service_free(struct run_service **p) {
   struct run_service *s = *p;
   if (!s)
     return;

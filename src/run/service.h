@@ -30,13 +30,13 @@ struct run_service {
   struct queue *queue;
   struct thread writer;
   _Atomic bool stopping;
-  usec_t stop_at; /* monotonic; written before `stopping` */
-  struct mutex lock;   /* guards live, epochs, opened */
+  usec_t stop_at;    /* monotonic; written before `stopping` */
+  struct mutex lock; /* guards live, epochs, opened */
   struct live *live;
-  int64_t *epochs;     /* by shard; 0 = not ours */
+  int64_t *epochs;         /* by shard; 0 = not ours */
   struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
   struct cond pause;
-  bool *lost;          /* by shard: fenced off in this turn (the writer's own) */
+  bool *lost;             /* by shard: fenced off in this turn (the writer's own) */
   struct live_out opened; /* what run_opened and run_adopt bring out */
   /* the writer's own */
   struct live_out out;

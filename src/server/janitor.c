@@ -6,8 +6,7 @@
 static const usec_t PERIOD = 5 * USEC_PER_SEC;
 enum { ZONES_EVERY = 6 }; /* periods */
 
-static void maintain(struct server *s, struct store *store)
-{
+static void maintain(struct server *s, struct store *store) {
   auto_arena mem = {0};
   struct err e = {0};
   struct st_maintain_ret none;
@@ -18,8 +17,7 @@ static void maintain(struct server *s, struct store *store)
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));
 }
 
-static void janitor_main(void *arg)
-{
+static void janitor_main(void *arg) {
   struct server *s = arg;
   struct store *store = NULL;
   struct err e = {0};
@@ -42,16 +40,14 @@ static void janitor_main(void *arg)
   store_close(&store);
 }
 
-int server_janitor_start(struct server *s, struct err *e)
-{
+int server_janitor_start(struct server *s, struct err *e) {
   mutex_init(&s->janitor_lock);
   cond_init(&s->janitor_wake);
   s->janitor_made = true;
   return thread_start(&s->janitor, "janitor", janitor_main, s, e);
 }
 
-void server_janitor_stop(struct server *s)
-{
+void server_janitor_stop(struct server *s) {
   if (!s->janitor_made)
     return;
   mutex_lock(&s->janitor_lock);

@@ -18,8 +18,7 @@ struct arguments {
   bool check, print, doc;
 };
 
-static void usage(FILE *to)
-{
+static void usage(FILE *to) {
   fputs("usage: keloud [--config FILE] [--set name=value]...\n"
         "       keloud --check-config [--config FILE]   check the settings and end\n"
         "       keloud --print-config [--config FILE]   print the effective settings and end\n"
@@ -30,17 +29,15 @@ static void usage(FILE *to)
 }
 
 /* -1: go on; else the exit code. */
-static int read_arguments(int argc, char **argv, struct arguments *a)
-{
-  static const struct option options[] = {{"config", required_argument, NULL, 'c'},   {"set", required_argument, NULL, 's'},
-                                          {"check-config", no_argument, NULL, 'C'},   {"print-config", no_argument, NULL, 'P'},
-                                          {"doc-config", no_argument, NULL, 'D'},     {"version", no_argument, NULL, 'V'},
-                                          {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
+static int read_arguments(int argc, char **argv, struct arguments *a) {
+  static const struct option options[] = {
+      {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
+      {"check-config", no_argument, NULL, 'C'}, {"print-config", no_argument, NULL, 'P'},
+      {"doc-config", no_argument, NULL, 'D'},   {"version", no_argument, NULL, 'V'},
+      {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
   for (int o; (o = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1;)
     switch (o) {
-    case 'c':
-      a->config = optarg;
-      break;
+    case 'c': a->config = optarg; break;
     case 's':
       if (a->set_count == SETS_MAX) {
         fprintf(stderr, "keloud: more than %d --set\n", SETS_MAX);
@@ -48,24 +45,12 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
       }
       a->sets[a->set_count++] = optarg;
       break;
-    case 'C':
-      a->check = true;
-      break;
-    case 'P':
-      a->print = true;
-      break;
-    case 'D':
-      a->doc = true;
-      break;
-    case 'V':
-      puts("keloud " KELOU_VERSION);
-      return 0;
-    case 'h':
-      usage(stdout);
-      return 0;
-    default:
-      usage(stderr);
-      return 2;
+    case 'C': a->check = true; break;
+    case 'P': a->print = true; break;
+    case 'D': a->doc = true; break;
+    case 'V': puts("keloud " KELOU_VERSION); return 0;
+    case 'h': usage(stdout); return 0;
+    default: usage(stderr); return 2;
     }
   if (optind < argc) {
     fprintf(stderr, "keloud: unexpected argument: %s\n", argv[optind]);
@@ -74,8 +59,7 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
   return -1;
 }
 
-static int print_text(void (*fill)(const struct conf *, struct str *), const struct conf *c)
-{
+static int print_text(void (*fill)(const struct conf *, struct str *), const struct conf *c) {
   auto_str out;
   str_init(&out, (size_t)1 << 20);
   fill(c, &out);
@@ -83,14 +67,12 @@ static int print_text(void (*fill)(const struct conf *, struct str *), const str
   return str_failed(&out) || fflush(stdout) != 0;
 }
 
-static void doc(const struct conf *c, struct str *out)
-{
+static void doc(const struct conf *c, struct str *out) {
   (void)c;
   conf_doc(settings, settings_count, out);
 }
 
-static int load(const struct arguments *a, struct conf **ret)
-{
+static int load(const struct arguments *a, struct conf **ret) {
   struct conf_errors errors = {0};
   struct conf_sources sources = {.items = settings,
                                  .n_items = settings_count,
@@ -108,8 +90,7 @@ static int load(const struct arguments *a, struct conf **ret)
 }
 
 /* Signals are taken by this thread alone (thread_start blocks them in all others). */
-static int serve(struct conf *conf)
-{
+static int serve(struct conf *conf) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -133,8 +114,7 @@ static int serve(struct conf *conf)
   return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
   struct arguments a = {0};
   int rc = read_arguments(argc, argv, &a);
   if (rc >= 0)

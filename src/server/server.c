@@ -3,64 +3,49 @@
 #include "base/mem.h"
 #include <sys/stat.h>
 
-static usec_t db_now(void *arg)
-{
+static usec_t db_now(void *arg) {
   struct server *s = arg;
   return cluster_now(s->cluster);
 }
 
 /* ---------------------------------------------------------------- wires between the rooms */
 
-static void on_deliver(void *arg, struct run_job *jobs)
-{
+static void on_deliver(void *arg, struct run_job *jobs) {
   dispatcher_deliver(((struct server *)arg)->dispatcher, jobs);
 }
-static void on_cancel(void *arg, const struct live_cancel *c, int64_t fence)
-{
+static void on_cancel(void *arg, const struct live_cancel *c, int64_t fence) {
   dispatcher_cancel(((struct server *)arg)->dispatcher, c, fence);
 }
-static void on_release(void *arg, void *slot)
-{
+static void on_release(void *arg, void *slot) {
   dispatcher_release(((struct server *)arg)->dispatcher, slot);
 }
-static void on_delay_ended(void *arg, const struct progress_row *p)
-{
+static void on_delay_ended(void *arg, const struct progress_row *p) {
   engine_delay_ended(((struct server *)arg)->engine, p);
 }
-static void on_fenced(void *arg, int32_t shard, int64_t epoch)
-{
+static void on_fenced(void *arg, int32_t shard, int64_t epoch) {
   cluster_fenced(((struct server *)arg)->cluster, shard, epoch);
 }
-static void on_owned(void *arg, const struct shard_row *row)
-{
+static void on_owned(void *arg, const struct shard_row *row) {
   engine_own(((struct server *)arg)->engine, row);
 }
-static void on_shard_lost(void *arg, int32_t shard, int64_t epoch)
-{
+static void on_shard_lost(void *arg, int32_t shard, int64_t epoch) {
   engine_disown(((struct server *)arg)->engine, shard, epoch);
 }
-static void on_changed(void *arg, int32_t shard)
-{
-  engine_changed(((struct server *)arg)->engine, shard);
-}
-static void on_executor_lost(void *arg, struct slice ns, struct slice group, struct slice id, int64_t incarnation)
-{
+static void on_changed(void *arg, int32_t shard) { engine_changed(((struct server *)arg)->engine, shard); }
+static void on_executor_lost(void *arg, struct slice ns, struct slice group, struct slice id,
+                             int64_t incarnation) {
   struct server *s = arg;
-  log_warn("executor lost", LF_L("namespace", ns), LF_L("group", group), LF_L("executor", id), LF_I("incarnation", incarnation));
+  log_warn("executor lost", LF_L("namespace", ns), LF_L("group", group), LF_L("executor", id),
+           LF_I("incarnation", incarnation));
   if (run_executor_lost(s->runs, ns, group, id) < 0)
     log_error("runs of a lost executor not told, their time-outs will end them", LF_L("executor", id));
 }
-static void on_capacity(void *arg, struct slice ns, struct slice group)
-{
+static void on_capacity(void *arg, struct slice ns, struct slice group) {
   dispatcher_capacity(((struct server *)arg)->dispatcher, ns, group);
 }
-static bool may_fire(void *arg)
-{
-  return cluster_lease_valid(((struct server *)arg)->cluster);
-}
+static bool may_fire(void *arg) { return cluster_lease_valid(((struct server *)arg)->cluster); }
 
-bool server_ready(struct server *s, struct str *why)
-{
+bool server_ready(struct server *s, struct str *why) {
   const char *missing = NULL;
   if (!cluster_lease_valid(s->cluster))
     missing = "the lease is not renewed: the database does not answer";
@@ -71,19 +56,14 @@ bool server_ready(struct server *s, struct str *why)
   return !missing;
 }
 
-static bool api_ready(void *arg, struct str *why)
-{
-  return server_ready(arg, why);
-}
-static int on_report(void *arg, struct http_request *r, const struct access_identity *who, struct err *e)
-{
+static bool api_ready(void *arg, struct str *why) { return server_ready(arg, why); }
+static int on_report(void *arg, struct http_request *r, const struct access_identity *who, struct err *e) {
   return intake_http(((struct server *)arg)->intake, r, who, e);
 }
 
 /* ---------------------------------------------------------------- the parts, in the order in which they need each other */
 
-static int start_state(struct server *s, struct err *e)
-{
+static int start_state(struct server *s, struct err *e) {
   const char *dir = conf_str(s->conf, "node.state_dir");
   if (mkdir(dir, 0700) < 0 && errno != EEXIST)
     return err_field(e, -errno, "node.state_dir", "folder %s cannot be made: %s", dir, strerror(errno));
@@ -95,8 +75,7 @@ static int start_state(struct server *s, struct err *e)
   return crypto_key_file(path, true, s->key, e);
 }
 
-static int start_store(struct server *s, struct err *e)
-{
+static int start_store(struct server *s, struct err *e) {
   struct store_options o = {.url = conf_str(s->conf, "store.url"),
                             .shard_count = (int)conf_int(s->conf, "store.shards"),
                             .statement_timeout = conf_usec(s->conf, "store.statement_timeout"),
@@ -104,22 +83,21 @@ static int start_store(struct server *s, struct err *e)
                             .clock = &clock_system};
   int rc = store_source_open(&o, &s->source, e);
   if (rc >= 0)
-    rc = store_pool(s->source, STORE_API, (int)conf_int(s->conf, "store.pool"), conf_usec(s->conf, "store.pool_wait"), &s->api_store, e);
+    rc = store_pool(s->source, STORE_API, (int)conf_int(s->conf, "store.pool"),
+                    conf_usec(s->conf, "store.pool_wait"), &s->api_store, e);
   if (rc >= 0)
     s->api_store = store_trace(s->api_store, conf_usec(s->conf, "store.slow"), &clock_system);
   return rc;
 }
 
-int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e)
-{
+int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e) {
   int rc = store_session(s->source, role, ret, e);
   if (rc >= 0)
     *ret = store_trace(*ret, conf_usec(s->conf, "store.slow"), &clock_system);
   return rc;
 }
 
-static int start_cluster(struct server *s, struct err *e)
-{
+static int start_cluster(struct server *s, struct err *e) {
   const char *address = conf_str(s->conf, "node.address");
   struct cluster_options o = {.node_id = s->node_id,
                               .address = *address ? address : conf_str(s->conf, "http.listen"),
@@ -131,8 +109,7 @@ static int start_cluster(struct server *s, struct err *e)
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);
 }
 
-static int start_runs(struct server *s, struct err *e)
-{
+static int start_runs(struct server *s, struct err *e) {
   struct run_options o;
   run_options_default(&o);
   int rc = server_session(s, STORE_FINISH, &o.finish, e);
@@ -150,8 +127,7 @@ static int start_runs(struct server *s, struct err *e)
   return run_service_new(&o, &s->runs, e);
 }
 
-static int start_engine(struct server *s, struct err *e)
-{
+static int start_engine(struct server *s, struct err *e) {
   struct engine_options o;
   engine_options_default(&o);
   int rc = server_session(s, STORE_FIRE, &o.fire, e);
@@ -179,8 +155,7 @@ static int start_engine(struct server *s, struct err *e)
   return engine_new(&o, &s->engine, e);
 }
 
-static int start_registry(struct server *s, struct err *e)
-{
+static int start_registry(struct server *s, struct err *e) {
   auto_str nets;
   str_init(&nets, 8192);
   for (const char *const *n = conf_list(s->conf, "executor.allowed_networks"); *n; n++)
@@ -203,8 +178,7 @@ static int start_registry(struct server *s, struct err *e)
   return rc;
 }
 
-static int start_dispatch(struct server *s, const struct server_options *so, struct err *e)
-{
+static int start_dispatch(struct server *s, const struct server_options *so, struct err *e) {
   struct dispatch_options o;
   dispatch_options_default(&o);
   o.runs = s->runs;
@@ -244,8 +218,7 @@ static int start_dispatch(struct server *s, const struct server_options *so, str
   return 0;
 }
 
-static int start_services(struct server *s, struct err *e)
-{
+static int start_services(struct server *s, struct err *e) {
   struct access_options ao;
   access_options_default(&ao);
   ao.store = s->api_store;
@@ -254,10 +227,8 @@ static int start_services(struct server *s, struct err *e)
   int rc = access_bootstrap(s->access, e);
   if (rc < 0)
     return rc;
-  struct task_service_options to = {.store = s->api_store,
-                                    .zone_dir = conf_str(s->conf, "trigger.zone_dir"),
-                                    .now = db_now,
-                                    .now_arg = s};
+  struct task_service_options to = {
+      .store = s->api_store, .zone_dir = conf_str(s->conf, "trigger.zone_dir"), .now = db_now, .now_arg = s};
   crypto_random(&to.seed, sizeof to.seed);
   s->tasks = task_service_new(&to);
   task_service_on_change(s->tasks, on_changed, s);
@@ -270,8 +241,7 @@ static int start_services(struct server *s, struct err *e)
   return 0;
 }
 
-static int start_http(struct server *s, struct err *e)
-{
+static int start_http(struct server *s, struct err *e) {
   struct api_options ao;
   api_options_default(&ao);
   ao.tasks = s->tasks;
@@ -307,8 +277,7 @@ static int start_http(struct server *s, struct err *e)
   return rc < 0 ? rc : http_server_start(s->loop, &ho, &s->http, e);
 }
 
-static int start_threads(struct server *s, struct err *e)
-{
+static int start_threads(struct server *s, struct err *e) {
   int rc = run_service_start(s->runs, e);
   if (rc >= 0)
     rc = registry_start(s->registry, e);
@@ -325,8 +294,7 @@ static int start_threads(struct server *s, struct err *e)
   return rc;
 }
 
-int server_start(const struct server_options *o, struct server **ret, struct err *e)
-{
+int server_start(const struct server_options *o, struct server **ret, struct err *e) {
   struct server *s = mem_zalloc(sizeof *s);
   s->conf = conf_ref(o->conf);
   s->version = o->version;
@@ -359,19 +327,16 @@ int server_start(const struct server_options *o, struct server **ret, struct err
     server_stop(&s);
     return rc;
   }
-  log_info("ready to serve", LF_S("address", s->listen_address), LF_I("port", server_port(s)), LF_S("node", s->node_id));
+  log_info("ready to serve", LF_S("address", s->listen_address), LF_I("port", server_port(s)),
+           LF_S("node", s->node_id));
   *ret = s;
   return 0;
 }
 
-int server_port(const struct server *s)
-{
-  return http_server_port(s->http);
-}
+int server_port(const struct server *s) { return http_server_port(s->http); }
 
 /* Backwards through the data's way: nothing new comes in, nothing new fires, what is known is written, then the lease goes. */
-void server_stop(struct server **p)
-{
+void server_stop(struct server **p) {
   struct server *s = *p;
   if (!s)
     return;

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 /* Small files of the state folder: written to a neighbour and renamed, so that nobody ever reads half of one. */
-static int write_file(struct server *s, const char *name, const char *text, struct err *e)
-{
-  const char *path = arena_printf(&s->mem, "%s/%s", s->state_dir, name), *temp = arena_printf(&s->mem, "%s.new", path);
+static int write_file(struct server *s, const char *name, const char *text, struct err *e) {
+  const char *path = arena_printf(&s->mem, "%s/%s", s->state_dir, name),
+             *temp = arena_printf(&s->mem, "%s.new", path);
   int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   size_t n = strlen(text);
   bool ok = fd >= 0 && write(fd, text, n) == (ssize_t)n && fsync(fd) == 0;
@@ -16,12 +16,12 @@ static int write_file(struct server *s, const char *name, const char *text, stru
   if (fd >= 0)
     close(fd);
   if (!ok || rename(temp, path) < 0)
-    return err_field(e, -(ok ? errno : saved), "node.state_dir", "file %s cannot be written: %s", path, strerror(ok ? errno : saved));
+    return err_field(e, -(ok ? errno : saved), "node.state_dir", "file %s cannot be written: %s", path,
+                     strerror(ok ? errno : saved));
   return 0;
 }
 
-int server_node_id(struct server *s, struct err *e)
-{
+int server_node_id(struct server *s, struct err *e) {
   const char *set = conf_str(s->conf, "node.id");
   if (*set)
     return text_copy(s->node_id, sizeof s->node_id, slice_of(set));
@@ -32,7 +32,8 @@ int server_node_id(struct server *s, struct err *e)
     while (id.n && (id.p[id.n - 1] == '\n' || id.p[id.n - 1] == ' '))
       id.n--;
     if (parse_name(id, sizeof s->node_id - 1, e) < 0)
-      return err_field(e, ERR_INVALID, "node.id", "%s/node.id is not a node's name: remove it or set node.id", s->state_dir);
+      return err_field(e, ERR_INVALID, "node.id", "%s/node.id is not a node's name: remove it or set node.id",
+                       s->state_dir);
     return text_copy(s->node_id, sizeof s->node_id, id);
   }
   uint8_t random[6];
@@ -43,19 +44,18 @@ int server_node_id(struct server *s, struct err *e)
   return write_file(s, "node.id", s->node_id, e);
 }
 
-int server_write_port(struct server *s, struct err *e)
-{
+int server_write_port(struct server *s, struct err *e) {
   char text[16];
   (void)snprintf(text, sizeof text, "%d\n", server_port(s));
   return write_file(s, "http.port", text, e);
 }
 
-int server_split_address(const char *text, char ret_address[64], int *ret_port, struct err *e)
-{
+int server_split_address(const char *text, char ret_address[64], int *ret_port, struct err *e) {
   const char *colon = strrchr(text, ':');
   int64_t port;
   if (!colon || parse_i64(slice_of(colon + 1), 0, 65535, &port, NULL) < 0)
-    return err_field(e, ERR_INVALID, "http.listen", "expected address:port, for example 127.0.0.1:8390 or [::1]:8390");
+    return err_field(e, ERR_INVALID, "http.listen",
+                     "expected address:port, for example 127.0.0.1:8390 or [::1]:8390");
   struct slice address = slice_n(text, (size_t)(colon - text));
   if (address.n >= 2 && address.p[0] == '[' && address.p[address.n - 1] == ']')
     address = slice_n(address.p + 1, address.n - 2);
@@ -66,8 +66,7 @@ int server_split_address(const char *text, char ret_address[64], int *ret_port, 
 }
 
 /* The version line of tzdata.zi ("# version 2026a"), for the node's row; "unknown" where the system has none. */
-const char *server_tzdata(struct server *s)
-{
+const char *server_tzdata(struct server *s) {
   auto_str text;
   str_init(&text, (size_t)1 << 20);
   if (file_read_below(conf_str(s->conf, "trigger.zone_dir"), "tzdata.zi", (size_t)1 << 20, &text, NULL) < 0)
@@ -79,8 +78,7 @@ const char *server_tzdata(struct server *s)
   return "unknown";
 }
 
-void server_free(struct server **p)
-{
+void server_free(struct server **p) {
   struct server *s = *p;
   monitor_stop();
   if (s->engine)

@@ -20,20 +20,20 @@
 struct store;
 struct store_source;
 
-enum store_role { /* what a session is for: settings and time-outs follow from it */
-  STORE_FIRE,     /* the trigger's: FIRE only */
-  STORE_FINISH,   /* the run writer's */
-  STORE_LEASE,    /* nodes, leases: nothing may delay it */
-  STORE_API,      /* API workers, services */
-  STORE_LISTEN,   /* wait_change */
-  STORE_ROLE_MAX_
+enum store_role {               /* what a session is for: settings and time-outs follow from it */
+                  STORE_FIRE,   /* the trigger's: FIRE only */
+                  STORE_FINISH, /* the run writer's */
+                  STORE_LEASE,  /* nodes, leases: nothing may delay it */
+                  STORE_API,    /* API workers, services */
+                  STORE_LISTEN, /* wait_change */
+                  STORE_ROLE_MAX_
 };
 
 struct store_options {
-  const char *url;          /* "sqlite:/path/kelou.db", "postgres://user@host:port/db?…" or "postgresql://…" */
-  int shard_count;          /* used when the database is created; else the stored one rules (st_meta) */
-  usec_t statement_timeout; /* 30 s; lock_timeout = 1/6 of it; connect timeout 5 s */
-  usec_t idle_tx_timeout;   /* lease_ttl / 3 */
+  const char *url; /* "sqlite:/path/kelou.db", "postgres://user@host:port/db?…" or "postgresql://…" */
+  int shard_count; /* used when the database is created; else the stored one rules (st_meta) */
+  usec_t statement_timeout;  /* 30 s; lock_timeout = 1/6 of it; connect timeout 5 s */
+  usec_t idle_tx_timeout;    /* lease_ttl / 3 */
   const struct clock *clock; /* SQLite's database clock is this one's wall() */
 };
 /* Connect, check the server (PgBouncer in transaction mode is refused), take the migration lock, migrate, check checksums.
@@ -42,8 +42,8 @@ int store_source_open(const struct store_options *o, struct store_source **ret, 
 void store_source_close(struct store_source **s); /* all sessions closed before */
 int store_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
 
-#define STORE_CAP_NOTIFY 1u       /* wait_change works */
-#define STORE_CAP_SINGLE_NODE 2u  /* one node owns the whole database */
+#define STORE_CAP_NOTIFY      1u /* wait_change works */
+#define STORE_CAP_SINGLE_NODE 2u /* one node owns the whole database */
 
 /* ------------------------------------------------------------------ rows */
 struct node_row {
@@ -55,7 +55,7 @@ struct shard_row {
   int32_t id;
   struct slice owner; /* node id, empty when released */
   int64_t incarnation, epoch;
-  usec_t fired_at;    /* watermark: every (due, task) up to this pair has been decided */
+  usec_t fired_at; /* watermark: every (due, task) up to this pair has been decided */
   int64_t fired_task;
   int64_t tasks_version; /* number of the last change of a task of this shard; also its feed */
 };
@@ -63,9 +63,10 @@ struct shard_row {
 struct task_version_row {
   int64_t task_id;
   int32_t version, shard;
-  int64_t change_no;    /* the shard's tasks_version that this version made */
-  usec_t effective_at;  /* instants t > effective_at are this version's, until the next version's effective_at */
-  usec_t anchor;        /* FIXED_RATE anchor, ONE_TIME run_at; else the creation's instant */
+  int64_t change_no; /* the shard's tasks_version that this version made */
+  usec_t
+      effective_at; /* instants t > effective_at are this version's, until the next version's effective_at */
+  usec_t anchor;    /* FIXED_RATE anchor, ONE_TIME run_at; else the creation's instant */
   enum task_state state;
   bool has_payload;
   struct slice name, definition;
@@ -88,14 +89,14 @@ struct group_row {
   struct slice ns, name;
   enum channel channel;
   enum routing routing;
-  int32_t max_connections;     /* per executor */
+  int32_t max_connections;                            /* per executor */
   struct slice secret_sealed, secret_previous_sealed; /* crypto_seal texts */
   usec_t created_at, updated_at;
   int32_t version;
 };
 struct executor_row {
   struct slice ns, group, id, url, handlers /* JSON array */, version, labels /* JSON object */;
-  int64_t incarnation;         /* raised by each register */
+  int64_t incarnation; /* raised by each register */
   int32_t slots, running;
   enum executor_state state;
   usec_t registered_at, beat_at;
@@ -116,33 +117,94 @@ struct idem {
 };
 
 /* ------------------------------------------------------------------ nodes, shards (src/cluster) */
-struct st_meta { char unused; };
-struct st_meta_ret { usec_t now; int32_t shard_count, schema_version; struct slice server; };
+struct st_meta {
+  char unused;
+};
+struct st_meta_ret {
+  usec_t now;
+  int32_t shard_count, schema_version;
+  struct slice server;
+};
 
-struct st_node_join { struct slice id, address, version, tzdata; usec_t ttl; };
-struct st_node_join_ret { int64_t incarnation; usec_t now, lease_until; };
+struct st_node_join {
+  struct slice id, address, version, tzdata;
+  usec_t ttl;
+};
+struct st_node_join_ret {
+  int64_t incarnation;
+  usec_t now, lease_until;
+};
 /* Extends the lease; ERR_FENCED when the incarnation is gone. */
-struct st_node_renew { struct slice id; int64_t incarnation; usec_t ttl; };
-struct st_node_renew_ret { usec_t now, lease_until; };
+struct st_node_renew {
+  struct slice id;
+  int64_t incarnation;
+  usec_t ttl;
+};
+struct st_node_renew_ret {
+  usec_t now, lease_until;
+};
 /* Removes the node and releases its shards (owner = none, epochs stay). */
-struct st_node_leave { struct slice id; int64_t incarnation; };
-struct st_node_leave_ret { char unused; };
-struct st_node_list { char unused; };
-struct st_node_list_ret { struct node_row *nodes; size_t count; usec_t now; };
-struct st_shard_list { char unused; };
-struct st_shard_list_ret { struct shard_row *shards; size_t count; usec_t now; }; /* by id */
+struct st_node_leave {
+  struct slice id;
+  int64_t incarnation;
+};
+struct st_node_leave_ret {
+  char unused;
+};
+struct st_node_list {
+  char unused;
+};
+struct st_node_list_ret {
+  struct node_row *nodes;
+  size_t count;
+  usec_t now;
+};
+struct st_shard_list {
+  char unused;
+};
+struct st_shard_list_ret {
+  struct shard_row *shards;
+  size_t count;
+  usec_t now;
+}; /* by id */
 /* Take those of `ids` that are free, whose owner's lease has passed (or is `dead` by the taker's own monotonic watch), or that an
  * older incarnation of this node held: owner := me, epoch + 1 in shard and shard_finish, one statement. */
-struct st_shard_claim { struct slice node; int64_t incarnation; const int32_t *ids; size_t count; const struct slice *dead; size_t dead_count; };
-struct st_shard_claim_ret { struct shard_row *shards; size_t count; }; /* those taken */
-struct st_shard_release { struct slice node; int64_t incarnation; const int32_t *ids; size_t count; };
-struct st_shard_release_ret { char unused; };
+struct st_shard_claim {
+  struct slice node;
+  int64_t incarnation;
+  const int32_t *ids;
+  size_t count;
+  const struct slice *dead;
+  size_t dead_count;
+};
+struct st_shard_claim_ret {
+  struct shard_row *shards;
+  size_t count;
+}; /* those taken */
+struct st_shard_release {
+  struct slice node;
+  int64_t incarnation;
+  const int32_t *ids;
+  size_t count;
+};
+struct st_shard_release_ret {
+  char unused;
+};
 /* Open a transaction and lock that shard's row, so that a FIRE cannot be refused again; all operations of this session until
  * shard_unlock belong to it. ERR_FENCED when the epoch moved. */
-struct st_shard_lock { int32_t shard; int64_t epoch; };
-struct st_shard_lock_ret { struct shard_row shard; };
-struct st_shard_unlock { bool commit; };
-struct st_shard_unlock_ret { char unused; };
+struct st_shard_lock {
+  int32_t shard;
+  int64_t epoch;
+};
+struct st_shard_lock_ret {
+  struct shard_row shard;
+};
+struct st_shard_unlock {
+  bool commit;
+};
+struct st_shard_unlock_ret {
+  char unused;
+};
 
 /* ------------------------------------------------------------------ tasks (src/task) */
 struct task_def { /* what a new task or version holds; texts as in core/task_spec.h */
@@ -154,157 +216,408 @@ struct task_def { /* what a new task or version holds; texts as in core/task_spe
 /* Create n tasks in one transaction: per shard, under the shard row's lock, effective_at = greatest(now, fired_at), tasks_version + 1
  * (all tasks of one call in one shard share the number), task + task_version rows, NOTIFY. A name in use: ERR_CONFLICT, field
  * "/name" (with several: "/<index>/name"), nothing written. With `idem` (n = 1 only): a repeat returns 1 and the first answer's row. */
-struct st_task_put { const struct task_def *defs; size_t count; struct slice by; const struct idem *idem; };
-struct st_task_put_ret { struct task_version_row *rows; size_t count; }; /* id, version, shard, effective_at, anchor set */
+struct st_task_put {
+  const struct task_def *defs;
+  size_t count;
+  struct slice by;
+  const struct idem *idem;
+};
+struct st_task_put_ret {
+  struct task_version_row *rows;
+  size_t count;
+}; /* id, version, shard, effective_at, anchor set */
 /* A new version: replace (def given) and/or a new state. expected_version 0 = any; else ERR_STALE when it has moved on.
  * effective_at as for put. DELETED hides the task and frees its name; ERR_CONFLICT when it has open runs and !even_with_open_runs.
  * inbox (may be NULL): appended in the same transaction (resume with catch_up). The same state again without def: returns 1.
  * The namespace never changes (def->ns is not looked at). effective_at is never below the former version's. */
-struct st_task_change { int64_t task_id; int32_t expected_version; const struct task_def *def; enum task_state state;
-  struct slice by, note; bool even_with_open_runs; const struct inbox_row *inbox; };
-struct st_task_change_ret { struct task_version_row row; };
+struct st_task_change {
+  int64_t task_id;
+  int32_t expected_version;
+  const struct task_def *def;
+  enum task_state state;
+  struct slice by, note;
+  bool even_with_open_runs;
+  const struct inbox_row *inbox;
+};
+struct st_task_change_ret {
+  struct task_version_row row;
+};
 /* By id, or by (ns, name) when id is 0. version 0 = current, else that version. DELETED ones are not found. */
-struct st_task_get { int64_t task_id; struct slice ns, name; int32_t version; };
-struct st_task_get_ret { struct task_row task; };
+struct st_task_get {
+  int64_t task_id;
+  struct slice ns, name;
+  int32_t version;
+};
+struct st_task_get_ret {
+  struct task_row task;
+};
 /* Ascending id, id > after. Filters: empty/negative = any (of the state: any but DELETED). name_prefix and name_contains both
  * optional, compared byte by byte. */
-struct st_task_list { struct slice ns, group, handler, name_prefix, name_contains; int state, kind; int64_t after; int32_t limit; };
-struct st_task_list_ret { struct task_row *tasks; size_t count; };
-struct st_task_versions { int64_t task_id; int32_t before /* 0 = newest */, limit; };
-struct st_task_versions_ret { struct task_row *versions; size_t count; }; /* newest first */
+struct st_task_list {
+  struct slice ns, group, handler, name_prefix, name_contains;
+  int state, kind;
+  int64_t after;
+  int32_t limit;
+};
+struct st_task_list_ret {
+  struct task_row *tasks;
+  size_t count;
+};
+struct st_task_versions {
+  int64_t task_id;
+  int32_t before /* 0 = newest */, limit;
+};
+struct st_task_versions_ret {
+  struct task_row *versions;
+  size_t count;
+}; /* newest first */
 /* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones: fires = all but SKIPPED; attempts = their sum;
  * durations finished - started of the ended ones that started; last_… over all but SKIPPED, last_state being that of the ended
  * one with the greatest scheduled_at. An unknown task has zeros. */
-struct st_task_stats { int64_t task_id; usec_t since; };
-struct st_task_stats_ret { int64_t fires, success, fail, cancelled, skipped, open, attempts; usec_t mean_duration, max_duration, last_scheduled_at, last_finished_at, last_started_at;
-  int last_state; /* -1 = none */ };
+struct st_task_stats {
+  int64_t task_id;
+  usec_t since;
+};
+struct st_task_stats_ret {
+  int64_t fires, success, fail, cancelled, skipped, open, attempts;
+  usec_t mean_duration, max_duration, last_scheduled_at, last_finished_at, last_started_at;
+  int last_state; /* -1 = none */
+};
 /* Current versions of a shard's tasks, task_id > after ascending: those ENABLED, and those with effective_at > changed_after. */
-struct st_task_load { int32_t shard; usec_t changed_after; int64_t after; int32_t limit; };
-struct st_task_load_ret { struct task_version_row *rows; size_t count; };
+struct st_task_load {
+  int32_t shard;
+  usec_t changed_after;
+  int64_t after;
+  int32_t limit;
+};
+struct st_task_load_ret {
+  struct task_version_row *rows;
+  size_t count;
+};
 /* For tasks with effective_at > changed_after: their earlier versions that still own instants > changed_after. By task, version. */
-struct st_task_load_older { int32_t shard; usec_t changed_after; };
-struct st_task_load_older_ret { struct task_version_row *rows; size_t count; };
+struct st_task_load_older {
+  int32_t shard;
+  usec_t changed_after;
+};
+struct st_task_load_older_ret {
+  struct task_version_row *rows;
+  size_t count;
+};
 /* Versions with change_no > after, by change_no, task_id; whole numbers only (never half of one change_no). */
-struct st_task_changes { int32_t shard; int64_t after; int32_t limit; };
-struct st_task_changes_ret { struct task_version_row *rows; size_t count; int64_t last; /* complete up to this number */ };
+struct st_task_changes {
+  int32_t shard;
+  int64_t after;
+  int32_t limit;
+};
+struct st_task_changes_ret {
+  struct task_version_row *rows;
+  size_t count;
+  int64_t last; /* complete up to this number */
+};
 /* ENABLED → COMPLETED of exactly that version; no new version, idempotent. */
-struct st_task_complete { const int64_t *task_ids; const int32_t *versions; size_t count; };
-struct st_task_complete_ret { char unused; };
+struct st_task_complete {
+  const int64_t *task_ids;
+  const int32_t *versions;
+  size_t count;
+};
+struct st_task_complete_ret {
+  char unused;
+};
 /* Payload, name, namespace of task versions for dispatch. Missing ones come back with has = false. */
-struct st_payload_get { const int64_t *task_ids; const int32_t *versions; size_t count; };
-struct payload_row { bool has; struct slice ns, name, payload, definition; usec_t anchor; };
-struct st_payload_get_ret { struct payload_row *rows; }; /* `count` rows, same order */
-struct st_progress_load { int32_t shard; };
-struct st_progress_load_ret { struct progress_row *rows; size_t count; };
+struct st_payload_get {
+  const int64_t *task_ids;
+  const int32_t *versions;
+  size_t count;
+};
+struct payload_row {
+  bool has;
+  struct slice ns, name, payload, definition;
+  usec_t anchor;
+};
+struct st_payload_get_ret {
+  struct payload_row *rows;
+}; /* `count` rows, same order */
+struct st_progress_load {
+  int32_t shard;
+};
+struct st_progress_load_ret {
+  struct progress_row *rows;
+  size_t count;
+};
 /* Wait until a task or the inbox of some shard changed, or the time-out: PostgreSQL LISTEN. -ENOTSUP elsewhere. */
-struct st_wait_change { usec_t timeout; };
-struct st_wait_change_ret { int32_t *shards; size_t count; };
+struct st_wait_change {
+  usec_t timeout;
+};
+struct st_wait_change_ret {
+  int32_t *shards;
+  size_t count;
+};
 
 /* ------------------------------------------------------------------ runs (src/run, src/trigger) */
-struct fire_shard { int32_t shard; int64_t epoch, tasks_version; usec_t seen_at; int64_t seen_task; usec_t new_at; int64_t new_task; };
+struct fire_shard {
+  int32_t shard;
+  int64_t epoch, tasks_version;
+  usec_t seen_at;
+  int64_t seen_task;
+  usec_t new_at;
+  int64_t new_task;
+};
 /* FIRE (storage.md): for each listed shard that is still as seen (epoch, tasks_version, watermark pair) and with
  * new_at ≤ now + ahead: move the watermark, insert `open` into run and `ended` (SKIPPED) into run_history, upsert `progress`, delete
  * `inbox_done` – all of exactly those shards, in one transaction. A run that exists already (open or ended) is left alone. */
-struct st_fire { const struct fire_shard *shards; size_t shard_count; const struct run_row *open; size_t open_count;
-  const struct run_row *ended; size_t ended_count; const struct progress_row *progress; size_t progress_count;
-  const struct inbox_row *inbox_done; size_t inbox_count; usec_t ahead; };
-struct st_fire_ret { bool *advanced; usec_t now; }; /* one per entry of shards */
+struct st_fire {
+  const struct fire_shard *shards;
+  size_t shard_count;
+  const struct run_row *open;
+  size_t open_count;
+  const struct run_row *ended;
+  size_t ended_count;
+  const struct progress_row *progress;
+  size_t progress_count;
+  const struct inbox_row *inbox_done;
+  size_t inbox_count;
+  usec_t ahead;
+};
+struct st_fire_ret {
+  bool *advanced;
+  usec_t now;
+}; /* one per entry of shards */
 
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
  * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. */
-struct st_run_apply { const struct fence_row *fences; size_t fence_count; const struct run_update *updates; size_t update_count;
-  const struct run_finish *finishes; size_t finish_count; const struct attempt_row *attempts; size_t attempt_count;
-  const struct progress_row *progress; size_t progress_count; };
-struct st_run_apply_ret { bool *fence_ok, *updated, *finished; usec_t now; };
+struct st_run_apply {
+  const struct fence_row *fences;
+  size_t fence_count;
+  const struct run_update *updates;
+  size_t update_count;
+  const struct run_finish *finishes;
+  size_t finish_count;
+  const struct attempt_row *attempts;
+  size_t attempt_count;
+  const struct progress_row *progress;
+  size_t progress_count;
+};
+struct st_run_apply_ret {
+  bool *fence_ok, *updated, *finished;
+  usec_t now;
+};
 /* Open runs of a shard, ascending key, after `after` (NULL = from the start). */
-struct st_run_load { int32_t shard; const struct run_key *after; int32_t limit; };
-struct st_run_load_ret { struct run_row *rows; size_t count; };
-struct st_run_get { struct run_key key; };
-struct st_run_get_ret { struct run_row run; struct slice task_name, ns; };
+struct st_run_load {
+  int32_t shard;
+  const struct run_key *after;
+  int32_t limit;
+};
+struct st_run_load_ret {
+  struct run_row *rows;
+  size_t count;
+};
+struct st_run_get {
+  struct run_key key;
+};
+struct st_run_get_ret {
+  struct run_row run;
+  struct slice task_name, ns;
+};
 /* Newest scheduled_at first (scheduled_at, task_id, part descending), below `before` (NULL = from the top). state_mask 0 = any
  * (1 << RUN_x); task_id 0, empty ns, since/until 0 = any (since <= scheduled_at < until). Open and ended ones together. */
-struct st_run_list { struct slice ns; int64_t task_id; uint32_t state_mask; int reason /* -1 any */; struct slice executor; usec_t since, until; const struct run_key *before; int32_t limit; };
-struct run_list_row { struct run_row run; struct slice task_name, ns; };
-struct st_run_list_ret { struct run_list_row *rows; size_t count; };
-struct st_attempt_list { struct run_key key; };
-struct st_attempt_list_ret { struct attempt_row *rows; size_t count; };
+struct st_run_list {
+  struct slice ns;
+  int64_t task_id;
+  uint32_t state_mask;
+  int reason /* -1 any */;
+  struct slice executor;
+  usec_t since, until;
+  const struct run_key *before;
+  int32_t limit;
+};
+struct run_list_row {
+  struct run_row run;
+  struct slice task_name, ns;
+};
+struct st_run_list_ret {
+  struct run_list_row *rows;
+  size_t count;
+};
+struct st_attempt_list {
+  struct run_key key;
+};
+struct st_attempt_list_ret {
+  struct attempt_row *rows;
+  size_t count;
+};
 /* Append for the shard's owner; NOTIFY. With idem: a repeat returns 1 and the first `ref`. `no` rises within a shard and is never
  * given out twice. */
-struct st_inbox_add { int32_t shard, kind; struct slice body, ref; const struct idem *idem; };
-struct st_inbox_add_ret { int64_t no; struct slice ref; };
+struct st_inbox_add {
+  int32_t shard, kind;
+  struct slice body, ref;
+  const struct idem *idem;
+};
+struct st_inbox_add_ret {
+  int64_t no;
+  struct slice ref;
+};
 /* Oldest first, for the listed shards. */
-struct st_inbox_read { const int32_t *shards; size_t shard_count; int32_t limit; };
-struct st_inbox_read_ret { struct inbox_row *rows; size_t count; };
+struct st_inbox_read {
+  const int32_t *shards;
+  size_t shard_count;
+  int32_t limit;
+};
+struct st_inbox_read_ret {
+  struct inbox_row *rows;
+  size_t count;
+};
 
 /* ------------------------------------------------------------------ executors (src/executor) */
 /* Create (expected_version 0: ERR_CONFLICT when it exists) or change (that version, else ERR_STALE). */
-struct st_group_put { struct group_row group; int32_t expected_version; };
-struct st_group_put_ret { struct group_row group; };
-struct st_group_get { struct slice ns, name; };
-struct st_group_get_ret { struct group_row group; };
-struct st_group_list { struct slice ns /* empty = all */; };
-struct st_group_list_ret { struct group_row *rows; size_t count; };
+struct st_group_put {
+  struct group_row group;
+  int32_t expected_version;
+};
+struct st_group_put_ret {
+  struct group_row group;
+};
+struct st_group_get {
+  struct slice ns, name;
+};
+struct st_group_get_ret {
+  struct group_row group;
+};
+struct st_group_list {
+  struct slice ns /* empty = all */;
+};
+struct st_group_list_ret {
+  struct group_row *rows;
+  size_t count;
+};
 /* ERR_CONFLICT while tasks that are not DELETED use it. Its executors go with it. */
-struct st_group_delete { struct slice ns, name; };
-struct st_group_delete_ret { char unused; };
+struct st_group_delete {
+  struct slice ns, name;
+};
+struct st_group_delete_ret {
+  char unused;
+};
 /* Register: insert or replace, ONLINE, beat now, incarnation + 1. ERR_NOT_FOUND without the group. */
-struct st_executor_put { struct executor_row executor; };
-struct st_executor_put_ret { int64_t incarnation; usec_t now; };
+struct st_executor_put {
+  struct executor_row executor;
+};
+struct st_executor_put_ret {
+  int64_t incarnation;
+  usec_t now;
+};
 /* Beats of n instances: ns, group, id and `running` are looked at (state LOST → ONLINE again; DRAINING stays). known[i] = false: not
  * there or OFFLINE, must register anew. */
-struct st_executor_beat { const struct executor_row *rows; size_t count; };
-struct st_executor_beat_ret { bool *known; enum executor_state *states; usec_t now; };
+struct st_executor_beat {
+  const struct executor_row *rows;
+  size_t count;
+};
+struct st_executor_beat_ret {
+  bool *known;
+  enum executor_state *states;
+  usec_t now;
+};
 /* Set DRAINING, ONLINE or OFFLINE (deregistered). */
-struct st_executor_state { struct slice ns, group, id; enum executor_state state; };
-struct st_executor_state_ret { char unused; };
+struct st_executor_state {
+  struct slice ns, group, id;
+  enum executor_state state;
+};
+struct st_executor_state_ret {
+  char unused;
+};
 /* ONLINE/DRAINING ones without a beat for `timeout` → LOST; OFFLINE and LOST ones older than `forget` are removed. Returns the newly lost. Removal
  * comes first: an instance just lost is removed by a later call at the earliest. */
-struct st_executor_expire { usec_t timeout, forget; };
-struct st_executor_expire_ret { struct executor_row *lost; size_t count; };
-struct st_executor_list { struct slice ns, group; /* empty = all */ };
-struct st_executor_list_ret { struct executor_row *rows; size_t count; usec_t now; };
+struct st_executor_expire {
+  usec_t timeout, forget;
+};
+struct st_executor_expire_ret {
+  struct executor_row *lost;
+  size_t count;
+};
+struct st_executor_list {
+  struct slice ns, group; /* empty = all */
+};
+struct st_executor_list_ret {
+  struct executor_row *rows;
+  size_t count;
+  usec_t now;
+};
 
 /* ------------------------------------------------------------------ access (src/access) */
-struct st_namespace_put { struct slice name; }; /* existing: returns 1 */
-struct st_namespace_put_ret { char unused; };
-struct st_namespace_list { char unused; };
-struct st_namespace_list_ret { struct slice *names; size_t count; };
+struct st_namespace_put {
+  struct slice name;
+}; /* existing: returns 1 */
+struct st_namespace_put_ret {
+  char unused;
+};
+struct st_namespace_list {
+  char unused;
+};
+struct st_namespace_list_ret {
+  struct slice *names;
+  size_t count;
+};
 /* only_if_none: bootstrap, written only while no token exists (under the migration lock); else returns 1. */
-struct st_token_put { struct token_row token; bool only_if_none; };
-struct st_token_put_ret { int64_t id; };
-struct st_token_find { uint8_t hash[32]; }; /* ERR_NOT_FOUND also when expired */
-struct st_token_find_ret { struct token_row token; };
-struct st_token_list { int64_t after; int32_t limit; };
-struct st_token_list_ret { struct token_row *rows; size_t count; };
-struct st_token_delete { int64_t id; };
-struct st_token_delete_ret { char unused; };
-struct st_idem_expire { int32_t limit; };
-struct st_idem_expire_ret { int64_t removed; };
+struct st_token_put {
+  struct token_row token;
+  bool only_if_none;
+};
+struct st_token_put_ret {
+  int64_t id;
+};
+struct st_token_find {
+  uint8_t hash[32];
+}; /* ERR_NOT_FOUND also when expired */
+struct st_token_find_ret {
+  struct token_row token;
+};
+struct st_token_list {
+  int64_t after;
+  int32_t limit;
+};
+struct st_token_list_ret {
+  struct token_row *rows;
+  size_t count;
+};
+struct st_token_delete {
+  int64_t id;
+};
+struct st_token_delete_ret {
+  char unused;
+};
+struct st_idem_expire {
+  int32_t limit;
+};
+struct st_idem_expire_ret {
+  int64_t removed;
+};
 /* Small, regular upkeep: vacuum of run, shard, shard_finish (PostgreSQL), history partitions ahead, WAL checkpoint (SQLite). */
-struct st_maintain { char unused; };
-struct st_maintain_ret { char unused; };
+struct st_maintain {
+  char unused;
+};
+struct st_maintain_ret {
+  char unused;
+};
 
 /* ------------------------------------------------------------------ the operations */
 struct store_ops {
   const char *name; /* "sqlite", "postgres", … */
   unsigned caps;
   void (*close)(struct store *s); /* also frees s */
-#define OP(n) int (*n)(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e);
+#define OP(n)                                                                                                \
+  int (*n)(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,             \
+           struct err *e);
 #include "store/store_ops.def"
 };
 struct store { /* first member of each back end's own struct */
   const struct store_ops *ops;
 };
-#define OP(n)                                                                                                      \
-  __attribute__((warn_unused_result)) static inline int store_##n(struct store *s, const struct st_##n *in,        \
-                                                                  struct st_##n##_ret *ret, struct arena *mem,    \
-                                                                  struct err *e)                                  \
-  {                                                                                                                \
-    return s->ops->n(s, in, ret, mem, e);                                                                          \
+#define OP(n)                                                                                                \
+  __attribute__((warn_unused_result)) static inline int store_##n(struct store *s, const struct st_##n *in,  \
+                                                                  struct st_##n##_ret *ret,                  \
+                                                                  struct arena *mem, struct err *e) {        \
+    return s->ops->n(s, in, ret, mem, e);                                                                    \
   }
 #include "store/store_ops.def"
-static inline void store_close(struct store **s)
-{
+static inline void store_close(struct store **s) {
   if (*s)
     (*s)->ops->close(*s);
   *s = NULL;

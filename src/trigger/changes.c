@@ -4,15 +4,15 @@
 
 enum { CHANGES_PAGE = 1000, INBOX_PAGE = 1000 };
 
-int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
-{
+int engine_changes(struct engine *g, struct owned_shard *w, struct store *store) {
   struct st_task_changes_ret page;
   size_t before = shard_task_count(w->shard);
   do {
     struct err e = {0};
     arena_clear(&g->mem);
-    int rc = store_task_changes(store, &(struct st_task_changes){shard_id(w->shard), shard_tasks_version(w->shard), CHANGES_PAGE}, &page,
-                                &g->mem, &e);
+    int rc = store_task_changes(
+        store, &(struct st_task_changes){shard_id(w->shard), shard_tasks_version(w->shard), CHANGES_PAGE},
+        &page, &g->mem, &e);
     if (rc < 0) {
       log_warn("changes of tasks not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
       return rc;
@@ -28,8 +28,7 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
 }
 
 /* A task that is COMPLETED was not loaded; a person may trigger it all the same. */
-static void fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
-{
+static void fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id) {
   if (shard_find(w->shard, task_id))
     return;
   auto_arena mem = {0};
@@ -44,8 +43,8 @@ static void fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
 
 /* An inbox row as a request; false: it waits (a cancel whose runs are still open). A row that asks for nothing (any more) becomes an
  * empty range: it is only deleted. */
-static bool to_request(struct engine *g, struct owned_shard *w, const struct inbox_row *row, struct fire_request *ret)
-{
+static bool to_request(struct engine *g, struct owned_shard *w, const struct inbox_row *row,
+                       struct fire_request *ret) {
   struct inbox_text text = {row->shard, row->kind, row->no, row->body};
   struct inbox_item item;
   struct err e = {0};
@@ -64,8 +63,7 @@ static bool to_request(struct engine *g, struct owned_shard *w, const struct inb
   return true;
 }
 
-static int read_inbox(struct engine *g, const int32_t *ids, size_t n)
-{
+static int read_inbox(struct engine *g, const int32_t *ids, size_t n) {
   if (n == 0)
     return 0;
   struct err e = {0};
@@ -90,8 +88,7 @@ static int read_inbox(struct engine *g, const int32_t *ids, size_t n)
 }
 
 /* Which shards changed since we looked, as the database says. */
-static int poll_database(struct engine *g)
-{
+static int poll_database(struct engine *g) {
   struct err e = {0};
   struct st_shard_list_ret list;
   arena_clear(&g->mem);
@@ -111,8 +108,7 @@ static int poll_database(struct engine *g)
   return 0;
 }
 
-int engine_look(struct engine *g, usec_t now)
-{
+int engine_look(struct engine *g, usec_t now) {
   if (now - g->polled_at >= g->o.poll) {
     int rc = poll_database(g);
     if (rc < 0)

@@ -4,34 +4,46 @@
 
 enum { QUEUE_MAX = 65536, TAKE_MAX = 1024, SPECS_MAX = 100000, COMPLETED_MAX = 4096 };
 
-static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 0};
+static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
+                                          .5,   1,     2.5,  5,   10,   30,  60, 0};
 
-void engine_options_default(struct engine_options *o)
-{
-  *o = (struct engine_options){.limits = {.max_rows = 5000, .max_work = 200000, .idle_advance = 10 * USEC_PER_SEC},
-                               .poll = 250 * USEC_PER_MS,
-                               .zone_poll = 30 * USEC_PER_SEC,
-                               .ahead = 50 * USEC_PER_MS,
-                               .fire_rows = 5000};
+void engine_options_default(struct engine_options *o) {
+  *o = (struct engine_options){
+      .limits = {.max_rows = 5000, .max_work = 200000, .idle_advance = 10 * USEC_PER_SEC},
+      .poll = 250 * USEC_PER_MS,
+      .zone_poll = 30 * USEC_PER_SEC,
+      .ahead = 50 * USEC_PER_MS,
+      .fire_rows = 5000};
 }
 
-static void make_metrics(struct engine *g)
-{
-  struct metric_family *fires = metric_family("kelou_fires_total", "Runs fired, by what asked for them", METRIC_COUNTER, "trigger", NULL);
+static void make_metrics(struct engine *g) {
+  struct metric_family *fires = metric_family("kelou_fires_total", "Runs fired, by what asked for them",
+                                              METRIC_COUNTER, "trigger", NULL);
   for (int i = 0; i < ORIGIN_MAX_; i++)
     g->fires[i] = metric_series(fires, run_origin_names[i], NULL);
-  struct metric_family *skipped = metric_family("kelou_fires_skipped_total", "Instants not fired on purpose", METRIC_COUNTER, "reason", NULL);
+  struct metric_family *skipped = metric_family("kelou_fires_skipped_total", "Instants not fired on purpose",
+                                                METRIC_COUNTER, "reason", NULL);
   for (int i = 0; i < REASON_MAX_; i++)
     if (i == REASON_OVERLAP || i == REASON_MISFIRE || i == REASON_CALENDAR || i == REASON_LIMIT)
       g->skipped[i] = metric_series(skipped, run_reason_names[i], NULL);
-  g->lateness = metric_series(metric_family("kelou_fire_lateness_seconds", "From due to the fire's commit", METRIC_HISTOGRAM, "", LATENESS_BUCKETS), NULL);
-  g->refusals = metric_series(metric_family("kelou_fire_refusals_total", "Batches refused because tasks or owner changed", METRIC_COUNTER, "", NULL), NULL);
-  g->tasks_gauge = metric_series(metric_family("kelou_timer_entries", "Tasks that the trigger of this node holds", METRIC_GAUGE, "", NULL), NULL);
-  g->fire_errors = metric_series(metric_family("kelou_fire_errors_total", "FIREs whose outcome had to be read back", METRIC_COUNTER, "", NULL), NULL);
+  g->lateness = metric_series(metric_family("kelou_fire_lateness_seconds", "From due to the fire's commit",
+                                            METRIC_HISTOGRAM, "", LATENESS_BUCKETS),
+                              NULL);
+  g->refusals =
+      metric_series(metric_family("kelou_fire_refusals_total",
+                                  "Batches refused because tasks or owner changed", METRIC_COUNTER, "", NULL),
+                    NULL);
+  g->tasks_gauge =
+      metric_series(metric_family("kelou_timer_entries", "Tasks that the trigger of this node holds",
+                                  METRIC_GAUGE, "", NULL),
+                    NULL);
+  g->fire_errors =
+      metric_series(metric_family("kelou_fire_errors_total", "FIREs whose outcome had to be read back",
+                                  METRIC_COUNTER, "", NULL),
+                    NULL);
 }
 
-int engine_new(const struct engine_options *o, struct engine **ret, struct err *e)
-{
+int engine_new(const struct engine_options *o, struct engine **ret, struct err *e) {
   (void)e;
   struct engine *g = mem_zalloc(sizeof *g);
   g->o = *o;
@@ -47,8 +59,7 @@ int engine_new(const struct engine_options *o, struct engine **ret, struct err *
   return 0;
 }
 
-void engine_pause(struct engine *g, usec_t length)
-{
+void engine_pause(struct engine *g, usec_t length) {
   usec_t until = clock_system.mono(&clock_system) + length;
   mutex_lock(&g->pause_lock);
   while (clock_system.mono(&clock_system) < until && !atomic_load(&g->stopping))
@@ -58,8 +69,7 @@ void engine_pause(struct engine *g, usec_t length)
 
 /* ---------------------------------------------------------------- messages */
 
-static void post(struct engine *g, struct engine_msg m)
-{
+static void post(struct engine *g, struct engine_msg m) {
   struct engine_msg *copy = mem_alloc(sizeof *copy);
   *copy = m;
   if (queue_push(g->queue, copy) < 0) {
@@ -69,28 +79,24 @@ static void post(struct engine *g, struct engine_msg m)
   }
 }
 
-void engine_own(struct engine *g, const struct shard_row *s)
-{
+void engine_own(struct engine *g, const struct shard_row *s) {
   post(g, (struct engine_msg){.kind = MSG_OWN, .shard = s->id, .epoch = s->epoch});
 }
 
-void engine_disown(struct engine *g, int32_t shard, int64_t epoch)
-{
+void engine_disown(struct engine *g, int32_t shard, int64_t epoch) {
   post(g, (struct engine_msg){.kind = MSG_DISOWN, .shard = shard, .epoch = epoch});
 }
 
-void engine_changed(struct engine *g, int32_t shard)
-{
+void engine_changed(struct engine *g, int32_t shard) {
   post(g, (struct engine_msg){.kind = MSG_CHANGED, .shard = shard});
 }
 
-void engine_delay_ended(struct engine *g, const struct progress_row *p)
-{
-  post(g, (struct engine_msg){.kind = MSG_DELAY_ENDED, .shard = p->shard, .task_id = p->task_id, .end = p->base_at});
+void engine_delay_ended(struct engine *g, const struct progress_row *p) {
+  post(g, (struct engine_msg){
+              .kind = MSG_DELAY_ENDED, .shard = p->shard, .task_id = p->task_id, .end = p->base_at});
 }
 
-static void own(struct engine *g, const struct engine_msg *m)
-{
+static void own(struct engine *g, const struct engine_msg *m) {
   struct owned_shard *w = &g->shards[m->shard];
   engine_drop(g, w);
   w->shard = shard_new(m->shard, &g->o.limits);
@@ -99,13 +105,10 @@ static void own(struct engine *g, const struct engine_msg *m)
   (void)engine_load(g, w); /* tried again from the loop */
 }
 
-static void handle(struct engine *g, const struct engine_msg *m)
-{
+static void handle(struct engine *g, const struct engine_msg *m) {
   struct owned_shard *w = m->shard >= 0 && m->shard < g->o.shard_count ? &g->shards[m->shard] : NULL;
   switch (m->kind) {
-  case MSG_OWN:
-    own(g, m);
-    break;
+  case MSG_OWN: own(g, m); break;
   case MSG_DISOWN:
     if (w && w->shard && w->epoch == m->epoch)
       engine_drop(g, w);
@@ -124,8 +127,7 @@ static void handle(struct engine *g, const struct engine_msg *m)
 
 /* ---------------------------------------------------------------- the loop */
 
-static usec_t next_due(struct engine *g)
-{
+static usec_t next_due(struct engine *g) {
   usec_t due = USEC_NEVER;
   for (int32_t i = 0; i < g->o.shard_count; i++) {
     struct owned_shard *w = &g->shards[i];
@@ -139,16 +141,14 @@ static usec_t next_due(struct engine *g)
   return due;
 }
 
-static void load_again(struct engine *g, usec_t now)
-{
+static void load_again(struct engine *g, usec_t now) {
   for (int32_t i = 0; i < g->o.shard_count; i++)
     if (g->shards[i].shard && !g->shards[i].loaded && g->shards[i].retry_at <= now)
       (void)engine_load(g, &g->shards[i]);
 }
 
 /* New tzdata: all instants beyond the watermarks are computed anew; what was decided stays decided. */
-static void look_at_zones(struct engine *g, usec_t now)
-{
+static void look_at_zones(struct engine *g, usec_t now) {
   if (now - g->zones_at < g->o.zone_poll)
     return;
   g->zones_at = now;
@@ -167,8 +167,7 @@ static void look_at_zones(struct engine *g, usec_t now)
   }
 }
 
-static void take_messages(struct engine *g, usec_t wait)
-{
+static void take_messages(struct engine *g, usec_t wait) {
   void *items[TAKE_MAX];
   int n = queue_take(g->queue, items, TAKE_MAX, wait);
   for (int i = 0; i < n; i++) {
@@ -177,8 +176,7 @@ static void take_messages(struct engine *g, usec_t wait)
   }
 }
 
-static void trigger_main(void *arg)
-{
+static void trigger_main(void *arg) {
   struct engine *g = arg;
   bool more = false;
   while (!atomic_load(&g->stopping)) {
@@ -202,8 +200,7 @@ static void trigger_main(void *arg)
   }
 }
 
-static void listen_main(void *arg)
-{
+static void listen_main(void *arg) {
   struct engine *g = arg;
   auto_arena mem = {0};
   while (!atomic_load(&g->stopping)) {
@@ -219,8 +216,7 @@ static void listen_main(void *arg)
 }
 
 /* ENABLED → COMPLETED is written behind: it stops nothing and starts nothing. */
-static void completer_main(void *arg)
-{
+static void completer_main(void *arg) {
   struct engine *g = arg;
   auto_arena mem = {0};
   for (;;) {
@@ -233,15 +229,15 @@ static void completer_main(void *arg)
     struct completed_block *c = item;
     struct err e = {0};
     struct st_task_complete_ret ret;
-    if (store_task_complete(g->o.api, &(struct st_task_complete){c->ids, c->versions, c->count}, &ret, &mem, &e) < 0)
+    if (store_task_complete(g->o.api, &(struct st_task_complete){c->ids, c->versions, c->count}, &ret, &mem,
+                            &e) < 0)
       log_warn("tasks not marked COMPLETED, the next load will", LF_I("tasks", c->count), LF_E(&e));
     mem_free(c);
     arena_clear(&mem);
   }
 }
 
-int engine_start(struct engine *g, struct err *e)
-{
+int engine_start(struct engine *g, struct err *e) {
   int rc = thread_start(&g->completer, "completer", completer_main, g, e);
   if (rc >= 0 && g->o.listen)
     rc = thread_start(&g->listener, "listener", listen_main, g, e);
@@ -250,8 +246,7 @@ int engine_start(struct engine *g, struct err *e)
   return rc;
 }
 
-void engine_stop(struct engine *g)
-{
+void engine_stop(struct engine *g) {
   atomic_store(&g->stopping, true);
   queue_wake(g->queue);
   mutex_lock(&g->pause_lock);
@@ -266,8 +261,7 @@ void engine_stop(struct engine *g)
     thread_join(&g->completer);
 }
 
-void engine_free(struct engine **p)
-{
+void engine_free(struct engine **p) {
   struct engine *g = *p;
   if (!g)
     return;
@@ -295,8 +289,7 @@ void engine_free(struct engine **p)
   *p = NULL;
 }
 
-bool engine_ready(struct engine *g)
-{
+bool engine_ready(struct engine *g) {
   size_t owned = atomic_load(&g->owned);
   return owned > 0 && atomic_load(&g->loaded) == owned;
 }

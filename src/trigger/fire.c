@@ -5,8 +5,7 @@
 
 /* FIRE: what the shards decided becomes rows, in one statement for all of them (storage.md). */
 
-static struct run_row to_row(const struct fire_item *i, usec_t now)
-{
+static struct run_row to_row(const struct fire_item *i, usec_t now) {
   struct run_row r = {.key = i->key,
                       .version = i->version,
                       .state = i->state,
@@ -28,14 +27,12 @@ static struct run_row to_row(const struct fire_item *i, usec_t now)
   return r;
 }
 
-static void add_row(struct run_row **rows, size_t *n, size_t *cap, const struct run_row *r)
-{
+static void add_row(struct run_row **rows, size_t *n, size_t *cap, const struct run_row *r) {
   mem_reserve(*rows, *n, *cap);
   (*rows)[(*n)++] = *r;
 }
 
-static void add_rows(struct engine *g, const struct fire_batch *b, usec_t now)
-{
+static void add_rows(struct engine *g, const struct fire_batch *b, usec_t now) {
   for (size_t i = 0; i < b->count; i++) {
     struct run_row r = to_row(&b->items[i], now);
     if (run_state_ended(r.state)) {
@@ -50,8 +47,7 @@ static void add_rows(struct engine *g, const struct fire_batch *b, usec_t now)
 
 /* ---------------------------------------------------------------- the outcome, shard by shard */
 
-static void count_items(struct engine *g, const struct fire_batch *b)
-{
+static void count_items(struct engine *g, const struct fire_batch *b) {
   usec_t now = g->o.now(g->o.arg);
   for (size_t i = 0; i < b->count; i++) {
     const struct fire_item *it = &b->items[i];
@@ -65,8 +61,7 @@ static void count_items(struct engine *g, const struct fire_batch *b)
   }
 }
 
-static void note_completed(struct engine *g, struct owned_shard *w)
-{
+static void note_completed(struct engine *g, struct owned_shard *w) {
   for (;;) {
     struct completed_block *c = mem_zalloc(sizeof *c);
     c->count = shard_take_completed(w->shard, c->ids, c->versions, COMPLETED_BLOCK);
@@ -77,8 +72,7 @@ static void note_completed(struct engine *g, struct owned_shard *w)
   }
 }
 
-static void settle_fired(struct engine *g, struct owned_shard *w)
-{
+static void settle_fired(struct engine *g, struct owned_shard *w) {
   count_items(g, &w->batch);
   shard_fired(w->shard, &w->batch);
   w->in_fire = false;
@@ -92,8 +86,7 @@ static void settle_fired(struct engine *g, struct owned_shard *w)
   note_completed(g, w);
 }
 
-static void settle_refused(struct engine *g, struct owned_shard *w)
-{
+static void settle_refused(struct engine *g, struct owned_shard *w) {
   struct live *l = run_decide_begin(g->o.runs);
   for (size_t i = 0; i < w->batch.count; i++) {
     const struct fire_item *it = &w->batch.items[i];
@@ -106,8 +99,7 @@ static void settle_refused(struct engine *g, struct owned_shard *w)
 }
 
 /* Why was it not advanced? The stored row tells: another owner, or changed tasks. */
-static void settle_by_row(struct engine *g, struct owned_shard *w, const struct shard_row *row)
-{
+static void settle_by_row(struct engine *g, struct owned_shard *w, const struct shard_row *row) {
   struct fire_batch *b = &w->batch;
   settle_refused(g, w);
   if (!row)
@@ -120,10 +112,10 @@ static void settle_by_row(struct engine *g, struct owned_shard *w, const struct 
 }
 
 /* The stored rows by shard id; all NULL when the engine stops before the database answers. */
-static const struct shard_row **read_back(struct engine *g)
-{
+static const struct shard_row **read_back(struct engine *g) {
   const struct shard_row **rows = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof(struct shard_row *));
-  for (usec_t wait = 20 * USEC_PER_MS; !atomic_load(&g->stopping); wait = wait > USEC_PER_SEC / 2 ? USEC_PER_SEC : wait * 2) {
+  for (usec_t wait = 20 * USEC_PER_MS; !atomic_load(&g->stopping);
+       wait = wait > USEC_PER_SEC / 2 ? USEC_PER_SEC : wait * 2) {
     struct err e = {0};
     struct st_shard_list_ret list;
     if (store_shard_list(g->o.fire, &(struct st_shard_list){0}, &list, &g->mem, &e) >= 0) {
@@ -138,8 +130,7 @@ static const struct shard_row **read_back(struct engine *g)
 }
 
 /* Keep of the rows only those of shards that were advanced, and open their runs. */
-static void open_runs(struct engine *g, const bool *ok)
-{
+static void open_runs(struct engine *g, const bool *ok) {
   size_t n = 0;
   for (size_t i = 0; i < g->row_count; i++)
     if (ok[g->rows[i].key.shard]) {
@@ -150,8 +141,7 @@ static void open_runs(struct engine *g, const bool *ok)
 }
 
 /* `advanced` NULL: the outcome is unknown; the watermarks tell, because every batch moves its own. */
-static void settle_all(struct engine *g, const struct fire_shard *shards, size_t n, const bool *advanced)
-{
+static void settle_all(struct engine *g, const struct fire_shard *shards, size_t n, const bool *advanced) {
   bool *ok = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *ok), all = advanced != NULL;
   for (size_t i = 0; advanced && i < n; i++) {
     ok[shards[i].shard] = advanced[i];
@@ -160,7 +150,8 @@ static void settle_all(struct engine *g, const struct fire_shard *shards, size_t
   const struct shard_row **rows = all ? NULL : read_back(g);
   for (size_t i = 0; rows && i < n; i++) {
     const struct shard_row *r = rows[shards[i].shard];
-    if (r && r->epoch == shards[i].epoch && r->fired_at == shards[i].new_at && r->fired_task == shards[i].new_task)
+    if (r && r->epoch == shards[i].epoch && r->fired_at == shards[i].new_at &&
+        r->fired_task == shards[i].new_task)
       ok[shards[i].shard] = true;
   }
   open_runs(g, ok); /* before the batches are settled: they hold the specs */
@@ -175,18 +166,16 @@ static void settle_all(struct engine *g, const struct fire_shard *shards, size_t
 
 /* ---------------------------------------------------------------- one FIRE */
 
-static struct fire_shard as_seen(const struct fire_batch *b)
-{
-  return (struct fire_shard){b->shard, b->epoch, b->tasks_version, b->seen_at, b->seen_task, b->new_at, b->new_task};
+static struct fire_shard as_seen(const struct fire_batch *b) {
+  return (struct fire_shard){b->shard,     b->epoch,  b->tasks_version, b->seen_at,
+                             b->seen_task, b->new_at, b->new_task};
 }
 
-static enum overlap_decision decide(void *arg, int64_t task_id, enum overlap_policy policy, bool caught_up)
-{
+static enum overlap_decision decide(void *arg, int64_t task_id, enum overlap_policy policy, bool caught_up) {
   return live_decide(arg, task_id, policy, caught_up);
 }
 
-static bool collect_shard(struct engine *g, struct owned_shard *w, usec_t now)
-{
+static bool collect_shard(struct engine *g, struct owned_shard *w, usec_t now) {
   struct live *l = run_decide_begin(g->o.runs);
   struct shard_overlap overlap = {decide, l};
   w->in_fire = shard_collect(w->shard, now, &overlap, w->requests, w->request_count, &w->batch);
@@ -195,27 +184,27 @@ static bool collect_shard(struct engine *g, struct owned_shard *w, usec_t now)
 }
 
 /* The statement itself; `locked`: inside shard_lock, which it ends. */
-static int execute(struct engine *g, const struct st_fire *in, bool locked, struct st_fire_ret *ret)
-{
+static int execute(struct engine *g, const struct st_fire *in, bool locked, struct st_fire_ret *ret) {
   struct err e = {0};
   (void)failpoint("fire.before_commit");
   int rc = store_fire(g->o.fire, in, ret, &g->mem, &e);
   if (locked) {
     struct st_shard_unlock_ret none;
-    int unlocked = store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = rc >= 0}, &none, &g->mem, &e);
+    int unlocked =
+        store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = rc >= 0}, &none, &g->mem, &e);
     rc = rc < 0 ? rc : unlocked;
   }
   (void)failpoint("fire.after_commit");
   if (rc < 0) {
     metric_add(g->fire_errors, 1);
-    log_warn("FIRE failed, reading the watermarks back", LF_I("rows", in->open_count + in->ended_count), LF_E(&e));
+    log_warn("FIRE failed, reading the watermarks back", LF_I("rows", in->open_count + in->ended_count),
+             LF_E(&e));
   }
   return rc;
 }
 
 /* Send what the listed shards decided as one statement, and settle it. */
-static int send(struct engine *g, const int32_t *ids, size_t n, usec_t now, bool locked)
-{
+static int send(struct engine *g, const int32_t *ids, size_t n, usec_t now, bool locked) {
   struct fire_shard *shards = arena_array(&g->mem, n, sizeof *shards);
   size_t progress_count = 0, inbox_count = 0;
   g->row_count = g->ended_count = 0;
@@ -232,11 +221,13 @@ static int send(struct engine *g, const int32_t *ids, size_t n, usec_t now, bool
   for (size_t i = 0; i < n; i++) {
     const struct fire_batch *b = &g->shards[ids[i]].batch;
     for (size_t k = 0; k < b->progress_count; k++)
-      progress[progress_count++] = (struct progress_row){b->progress[k].task_id, b->shard, b->progress[k].base_at, b->progress[k].fired};
+      progress[progress_count++] = (struct progress_row){b->progress[k].task_id, b->shard,
+                                                         b->progress[k].base_at, b->progress[k].fired};
     for (size_t k = 0; k < b->inbox_count; k++)
       inbox[inbox_count++] = (struct inbox_row){.shard = b->shard, .no = b->inbox_done[k]};
   }
-  struct st_fire in = {shards, n, g->rows, g->row_count, g->ended, g->ended_count, progress, progress_count, inbox, inbox_count, g->o.ahead};
+  struct st_fire in = {shards,         n,     g->rows,     g->row_count, g->ended, g->ended_count, progress,
+                       progress_count, inbox, inbox_count, g->o.ahead};
   struct st_fire_ret ret = {0};
   int rc = execute(g, &in, locked, &ret);
   settle_all(g, shards, n, rc < 0 ? NULL : ret.advanced);
@@ -244,8 +235,7 @@ static int send(struct engine *g, const int32_t *ids, size_t n, usec_t now, bool
 }
 
 /* A shard whose tasks change faster than a FIRE can follow: hold its row, read the changes, FIRE, commit. */
-static int fire_locked(struct engine *g, struct owned_shard *w, usec_t now)
-{
+static int fire_locked(struct engine *g, struct owned_shard *w, usec_t now) {
   int32_t id = shard_id(w->shard);
   struct err e = {0};
   struct st_shard_lock_ret locked;
@@ -259,14 +249,14 @@ static int fire_locked(struct engine *g, struct owned_shard *w, usec_t now)
   w->refused = 0;
   if (rc >= 0 && collect_shard(g, w, now))
     return send(g, &id, 1, now, true);
-  int unlocked = store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = false}, &none, &g->mem, &e);
+  int unlocked =
+      store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = false}, &none, &g->mem, &e);
   return rc < 0 ? rc : unlocked; /* nothing was written */
 }
 
 enum { REFUSED_BEFORE_LOCK = 2 };
 
-bool engine_fire(struct engine *g, usec_t now)
-{
+bool engine_fire(struct engine *g, usec_t now) {
   arena_clear(&g->mem);
   int32_t *ids = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *ids);
   size_t n = 0, rows = 0;
@@ -293,7 +283,8 @@ bool engine_fire(struct engine *g, usec_t now)
     rc = fire_locked(g, stubborn, now);
   }
   if (rc < 0) { /* give the database a moment: 20 ms … 1 s */
-    g->backoff = g->backoff ? (g->backoff * 2 > USEC_PER_SEC ? USEC_PER_SEC : g->backoff * 2) : 20 * USEC_PER_MS;
+    g->backoff =
+        g->backoff ? (g->backoff * 2 > USEC_PER_SEC ? USEC_PER_SEC : g->backoff * 2) : 20 * USEC_PER_MS;
     engine_pause(g, g->backoff);
     return true;
   }

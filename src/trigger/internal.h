@@ -14,18 +14,18 @@ struct engine_msg {
 };
 
 struct owned_shard {
-  struct shard *shard;      /* NULL: not ours */
-  bool adopted;             /* its open runs are in the run service */
+  struct shard *shard; /* NULL: not ours */
+  bool adopted;        /* its open runs are in the run service */
   bool loaded;
-  bool look;                /* changes or inbox rows may be waiting */
-  usec_t retry_at;          /* a load failed: again then (database time) */
-  int refused;              /* FIREs refused in a row because tasks changed */
+  bool look;       /* changes or inbox rows may be waiting */
+  usec_t retry_at; /* a load failed: again then (database time) */
+  int refused;     /* FIREs refused in a row because tasks changed */
   int64_t epoch;
   struct fire_batch batch;
-  bool in_fire;             /* has an unsettled batch */
+  bool in_fire;                  /* has an unsettled batch */
   struct fire_request *requests; /* parsed inbox, in `mem` */
   size_t request_count;
-  struct arena mem;         /* of the requests */
+  struct arena mem; /* of the requests */
 };
 
 enum { COMPLETED_BLOCK = 500 };
@@ -38,7 +38,7 @@ struct completed_block {
 struct engine {
   struct engine_options o;
   struct queue *queue;
-  struct queue *completed;    /* struct completed_block: to be marked COMPLETED */
+  struct queue *completed; /* struct completed_block: to be marked COMPLETED */
   struct thread thread, listener, completer;
   _Atomic bool stopping;
   struct zone_set *zones;
@@ -55,7 +55,7 @@ struct engine {
   struct task_spec **row_specs;
   size_t row_specs_cap;
   _Atomic size_t owned, loaded, tasks;
-  struct mutex pause_lock;    /* guards nothing: for pauses that end with the engine */
+  struct mutex pause_lock; /* guards nothing: for pauses that end with the engine */
   struct cond pause;
   struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors, *tasks_gauge;
 };

@@ -4,8 +4,7 @@
 enum { LOAD_PAGE = 20000 };
 
 /* A definition that cannot be read (its zone vanished) is never silently taken for something else: the task stands still, and says so. */
-void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret)
-{
+void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret) {
   *ret = (struct shard_version){.task_id = row->task_id,
                                 .version = row->version,
                                 .state = row->state,
@@ -15,23 +14,23 @@ void engine_take_version(struct engine *g, const struct task_version_row *row, s
     return;
   struct err e = {0};
   if (spec_cache_get(g->specs, row->definition, &ret->spec, &e) < 0)
-    log_error("task cannot be scheduled, it stands still", LF_I("task", row->task_id), LF_I("version", row->version), LF_S("field", e.field), LF_E(&e));
+    log_error("task cannot be scheduled, it stands still", LF_I("task", row->task_id),
+              LF_I("version", row->version), LF_S("field", e.field), LF_E(&e));
 }
 
-static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n)
-{
+static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n) {
   for (size_t i = 0; i < n; i++) {
     struct shard_version v;
     engine_take_version(g, &rows[i], &v);
     bool delay = v.spec && v.spec->kind == SCHEDULE_FIXED_DELAY;
     shard_put(w->shard, &v);
-    if (delay && run_has_scheduled(g->o.runs, v.task_id)) /* its first run has not ended: there is no progress row yet */
+    if (delay && run_has_scheduled(g->o.runs,
+                                   v.task_id)) /* its first run has not ended: there is no progress row yet */
       shard_put_progress(w->shard, v.task_id, 0, 0, true);
   }
 }
 
-static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark, struct err *e)
-{
+static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark, struct err *e) {
   int32_t id = shard_id(w->shard);
   struct st_task_load_older_ret older;
   int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, watermark}, &older, &g->mem, e);
@@ -42,7 +41,8 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
   int64_t after = 0;
   do {
     arena_clear(&g->mem);
-    rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem, e);
+    rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem,
+                         e);
     if (rc < 0)
       return rc;
     put_rows(g, w, page.rows, page.count);
@@ -52,8 +52,7 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
   return 0;
 }
 
-static int load_progress(struct engine *g, struct owned_shard *w, struct err *e)
-{
+static int load_progress(struct engine *g, struct owned_shard *w, struct err *e) {
   struct st_progress_load_ret ret;
   int rc = store_progress_load(g->o.fire, &(struct st_progress_load){shard_id(w->shard)}, &ret, &g->mem, e);
   for (size_t i = 0; rc >= 0 && i < ret.count; i++)
@@ -62,8 +61,7 @@ static int load_progress(struct engine *g, struct owned_shard *w, struct err *e)
   return rc;
 }
 
-static int read_shard(struct engine *g, struct owned_shard *w, struct err *e)
-{
+static int read_shard(struct engine *g, struct owned_shard *w, struct err *e) {
   arena_clear(&g->mem);
   int32_t id = shard_id(w->shard);
   struct st_shard_list_ret list;
@@ -75,7 +73,8 @@ static int read_shard(struct engine *g, struct owned_shard *w, struct err *e)
     if (list.shards[i].id == id)
       row = &list.shards[i];
   if (!row || row->epoch != w->epoch)
-    return err_set(e, ERR_FENCED, "shard %d has epoch %lld now, ours was %lld", id, row ? (long long)row->epoch : 0LL, (long long)w->epoch);
+    return err_set(e, ERR_FENCED, "shard %d has epoch %lld now, ours was %lld", id,
+                   row ? (long long)row->epoch : 0LL, (long long)w->epoch);
   struct shard_row s = *row;
   shard_reset(w->shard, s.epoch, s.tasks_version, s.fired_at, s.fired_task);
   if (!w->adopted)
@@ -88,8 +87,7 @@ static int read_shard(struct engine *g, struct owned_shard *w, struct err *e)
   return rc;
 }
 
-int engine_load(struct engine *g, struct owned_shard *w)
-{
+int engine_load(struct engine *g, struct owned_shard *w) {
   struct err e = {0};
   int rc = read_shard(g, w, &e);
   if (rc == ERR_FENCED) {
@@ -109,8 +107,7 @@ int engine_load(struct engine *g, struct owned_shard *w)
   return 0;
 }
 
-void engine_drop(struct engine *g, struct owned_shard *w)
-{
+void engine_drop(struct engine *g, struct owned_shard *w) {
   if (!w->shard)
     return;
   int32_t id = shard_id(w->shard);

@@ -19,22 +19,65 @@ static const struct {
   enum run_phase phase;
   const char *row;
 } expected[] = {
-    {PHASE_SCHEDULED,   "dq" "......" ".." "..." "..X" ".C."},
-    {PHASE_QUEUED,      "d." "......" ".." "..." "..X" ".C."},
-    {PHASE_DISPATCHING, ".." "a===r=" "pS" "eCn" "..T" "lk."},
-    {PHASE_RETRY_WAIT,  "d." "......" ".." "..." "..T" ".C."},
-    {PHASE_ACCEPTED,    ".." "=....." "pS" "eC." "ttT" "lc."},
-    {PHASE_PROGRESS,    ".." "=....." "=S" "eC." "ttT" "lc."},
-    {PHASE_CANCELLING,  ".." "......" "=S" "EC." "..C" "C.C"},
-    {PHASE_ENDED,       ".." "......" ".." "..." "..." "..."},
+    {PHASE_SCHEDULED, "dq"
+                      "......"
+                      ".."
+                      "..."
+                      "..X"
+                      ".C."},
+    {PHASE_QUEUED, "d."
+                   "......"
+                   ".."
+                   "..."
+                   "..X"
+                   ".C."},
+    {PHASE_DISPATCHING, ".."
+                        "a===r="
+                        "pS"
+                        "eCn"
+                        "..T"
+                        "lk."},
+    {PHASE_RETRY_WAIT, "d."
+                       "......"
+                       ".."
+                       "..."
+                       "..T"
+                       ".C."},
+    {PHASE_ACCEPTED, ".."
+                     "=....."
+                     "pS"
+                     "eC."
+                     "ttT"
+                     "lc."},
+    {PHASE_PROGRESS, ".."
+                     "=....."
+                     "=S"
+                     "eC."
+                     "ttT"
+                     "lc."},
+    {PHASE_CANCELLING, ".."
+                       "......"
+                       "=S"
+                       "EC."
+                       "..C"
+                       "C.C"},
+    {PHASE_ENDED, ".."
+                  "......"
+                  ".."
+                  "..."
+                  "..."
+                  "..."},
 };
 
-static const struct task_spec spec_retry = {.retry = {.max_attempts = 3, .initial_interval = 10, .max_interval = 100, .multiplier = 2, .retry_on = ~0u},
+static const struct task_spec spec_retry = {.retry = {.max_attempts = 3,
+                                                      .initial_interval = 10,
+                                                      .max_interval = 100,
+                                                      .multiplier = 2,
+                                                      .retry_on = ~0u},
                                             .timeout = 1000000};
 static const struct task_spec spec_once = {.retry = {.max_attempts = 1, .retry_on = ~0u}};
 
-static void check_failed(const struct run_actions *a, enum run_reason why, bool retried)
-{
+static void check_failed(const struct run_actions *a, enum run_reason why, bool retried) {
   assert_true(a->changed);
   assert_true(a->attempt_failed);
   assert_int_equal(a->failed_for, why);
@@ -46,32 +89,39 @@ static void check_failed(const struct run_actions *a, enum run_reason why, bool 
     assert_true(a->not_before >= 510 && a->not_before <= 600);
 }
 
-static void check_go(const struct run_actions *a, enum run_phase phase)
-{
+static void check_go(const struct run_actions *a, enum run_phase phase) {
   assert_true(a->changed);
   assert_int_equal(a->phase, phase);
   assert_int_equal(a->state, run_phase_state(phase));
   assert_int_equal(a->reason, run_phase_reason(phase));
 }
 
-static void check_end(const struct run_actions *a, enum run_state state, enum run_reason reason)
-{
+static void check_end(const struct run_actions *a, enum run_state state, enum run_reason reason) {
   assert_true(a->changed);
   assert_int_equal(a->phase, PHASE_ENDED);
   assert_int_equal(a->state, state);
   assert_int_equal(a->reason, reason);
 }
 
-static void check(char letter, const struct run_actions *a, const struct run_view *v, bool retried)
-{
+static void check(char letter, const struct run_actions *a, const struct run_view *v, bool retried) {
   switch (letter) {
-  case '.': assert_false(a->changed); assert_int_equal(a->phase, v->phase); break;
+  case '.':
+    assert_false(a->changed);
+    assert_int_equal(a->phase, v->phase);
+    break;
   case '=': check_go(a, v->phase); break;
-  case 'd': check_go(a, PHASE_DISPATCHING); assert_true(a->dispatch); assert_int_equal(a->attempt, v->attempt + 1); break;
+  case 'd':
+    check_go(a, PHASE_DISPATCHING);
+    assert_true(a->dispatch);
+    assert_int_equal(a->attempt, v->attempt + 1);
+    break;
   case 'q': check_go(a, PHASE_QUEUED); break;
   case 'a': check_go(a, PHASE_ACCEPTED); break;
   case 'p': check_go(a, PHASE_PROGRESS); break;
-  case 'c': check_go(a, PHASE_CANCELLING); assert_true(a->tell_cancel); break;
+  case 'c':
+    check_go(a, PHASE_CANCELLING);
+    assert_true(a->tell_cancel);
+    break;
   case 'S': check_end(a, RUN_SUCCESS, REASON_NONE); break;
   case 'C': check_end(a, RUN_CANCELLED, REASON_NONE); break;
   case 'X': check_end(a, RUN_FAIL, REASON_EXPIRED); break;
@@ -79,7 +129,10 @@ static void check(char letter, const struct run_actions *a, const struct run_vie
   case 'E': check_end(a, RUN_FAIL, REASON_ERROR); break;
   case 'r': check_failed(a, REASON_REJECTED, retried); break;
   case 'e': check_failed(a, REASON_ERROR, retried); break;
-  case 't': check_failed(a, REASON_TIMEOUT, retried); assert_true(a->tell_cancel); break;
+  case 't':
+    check_failed(a, REASON_TIMEOUT, retried);
+    assert_true(a->tell_cancel);
+    break;
   case 'n': check_failed(a, v->last_trouble, retried); break;
   case 'l': check_failed(a, REASON_LOST, retried); break;
   case 'k':
@@ -93,25 +146,28 @@ static void check(char letter, const struct run_actions *a, const struct run_vie
   }
 }
 
-static void every_pair(void **state)
-{
+static void every_pair(void **state) {
   (void)state;
   for (size_t p = 0; p < sizeof expected / sizeof expected[0]; p++) {
     assert_int_equal(strlen(expected[p].row), EV_MAX_);
     for (int ev = 0; ev < EV_MAX_; ev++)
       for (int variant = 0; variant < 4; variant++) {
         bool retried = variant & 1;
-        struct run_view v = {.phase = expected[p].phase, .attempt = 1, .fired_at = 100, .maybe_sent = variant & 2, .last_trouble = REASON_LOST};
+        struct run_view v = {.phase = expected[p].phase,
+                             .attempt = 1,
+                             .fired_at = 100,
+                             .maybe_sent = variant & 2,
+                             .last_trouble = REASON_LOST};
         struct rng rng;
         rng_seed(&rng, 1);
-        struct run_actions a = run_step(&v, retried ? &spec_retry : &spec_once, (enum run_event)ev, 500, &rng);
+        struct run_actions a =
+            run_step(&v, retried ? &spec_retry : &spec_once, (enum run_event)ev, 500, &rng);
         check(expected[p].row[ev], &a, &v, retried);
       }
   }
 }
 
-static void on_lost_fail_ends_it(void **state)
-{
+static void on_lost_fail_ends_it(void **state) {
   (void)state;
   struct task_spec s = spec_retry;
   s.on_lost = ON_LOST_FAIL;
@@ -122,8 +178,7 @@ static void on_lost_fail_ends_it(void **state)
   check_failed(&a, REASON_LOST, false);
 }
 
-static void without_trouble_nobody_was_there(void **state)
-{
+static void without_trouble_nobody_was_there(void **state) {
   (void)state;
   struct rng rng;
   rng_seed(&rng, 1);
@@ -133,8 +188,7 @@ static void without_trouble_nobody_was_there(void **state)
 }
 
 /* Every phase can be reached from a start, and from every phase an end. */
-static void everything_is_reachable(void **state)
-{
+static void everything_is_reachable(void **state) {
   (void)state;
   bool from_start[PHASE_MAX_] = {[PHASE_SCHEDULED] = true, [PHASE_QUEUED] = true, [PHASE_DISPATCHING] = true};
   bool to_end[PHASE_MAX_] = {[PHASE_ENDED] = true};
@@ -144,8 +198,10 @@ static void everything_is_reachable(void **state)
         for (int variant = 0; variant < 4; variant++) {
           struct rng rng;
           rng_seed(&rng, 1);
-          struct run_view v = {.phase = (enum run_phase)p, .attempt = 1, .fired_at = 100, .maybe_sent = variant & 2};
-          struct run_actions a = run_step(&v, variant & 1 ? &spec_retry : &spec_once, (enum run_event)ev, 500, &rng);
+          struct run_view v = {
+              .phase = (enum run_phase)p, .attempt = 1, .fired_at = 100, .maybe_sent = variant & 2};
+          struct run_actions a =
+              run_step(&v, variant & 1 ? &spec_retry : &spec_once, (enum run_event)ev, 500, &rng);
           from_start[a.phase] = from_start[a.phase] || from_start[p];
           to_end[p] = to_end[p] || to_end[a.phase];
         }
@@ -155,18 +211,17 @@ static void everything_is_reachable(void **state)
   }
 }
 
-static void stored_states_come_back(void **state)
-{
+static void stored_states_come_back(void **state) {
   (void)state;
   for (int p = 0; p < PHASE_ENDED; p++)
-    assert_int_equal(run_phase_of(run_phase_state((enum run_phase)p), run_phase_reason((enum run_phase)p)), p);
+    assert_int_equal(run_phase_of(run_phase_state((enum run_phase)p), run_phase_reason((enum run_phase)p)),
+                     p);
   assert_int_equal(run_phase_of(RUN_FAIL, REASON_LOST), PHASE_ENDED);
   assert_int_equal(run_phase_of(RUN_SUCCESS, REASON_NONE), PHASE_ENDED);
 }
 
 /* docs/run-states.md holds the very diagram that the table draws. */
-static void diagram_equals_the_docs(void **state)
-{
+static void diagram_equals_the_docs(void **state) {
   (void)state;
   const char *path = getenv("KELOU_RUN_STATES");
   assert_non_null(path);
@@ -184,8 +239,7 @@ static void diagram_equals_the_docs(void **state)
   str_done(&out);
 }
 
-int main(void)
-{
+int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_pair),
       cmocka_unit_test(on_lost_fail_ends_it),
