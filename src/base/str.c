@@ -76,6 +76,15 @@ size_t slice_utf8_step(struct slice s) {
   return length;
 }
 
+struct slice slice_utf8_head(struct slice s, size_t max) {
+  if (s.n <= max)
+    return s;
+  size_t n = max;
+  while (n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80)
+    n--;
+  return slice_n(s.p, n);
+}
+
 bool slice_utf8_valid(struct slice s) {
   while (s.n) {
     size_t step = slice_utf8_step(s);

@@ -22,6 +22,8 @@ bool slice_eqz_nocase(struct slice a, const char *z); /* ASCII only */
 struct slice slice_trim(struct slice s);              /* spaces and tabs at both ends */
 /* Cut at the first `sep`: returns the head, `*rest` gets the tail (n = 0 and p = NULL: no sep). */
 struct slice slice_cut(struct slice s, char sep, struct slice *rest);
+/* The longest head of at most `max` bytes that does not end inside a UTF-8 character. */
+struct slice slice_utf8_head(struct slice s, size_t max);
 bool slice_utf8_valid(struct slice s);
 /* Bytes of the well-formed UTF-8 character that `s` begins with; 0: none (empty or malformed). */
 size_t slice_utf8_step(struct slice s);

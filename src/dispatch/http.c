@@ -10,6 +10,7 @@ enum {
   MESSAGE_MAX = 3 * 1024 * 1024,
   ANSWER_MAX = 1024 * 1024 + 65536,
   ERROR_TEXT_MAX_BYTES = 65536,
+  RESULT_MAX = 65536,
   SIGNATURES_TEXT = 2 * SIGNATURE_TEXT_MAX
 };
 static const usec_t RETRY_AFTER_MOST = 30 * USEC_PER_SEC;
@@ -119,9 +120,8 @@ static void take_done(const struct http_result *r, struct arena *mem, struct liv
   ev->kind = EV_DONE_OK;
   auto_json *doc = NULL;
   if (r->body.n == 0 || json_read(r->body, ANSWER_MAX, &doc, NULL) < 0) {
-    ev->result = r->body.n && slice_utf8_valid(r->body)
-                     ? arena_slice(mem, slice_n(r->body.p, r->body.n > 65536 ? 65536 : r->body.n))
-                     : (struct slice){0};
+    if (slice_utf8_valid(r->body) && !memchr(r->body.p ? r->body.p : "", 0, r->body.n))
+      ev->result = arena_slice(mem, slice_utf8_head(r->body, RESULT_MAX));
     return;
   }
   int state = RUN_SUCCESS;
@@ -137,8 +137,7 @@ static void take_done(const struct http_result *r, struct arena *mem, struct liv
   } else {
     ev->result = arena_slice(mem, r->body);
   }
-  if (ev->result.n > 65536)
-    ev->result.n = 65536;
+  ev->result = slice_utf8_head(ev->result, RESULT_MAX);
 }
 
 static void answer_of(const struct http_result *r, struct arena *mem, struct dispatch_answer *a) {
@@ -169,7 +168,7 @@ static void answer_of(const struct http_result *r, struct arena *mem, struct dis
     }
     break;
   }
-  if (why && slice_utf8_valid(slice_of(why))) {
+  if (why && slice_utf8_valid(slice_of(why))) { /* a body cut in the middle of a character says nothing */
     a->event.error_type = slice_of(a->outcome == DISPATCH_REFUSED ? "REJECTED"
                                    : a->outcome == DISPATCH_LOST  ? "LOST"
                                                                   : "NO_EXECUTOR");

@@ -52,10 +52,8 @@ static const char *const error_keys[] = {"type", "message", "detail", NULL};
 static struct slice cut(const struct intake *in, struct slice s, struct arena *mem) {
   if (s.n <= in->o.max_result_bytes)
     return s;
-  size_t n = in->o.max_result_bytes - sizeof CUT_NOTICE;
-  while (n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80)
-    n--;
-  return slice_of(arena_printf(mem, "%.*s%s", (int)n, s.p, CUT_NOTICE));
+  struct slice head = slice_utf8_head(s, in->o.max_result_bytes - sizeof CUT_NOTICE);
+  return slice_of(arena_printf(mem, "%.*s%s", SLICE_FMT(head), CUT_NOTICE));
 }
 
 static int read_error(const struct intake *in, const json_t *doc, struct arena *mem, struct live_event *ev,
