@@ -204,11 +204,11 @@ int on_runs_cancel(struct call *c) {
   int r = find(c, &key, &g);
   if (r < 0)
     return r;
-  int told = run_cancel(c->api->o.runs, &key, &c->e);
-  if (told < 0)
-    return told;
+  r = run_cancel(c->api->o.runs, &key, &c->e);
+  if (r < 0)
+    return r;
   r = find(c, &key, &g); /* as it is now */
-  return r < 0 ? r : whole(c, told > 0 ? 202 : 200, &key, &g);
+  return r < 0 ? r : whole(c, run_state_ended(g.run.state) ? 200 : 202, &key, &g);
 }
 
 int on_runs_retry(struct call *c) {

@@ -52,10 +52,23 @@ static void location(struct call *c, int64_t id) {
   call_header(c, "Location", arena_printf(&c->mem, "/api/v1/tasks/%lld", (long long)id));
 }
 
+/* Namespaces are not the task service's: does the one that the document names exist? What is no text is left to the service. */
+static int need_namespace(struct call *c, const json_t *doc) {
+  const json_t *ns = json_object_get(doc, "namespace");
+  if (!json_is_string(ns))
+    return 0;
+  struct slice name = slice_n(json_string_value(ns), json_string_length(ns));
+  int r = access_need_ns(&c->who, name, &c->e);
+  return r < 0 ? r : access_namespace_need(c->api->o.access, name, &c->e);
+}
+
 int on_tasks_create(struct call *c) {
   struct task_row t;
   struct task_call tc = call_task(c);
-  int r = task_create(c->api->o.tasks, &tc, c->body, &t);
+  int r = need_namespace(c, c->body);
+  if (r < 0)
+    return r;
+  r = task_create(c->api->o.tasks, &tc, c->body, &t);
   if (r < 0)
     return r;
   if (r == 1)
@@ -68,7 +81,14 @@ int on_tasks_create_many(struct call *c) {
   struct task_version_row *rows;
   struct task_call tc = call_task(c);
   const json_t *docs = IN(c, task_batch, tasks)->j;
-  int r = task_create_many(c->api->o.tasks, &tc, docs, &rows);
+  int r = 0;
+  for (size_t i = 0; r >= 0 && i < json_array_size(docs); i++) {
+    r = need_namespace(c, json_array_get(docs, i));
+    if (r < 0)
+      (void)err_at(&c->e, arena_printf(&c->mem, "/%zu", i));
+  }
+  if (r >= 0)
+    r = task_create_many(c->api->o.tasks, &tc, docs, &rows);
   if (r < 0) {
     if (c->e.code == r && c->e.field[0] == '/')
       (void)err_at(&c->e, "/tasks");
