@@ -22,12 +22,13 @@ REASONS = {
     "quartz-smallest-W-day": "in a list with nW Quartz uses only the smallest day, as a nearest weekday",
     "quartz-smallest-#-day": "in a list with n#k Quartz uses only the smallest day, with that k",
     "quartz-refuses-list": "Quartz refuses L or a second # in a list; here it works as written",
-    "quartz-W-outside-month": "Quartz moves a nearest weekday that the month does not have (31W in June) to another day",
-    "quartz-W-milliseconds": "asked with a fraction of a second, Quartz leaves the day of a W when its next instant is the next second",
+    "quartz-W-outside-month": "Quartz moves a nearest weekday that the month lacks (31W in June) to its last day",
+    "quartz-W-milliseconds": "asked with a fraction of a second, Quartz compares it with that of the clock on the wall, "
+                             "and leaves the day of a W whose next instant is the next second",
     "quartz-endless-loop": "Quartz never answers: L-nW in a month without that day, or a W day whose midnight is in a gap",
     "quartz-year-bound": "Quartz knows no year after the running year + 100; here the last year is 2199",
     "quartz-dst": "Quartz shifts local times out of a gap and fires ambiguous ones in the second copy; here the AUTO rule",
-    "quartz-loses-day": "Quartz loses the whole local day after a gap that touches midnight, and as much of the next as the gap was long",
+    "quartz-loses-day": "Quartz loses the local day after a gap that touches midnight, and as much of the next as the gap",
     "quartz-zone-data": "Java's zone has another offset than the system's zoneinfo at that instant",
     "quartz-never-fires": "Quartz accepts an expression that never fires; here it is refused",
     "croniter-star-step": "both day fields set, one of them *, */n: croniter says OR, cronie and the specification AND",
@@ -97,7 +98,7 @@ def moved_to_last_day(text, tz, ms):
 
 
 def left_the_day(case, text, ours, ms):
-    """Is it on the day of the very next second, which Quartz leaves because it compares with the fraction of `from`?"""
+    """Is it on the day of the very next second, which Quartz may leave because of the fraction of `from`?"""
     if ms not in ours:
         return False
     zone = zoneinfo.ZoneInfo(case.tz)

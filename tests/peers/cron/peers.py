@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import json
 import os
+import shutil
 import subprocess
 import time
 import zoneinfo
@@ -74,7 +75,9 @@ class Quartz:
     @staticmethod
     def missing():
         if any(not os.path.exists(jar) for jar in JAVA_PATH):
-            return "libquartz2-java and libslf4j-java are not installed"
+            return "Quartz: libquartz2-java and libslf4j-java are not installed"
+        if not (shutil.which("java") and shutil.which("javac")):
+            return "Quartz: openjdk-17-jdk-headless is not installed"
         return None
 
     def _run(self, lines):
@@ -114,7 +117,7 @@ def croniter_missing():
     try:
         import croniter  # noqa: F401  pylint: disable=unused-import,import-outside-toplevel
     except ImportError:
-        return "python3-croniter is not installed"
+        return "croniter: python3-croniter is not installed"
     return None
 
 
