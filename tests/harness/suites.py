@@ -157,8 +157,9 @@ def cmocka_counts(test):
     elif counts.passed + counts.failed + counts.skipped == 0:
         counts.passed = 1
     if counts.skipped:
-        counts.notes += [f"skip {test['name']}: {line.strip()[:150]}" for line in text.splitlines()
-                         if line.lower().startswith(("skip", "skipped:"))][:3] or [f"skip {test['name']}"]
+        names = dict.fromkeys(re.findall(r"^\[  SKIPPED \] (\w+)$", text, re.M))
+        reasons = [line[5:].strip() for line in text.splitlines() if line.startswith("skip:")]
+        counts.notes.append(f"skip {test['name']}: {', '.join(names)}: {'; '.join(reasons) or 'the test gives no reason'}")
     return counts
 
 
