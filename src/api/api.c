@@ -39,7 +39,7 @@ static int authenticate(struct call *c) {
   if (!needs_token(c))
     return 0;
   struct slice header = http_request_header(c->req, "Authorization");
-  int r = access_check(c->api->o.access, header, &c->who, &c->e);
+  int r = c->known ? 0 : access_check(c->api->o.access, header, &c->who, &c->e);
   enum token_role want = c->route->role == ROUTE_PUBLIC ? ROLE_VIEWER : (enum token_role)c->route->role;
   if (r == 0)
     r = access_need_role(&c->who, want, &c->e);
@@ -59,21 +59,20 @@ static int path_params(struct call *c, const struct route_match *m) {
   return 0;
 }
 
-static int find_route(struct call *c) {
-  struct route_match m;
-  int r = route_find(c->req->method, c->req->path, &m, &c->e);
+static int find_route(struct call *c, struct route_match *m) {
+  int r = route_find(c->req->method, c->req->path, m, &c->e);
   if (r == ERR_METHOD)
-    call_header(c, "Allow", arena_strdup(&c->mem, m.allow));
-  if (r < 0)
-    return r;
-  c->route = m.route;
-  return path_params(c, &m);
+    call_header(c, "Allow", arena_strdup(&c->mem, m->allow));
+  if (r == 0)
+    c->route = m->route;
+  return r;
 }
 
 /* The order is part of the contract: who you are, what you may, then what is wrong with the request. */
-static int serve(struct call *c) {
-  int r = find_route(c);
-  if (r < 0 || (r = authenticate(c)) < 0 || (r = params_query(c)) < 0 || (r = params_headers(c)) < 0 || (r = params_body(c)) < 0)
+static int serve(struct call *c, const struct route_match *m) {
+  int r = path_params(c, m);
+  if (r < 0 || (r = authenticate(c)) < 0 || (r = params_query(c)) < 0 || (r = params_headers(c)) < 0 ||
+      (r = params_body(c)) < 0)
     return r;
   return c->route->handle(c);
 }
@@ -81,8 +80,9 @@ static int serve(struct call *c) {
 static void log_request(const struct call *c) {
   char id[48];
   (void)snprintf(id, sizeof id, "%s-%llu", c->api->boot, (unsigned long long)c->req->id);
-  log_debug("request", LF_S("request_id", id), LF_S("route", c->route ? c->route->name : "none"), LF_L("method", c->req->method),
-            LF_I("status", c->status), LF_D("took", mono(c->api) - c->began), LF_S("token", c->who.name), LF_S("peer", c->req->peer));
+  log_debug("request", LF_S("request_id", id), LF_S("route", c->route ? c->route->name : "none"),
+            LF_L("method", c->req->method), LF_I("status", c->status), LF_D("took", mono(c->api) - c->began),
+            LF_S("token", c->who.name), LF_S("peer", c->req->peer));
 }
 
 /* Reply, unless somebody else does, and forget the request. Counted before: who has the answer may look at once. */
@@ -98,48 +98,44 @@ static void finish(struct call *c, int r) {
   call_done(c);
 }
 
-static void handle_now(struct api *a, struct http_request *r) {
-  struct call c;
-  call_init(&c, a, r);
-  int code = serve(&c);
-  finish(&c, code);
-}
-
 /* ------------------------------------------------------------------ threads */
 
 static void work(void *arg) {
   struct api *a = arg;
   void *r;
   int n;
-  while ((n = queue_take(a->queue, &r, 1, USEC_NEVER)) >= 0)
-    if (n == 1)
-      handle_now(a, r);
+  while ((n = queue_take(a->queue, &r, 1, USEC_NEVER)) >= 0) {
+    if (n == 0)
+      continue;
+    struct call c;
+    struct route_match m;
+    call_init(&c, a, r);
+    int code = find_route(&c, &m);
+    finish(&c, code < 0 ? code : serve(&c, &m));
+  }
 }
 
-/* Is there nothing that could block? Reports come often and wait in the run writer's queue, not here. */
-static bool on_loop(struct api *a, const struct http_request *r) {
-  struct route_match m;
-  if (route_find(r->method, r->path, &m, NULL) < 0)
-    return true;
-  if (!(m.route->flags & ROUTE_LOOP))
+/* Is there nothing that could block? Reports come often and wait in the run writer's queue, not in ours. */
+static bool stays_on_loop(struct call *c) {
+  if (!(c->route->flags & ROUTE_LOOP))
     return false;
-  struct access_identity who;
-  return m.route->role == ROUTE_PUBLIC || access_check_cached(a->o.access, http_request_header(r, "Authorization"), &who);
-}
-
-static void refuse_busy(struct api *a, struct http_request *r) {
-  struct call c;
-  call_init(&c, a, r);
-  (void)find_route(&c); /* for the metrics */
-  finish(&c, err_field(&c.e, ERR_UNAVAILABLE, "!", "too many requests are waiting; try again"));
+  if (c->route->role != ROUTE_PUBLIC)
+    c->known = access_check_cached(c->api->o.access, http_request_header(c->req, "Authorization"), &c->who);
+  return c->known || c->route->role == ROUTE_PUBLIC;
 }
 
 void api_handle(struct http_request *r, void *arg) {
   struct api *a = arg;
-  if (on_loop(a, r))
-    handle_now(a, r);
+  struct call c;
+  struct route_match m;
+  call_init(&c, a, r);
+  int code = find_route(&c, &m);
+  if (code < 0)
+    finish(&c, code);
+  else if (stays_on_loop(&c))
+    finish(&c, serve(&c, &m));
   else if (queue_push(a->queue, r) < 0)
-    refuse_busy(a, r);
+    finish(&c, err_field(&c.e, ERR_UNAVAILABLE, "!", "too many requests are waiting; try again"));
 }
 
 static int start_workers(struct api *a, struct err *e) {

@@ -20,12 +20,12 @@ struct api_options {
   struct registry *registry;
   struct run_service *runs;
   const struct clock *clock;
-  const char *version;      /* of the program, for the OpenAPI document; a literal */
-  int workers;              /* threads: 4 */
-  size_t queue_max;         /* requests that wait for a worker: 1,024 */
-  size_t max_body_bytes;    /* 2 MiB */
-  usec_t idempotency_keep;  /* 24 h */
-  bool metrics_public;      /* true: /metrics needs no token; false: VIEWER */
+  const char *version;     /* of the program, for the OpenAPI document; a literal */
+  int workers;             /* threads: 4 */
+  size_t queue_max;        /* requests that wait for a worker: 1,024 */
+  size_t max_body_bytes;   /* 2 MiB */
+  usec_t idempotency_keep; /* 24 h */
+  bool metrics_public;     /* true: /metrics needs no token; false: VIEWER */
   /* Is the node ready to serve? Else `why` says why not. On a worker; may block briefly. NULL: always. */
   bool (*ready)(void *arg, struct str *why);
   /* The text of /metrics. On a worker. NULL: metric_render. */

@@ -82,13 +82,18 @@ int on_groups_patch(struct call *c) {
   int r = find_group(c, &row);
   if (r < 0)
     return r;
-  struct group_new g = {.ns = row.ns, .name = row.name, .channel = row.channel, .routing = row.routing, .max_connections = row.max_connections};
+  struct group_new g = {.ns = row.ns,
+                        .name = row.name,
+                        .channel = row.channel,
+                        .routing = row.routing,
+                        .max_connections = row.max_connections};
   if (IN(c, group_patch, routing)->there)
     g.routing = (enum routing)IN(c, group_patch, routing)->i;
   if (IN(c, group_patch, max_connections)->there)
     g.max_connections = (int32_t)IN(c, group_patch, max_connections)->i;
   /* without If-Match the version just read guards what the patch left alone */
-  r = registry_group_change(c->api->o.registry, &g, c->if_version ? c->if_version : row.version, &row, &c->mem, &c->e);
+  r = registry_group_change(c->api->o.registry, &g, c->if_version ? c->if_version : row.version, &row,
+                            &c->mem, &c->e);
   return r < 0 ? r : group_answer(c, 200, &row, NULL);
 }
 
@@ -173,7 +178,8 @@ static int search(struct call *c, struct which *w, struct executor_row *ret) {
     if (!slice_eq(found.rows[i].id, w->id))
       continue;
     if (hit)
-      return err_field(&c->e, ERR_INVALID, "?group", "several groups have an executor of this id: name the namespace and the group");
+      return err_field(&c->e, ERR_INVALID, "?group",
+                       "several groups have an executor of this id: name the namespace and the group");
     hit = &found.rows[i];
   }
   if (!hit)

@@ -30,8 +30,8 @@
 #define API_SECRET_MAX        REGISTRY_SECRET_MAX
 #define API_CONNECTIONS_MAX   GROUP_MAX_CONNECTIONS
 #define API_IDEM_KEY_MAX      255
-#define API_PARAMS_MAX        2   /* path parameters of a route */
-#define API_HEADERS_MAX       8   /* of an answer */
+#define API_PARAMS_MAX        2 /* path parameters of a route */
+#define API_HEADERS_MAX       8 /* of an answer */
 #define API_ANSWER_MAX        ((size_t)64 * 1024 * 1024)
 
 /* ------------------------------------------------------------------ tables */
@@ -43,8 +43,20 @@ enum schema_id {
   SCHEMA_SCHEDULE_ /* the section of a task; no fields here */
 };
 enum value_type {
-  VALUE_TEXT, VALUE_NAME, VALUE_ENUM, VALUE_ENUMS, VALUE_INT, VALUE_NUMBER, VALUE_BOOL, VALUE_INSTANT, VALUE_DURATION, VALUE_JSON,
-  VALUE_MAP, VALUE_NAMES, VALUE_REF, VALUE_LIST
+  VALUE_TEXT,
+  VALUE_NAME,
+  VALUE_ENUM,
+  VALUE_ENUMS,
+  VALUE_INT,
+  VALUE_NUMBER,
+  VALUE_BOOL,
+  VALUE_INSTANT,
+  VALUE_DURATION,
+  VALUE_JSON,
+  VALUE_MAP,
+  VALUE_NAMES,
+  VALUE_REF,
+  VALUE_LIST
 };
 enum { FIELD_REQ = 1, FIELD_CAN = 2, FIELD_SECRET = 4, FIELD_OUT = 8 };
 struct field {
@@ -55,7 +67,7 @@ struct field {
   const char *const *names; /* ENUM, ENUMS */
   enum schema_id to;        /* REF, LIST */
   unsigned flags;
-  const char *value;        /* the default, as text; NULL: none */
+  const char *value; /* the default, as text; NULL: none */
   const char *doc;
 };
 enum field_id {
@@ -79,8 +91,15 @@ extern const char *const task_state_shown[], *const report_state_names[], *const
 struct call;
 enum { ROUTE_PUBLIC = -1 }; /* as a role */
 enum {
-  ROUTE_LOOP = 1, ROUTE_LIST = 2, ROUTE_IDEM = 4, ROUTE_MATCH = 8, ROUTE_MATCH_NEED = 16, ROUTE_NONE_MATCH = 32, ROUTE_BODY_OPT = 64,
-  ROUTE_MERGE = 128, ROUTE_METRICS = 256
+  ROUTE_LOOP = 1,
+  ROUTE_LIST = 2,
+  ROUTE_IDEM = 4,
+  ROUTE_MATCH = 8,
+  ROUTE_MATCH_NEED = 16,
+  ROUTE_NONE_MATCH = 32,
+  ROUTE_BODY_OPT = 64,
+  ROUTE_MERGE = 128,
+  ROUTE_METRICS = 256
 };
 struct route {
   const char *method, *path, *name;
@@ -95,7 +114,8 @@ struct route {
 };
 extern const struct route api_routes[];
 extern const size_t api_route_count;
-#define ROUTE(method, path, handler, role, flags, query, body, status, answer, summary) int on_##handler(struct call *c);
+#define ROUTE(method, path, handler, role, flags, query, body, status, answer, summary)                      \
+  int on_##handler(struct call *c);
 #include "api/routes.def"
 
 /* The route of a request; the path's parameters still encoded. ERR_NOT_FOUND; ERR_METHOD: *ret_allow says what is (may be longer). */
@@ -108,12 +128,12 @@ int route_find(struct slice method, struct slice path, struct route_match *ret, 
 
 /* ------------------------------------------------------------------ a request being handled */
 struct value {
-  bool there;        /* given, and not null */
-  bool b;            /* BOOL */
-  int64_t i;         /* INT, ENUM (index), ENUMS (bits), INSTANT, DURATION; the default when not given */
-  double d;          /* NUMBER */
-  struct slice s;    /* TEXT, NAME; valid as long as the call */
-  const json_t *j;   /* from a body: the value itself */
+  bool there;      /* given, and not null */
+  bool b;          /* BOOL */
+  int64_t i;       /* INT, ENUM (index), ENUMS (bits), INSTANT, DURATION; the default when not given */
+  double d;        /* NUMBER */
+  struct slice s;  /* TEXT, NAME; valid as long as the call */
+  const json_t *j; /* from a body: the value itself */
 };
 #define API_FIELDS_MAX 32 /* of one schema that is read */
 
@@ -122,23 +142,24 @@ struct call {
   struct http_request *req;
   const struct route *route;
   struct slice param[API_PARAMS_MAX]; /* decoded */
+  bool known;                         /* `who` is known already */
   struct access_identity who;         /* not for PUBLIC */
   struct arena mem;
   struct err e;
   struct value query[Q_MAX_];
-  json_t *body;                       /* NULL: none */
-  struct value in[API_FIELDS_MAX];    /* the body's fields, see IN */
-  int32_t if_version;                 /* of If-Match; 0 = none */
-  struct idem idem;                   /* key.n == 0: none given */
+  json_t *body;                    /* NULL: none */
+  struct value in[API_FIELDS_MAX]; /* the body's fields, see IN */
+  int32_t if_version;              /* of If-Match; 0 = none */
+  struct idem idem;                /* key.n == 0: none given */
   usec_t began;
   /* the answer */
   int status;
   const char *content_type;
   struct http_header header[API_HEADERS_MAX];
   size_t header_count;
-  char *text;                         /* owned */
+  char *text; /* owned */
   size_t text_n;
-  bool taken;                         /* somebody else replies */
+  bool taken; /* somebody else replies */
 };
 /* A field of this route's body, e.g. IN(c, trigger, payload). */
 #define IN(c, schema, field) (&(c)->in[F_##schema##_##field - schema_first(SCHEMA_##schema)])
@@ -146,10 +167,10 @@ int schema_first(enum schema_id s);
 
 struct api {
   struct api_options o;
-  struct queue *queue;   /* of struct http_request * */
+  struct queue *queue; /* of struct http_request * */
   struct thread *workers;
-  char *openapi;         /* text */
-  char boot[9];          /* in front of request ids: differs from start to start */
+  char *openapi; /* text */
+  char boot[9];  /* in front of request ids: differs from start to start */
   struct route_metrics *metrics;
 };
 
@@ -157,7 +178,8 @@ struct api {
 /* Answer with a document, which is taken. */
 int call_json(struct call *c, int status, json_t *doc);
 int call_empty(struct call *c, int status);
-void call_header(struct call *c, const char *name, const char *value); /* both must live as long as the call */
+void call_header(struct call *c, const char *name,
+                 const char *value); /* both must live as long as the call */
 void call_etag(struct call *c, int32_t version);
 /* Is the version what the client has (If-None-Match)? Then the answer is 304, made here. */
 bool call_unchanged(struct call *c, int32_t version);
@@ -192,9 +214,9 @@ void call_problem(struct call *c, int code);
 
 /* json building: fail only without memory, which ends the process inside jansson's caller; NULL slices leave the field out */
 void put(json_t *o, const char *key, json_t *value /* taken; NULL: left out */);
-void put_text(json_t *o, const char *key, struct slice s);  /* left out when p == NULL or empty */
+void put_text(json_t *o, const char *key, struct slice s); /* left out when p == NULL or empty */
 void put_id(json_t *o, const char *key, int64_t id);
-void put_time(json_t *o, const char *key, usec_t t);        /* left out when 0 or USEC_NEVER */
+void put_time(json_t *o, const char *key, usec_t t); /* left out when 0 or USEC_NEVER */
 void put_duration(json_t *o, const char *key, usec_t d);
 void put_raw(json_t *o, const char *key, struct slice text); /* JSON text; as a text when it is none */
 

@@ -5,10 +5,11 @@
 #include <stdio.h>
 
 static const char *const type_names[] = {
-    [VALUE_TEXT] = "text",       [VALUE_NAME] = "name",         [VALUE_ENUM] = "word",  [VALUE_ENUMS] = "words",
-    [VALUE_INT] = "integer",     [VALUE_NUMBER] = "number",     [VALUE_BOOL] = "boolean", [VALUE_INSTANT] = "instant",
-    [VALUE_DURATION] = "duration", [VALUE_JSON] = "any JSON",   [VALUE_MAP] = "object", [VALUE_NAMES] = "list of names",
-    [VALUE_REF] = "object",      [VALUE_LIST] = "list"};
+    [VALUE_TEXT] = "text",     [VALUE_NAME] = "name",       [VALUE_ENUM] = "word",
+    [VALUE_ENUMS] = "words",   [VALUE_INT] = "integer",     [VALUE_NUMBER] = "number",
+    [VALUE_BOOL] = "boolean",  [VALUE_INSTANT] = "instant", [VALUE_DURATION] = "duration",
+    [VALUE_JSON] = "any JSON", [VALUE_MAP] = "object",      [VALUE_NAMES] = "list of names",
+    [VALUE_REF] = "object",    [VALUE_LIST] = "list"};
 
 /* Inside a table cell. */
 static void cell(struct str *out, const char *z) {
@@ -52,7 +53,9 @@ static void number_range(struct str *out, int64_t min, int64_t max) {
     str_addf(out, "%" PRId64 " to %" PRId64, min, max);
 }
 
-static const char *title_of(enum schema_id s) { return s == SCHEMA_SCHEDULE_ ? "Schedule" : api_schemas[s].title; }
+static const char *title_of(enum schema_id s) {
+  return s == SCHEMA_SCHEDULE_ ? "Schedule" : api_schemas[s].title;
+}
 
 static void limits(struct str *out, const struct field *f) {
   switch (f->type) {
@@ -87,7 +90,8 @@ static void row(struct str *out, const struct field *f) {
   str_addz(out, " |\n");
 }
 
-static const char table_head[] = "| field | type | limit | default | changes | what |\n|---|---|---|---|---|---|\n";
+static const char table_head[] =
+    "| field | type | limit | default | changes | what |\n|---|---|---|---|---|---|\n";
 
 static void schema(struct str *out, enum schema_id s) {
   int first, end;
@@ -176,11 +180,13 @@ static void task_section(struct str *out, enum task_section section) {
 
 static void task(struct str *out) {
   str_addz(out, "\n### Task, TaskInput, TaskPatch\n\n"
-                "A whole document creates or replaces; a patch (RFC 7396) changes some fields, `null` removes one. What the server made is "
+                "A whole document creates or replaces; a patch (RFC 7396) changes some fields, `null` "
+                "removes one. What the server made is "
                 "ignored in a document that is sent back as it was given.\n\n");
   task_section(out, SECTION_TASK);
   for (size_t i = 0; i < task_server_field_count; i++)
-    str_addf(out, "| `%s` | | | | by the server | %s |\n", task_server_fields[i].name, task_server_fields[i].doc);
+    str_addf(out, "| `%s` | | | | by the server | %s |\n", task_server_fields[i].name,
+             task_server_fields[i].doc);
   str_addz(out, "\n### Schedule\n\nThe object `schedule` of a task. A field in brackets' kinds only.\n\n");
   task_section(out, SECTION_SCHEDULE);
   str_addz(out, "\n### RetryPolicy\n\nThe object `retry` of a task.\n\n");
@@ -190,15 +196,17 @@ static void task(struct str *out) {
 /* ------------------------------------------------------------------ routes, errors */
 
 static void route(struct str *out, const struct route *r) {
-  str_addf(out, "| %s `%s` | %s | ", r->method, r->path, r->role == ROUTE_PUBLIC ? "–" : token_role_names[r->role]);
+  str_addf(out, "| %s `%s` | %s | ", r->method, r->path,
+           r->role == ROUTE_PUBLIC ? "–" : token_role_names[r->role]);
   bool some = false;
   for (int i = 0; i < Q_MAX_; i++)
     if (r->query & UINT64_C(1) << i) {
       str_addf(out, "%s%s", some ? ", " : "", api_fields[i].name);
       some = true;
     }
-  str_addf(out, " | %s%s | %d%s%s%s | %s", api_schemas[r->body].title, r->flags & ROUTE_BODY_OPT ? " (optional)" : "", r->status,
-           r->answer == SCHEMA_none ? "" : " ", api_schemas[r->answer].title, r->flags & ROUTE_LIST ? " list" : "", r->summary);
+  str_addf(out, " | %s%s | %d%s%s%s | %s", api_schemas[r->body].title,
+           r->flags & ROUTE_BODY_OPT ? " (optional)" : "", r->status, r->answer == SCHEMA_none ? "" : " ",
+           api_schemas[r->answer].title, r->flags & ROUTE_LIST ? " list" : "", r->summary);
   if (r->flags & ROUTE_IDEM)
     str_addz(out, ". Takes Idempotency-Key");
   if (r->flags & ROUTE_MATCH)
@@ -210,19 +218,28 @@ static void route(struct str *out, const struct route *r) {
 
 static const char intro[] =
     "# The REST API\n\n"
-    "Generated from `src/api/routes.def`, `src/api/fields.def`, `src/core/task_fields.def` and `src/base/errors.def`; the same as "
+    "Generated from `src/api/routes.def`, `src/api/fields.def`, `src/core/task_fields.def` and "
+    "`src/base/errors.def`; the same as "
     "OpenAPI 3.1 at `/api/v1/openapi.json`.\n\n"
-    "- Every request but the public ones carries `Authorization: Bearer <token>`. Roles: VIEWER < OPERATOR < ADMIN; EXECUTOR is for "
-    "executors (ADMIN and OPERATOR may call those routes too). A token may be bound to a namespace; what is elsewhere does not exist for it.\n"
-    "- Bodies are JSON in UTF-8 (`Content-Type: application/json`), at most 2 MiB. Unknown fields and unknown query parameters are refused. "
+    "- Every request but the public ones carries `Authorization: Bearer <token>`. Roles: VIEWER < OPERATOR < "
+    "ADMIN; EXECUTOR is for "
+    "executors (ADMIN and OPERATOR may call those routes too). A token may be bound to a namespace; what is "
+    "elsewhere does not exist for it.\n"
+    "- Bodies are JSON in UTF-8 (`Content-Type: application/json`), at most 2 MiB. Unknown fields and "
+    "unknown query parameters are refused. "
     "Outside of payloads `null` is the same as leaving the field out.\n"
-    "- Instants are RFC 3339; answers are in UTC. Durations: `250us`, `1500ms`, `30s`, `5m`, `2h`, `7d`, or a sum such as `1h30m`. Ids are texts. "
+    "- Instants are RFC 3339; answers are in UTC. Durations: `250us`, `1500ms`, `30s`, `5m`, `2h`, `7d`, or "
+    "a sum such as `1h30m`. Ids are texts. "
     "Names: letters, digits and `_.:-`.\n"
-    "- In a path a task or a group is named by `namespace/name` (percent-encoded: `ns%2Fname`) or by a name in the token's namespace, "
+    "- In a path a task or a group is named by `namespace/name` (percent-encoded: `ns%2Fname`) or by a name "
+    "in the token's namespace, "
     "else in `default`; a task also by its id (names made of digits only need the long form).\n"
-    "- Lists answer `{\"items\": [...], \"next_cursor\": ...}`; the cursor, `null` on the last page, leads on with the same filters.\n"
-    "- `ETag` is the version. `If-Match` with another version: 412; left out where it is needed: 428. `If-None-Match`: 304.\n"
-    "- `Idempotency-Key` is remembered for 24 h for one path and token: a repeat gets the first answer and `Idempotent-Replayed: true`; "
+    "- Lists answer `{\"items\": [...], \"next_cursor\": ...}`; the cursor, `null` on the last page, leads "
+    "on with the same filters.\n"
+    "- `ETag` is the version. `If-Match` with another version: 412; left out where it is needed: 428. "
+    "`If-None-Match`: 304.\n"
+    "- `Idempotency-Key` is remembered for 24 h for one path and token: a repeat gets the first answer and "
+    "`Idempotent-Replayed: true`; "
     "with another body 422. Where it is not taken it is refused.\n"
     "- Every answer has `X-Request-Id`; 429 and 503 have `Retry-After`; 405 has `Allow`.\n"
     "- A refused request answers `application/problem+json` (Problem below) and changes nothing.\n";
@@ -232,15 +249,18 @@ void api_markdown(struct str *out) {
   str_addz(out, "\n## Calls\n\n| call | role | query | body | answer | what |\n|---|---|---|---|---|---|\n");
   for (size_t i = 0; i < api_route_count; i++)
     route(out, &api_routes[i]);
-  str_addz(out, "\n### Query parameters\n\n| parameter | type | limit | default | changes | what |\n|---|---|---|---|---|---|\n");
+  str_addz(out, "\n### Query parameters\n\n| parameter | type | limit | default | changes | what "
+                "|\n|---|---|---|---|---|---|\n");
   for (int i = 0; i < Q_MAX_; i++)
     row(out, &api_fields[i]);
   str_addz(out, "\n## Documents\n");
   task(out);
   for (int s = 0; s < SCHEMA_MAX_; s++)
     schema(out, (enum schema_id)s);
-  str_addz(out, "\n## Error codes\n\nThe exit code is that of `kelou`.\n\n| code | status | exit code | title |\n|---|---|---|---|\n");
-#define ERR(name, number, text, http, exit_code, title) str_addf(out, "| `%s` | %d | %d | %s |\n", text, http, exit_code, title);
+  str_addz(out, "\n## Error codes\n\nThe exit code is that of `kelou`.\n\n| code | status | exit code | "
+                "title |\n|---|---|---|---|\n");
+#define ERR(name, number, text, http, exit_code, title)                                                      \
+  str_addf(out, "| `%s` | %d | %d | %s |\n", text, http, exit_code, title);
 #include "base/errors.def"
 #undef ERR
 }

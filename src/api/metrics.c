@@ -9,13 +9,17 @@ static const double buckets[] = {.001, .0025, .005, .01, .025, .05, .1, .25, .5,
 struct route_metrics {
   struct route_series {
     struct metric *count[CLASSES], *took;
-  } *routes; /* one more for paths and methods that are none */
+  } * routes; /* one more for paths and methods that are none */
   struct metric *missing, *token, *role;
 };
 
 static void series(struct route_series *s, const char *route, const char *method) {
-  struct metric_family *count = metric_family("kelou_http_requests_total", "Requests answered by the API, by the class of their status", METRIC_COUNTER, "route,method,code", NULL);
-  struct metric_family *took = metric_family("kelou_http_request_duration_seconds", "From the whole request to its answer", METRIC_HISTOGRAM, "route,method", buckets);
+  struct metric_family *count =
+      metric_family("kelou_http_requests_total", "Requests answered by the API, by the class of their status",
+                    METRIC_COUNTER, "route,method,code", NULL);
+  struct metric_family *took =
+      metric_family("kelou_http_request_duration_seconds", "From the whole request to its answer",
+                    METRIC_HISTOGRAM, "route,method", buckets);
   for (int i = 2; i < CLASSES; i++)
     s->count[i] = metric_series(count, route, method, class_names[i], NULL);
   s->count[0] = s->count[1] = s->count[5]; /* never seen */
@@ -28,7 +32,8 @@ struct route_metrics *route_metrics_new(void) {
   for (size_t i = 0; i < api_route_count; i++)
     series(&m->routes[i], api_routes[i].path, api_routes[i].method);
   series(&m->routes[api_route_count], "none", "none");
-  struct metric_family *f = metric_family("kelou_auth_failures_total", "Requests refused for their token", METRIC_COUNTER, "reason", NULL);
+  struct metric_family *f = metric_family("kelou_auth_failures_total", "Requests refused for their token",
+                                          METRIC_COUNTER, "reason", NULL);
   m->missing = metric_series(f, "missing", NULL);
   m->token = metric_series(f, "token", NULL);
   m->role = metric_series(f, "role", NULL);

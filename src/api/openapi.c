@@ -195,8 +195,10 @@ static json_t *task_schema(void) {
   json_t *o = section_schema(SECTION_TASK, api_schemas[SCHEMA_task].doc, false);
   json_t *props = json_object_get(o, "properties");
   for (size_t i = 0; i < task_server_field_count; i++) {
-    bool number = strcmp(task_server_fields[i].name, "version") == 0 || strcmp(task_server_fields[i].name, "shard") == 0;
-    bool instant = strlen(task_server_fields[i].name) > 3 && strcmp(task_server_fields[i].name + strlen(task_server_fields[i].name) - 3, "_at") == 0;
+    bool number = strcmp(task_server_fields[i].name, "version") == 0 ||
+                  strcmp(task_server_fields[i].name, "shard") == 0;
+    bool instant = strlen(task_server_fields[i].name) > 3 &&
+                   strcmp(task_server_fields[i].name + strlen(task_server_fields[i].name) - 3, "_at") == 0;
     json_t *p = number ? type_of("integer") : instant ? format_of("date-time") : type_of("string");
     put(p, "description", text(task_server_fields[i].doc));
     put(p, "readOnly", json_true());
@@ -208,7 +210,8 @@ static json_t *task_schema(void) {
 
 static json_t *schemas(void) {
   json_t *all = json_object(), *duration = type_of("string");
-  put(duration, "description", text("A number and a unit, or a sum of such: 250us, 1500ms, 30s, 5m, 2h, 7d, 1h30m"));
+  put(duration, "description",
+      text("A number and a unit, or a sum of such: 250us, 1500ms, 30s, 5m, 2h, 7d, 1h30m"));
   put(duration, "pattern", text("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$"));
   put(all, "Duration", duration);
   put(all, "Schedule", section_schema(SECTION_SCHEDULE, "When a task is due", false));
@@ -245,7 +248,8 @@ static json_t *answer_body(const struct route *r) {
     return content("text/plain", schema);
   if (!(r->flags & ROUTE_LIST))
     return content("application/json", schema);
-  json_t *o = type_of("object"), *props = json_object(), *items = type_of("array"), *cursor = json_object(), *types = json_array();
+  json_t *o = type_of("object"), *props = json_object(), *items = type_of("array"), *cursor = json_object(),
+         *types = json_array();
   put(items, "items", schema);
   put(props, "items", items);
   (void)json_array_append_new(types, text("string")); /* both fail only without memory */
@@ -265,7 +269,8 @@ static json_t *response(const char *doc, json_t *body) {
 }
 
 static void problems(const struct route *r, json_t *all) {
-  bool body = r->body != SCHEMA_none, param = strchr(r->path, '{') != NULL, token = r->role != ROUTE_PUBLIC, writes = strcmp(r->method, "GET") != 0;
+  bool body = r->body != SCHEMA_none, param = strchr(r->path, '{') != NULL, token = r->role != ROUTE_PUBLIC,
+       writes = strcmp(r->method, "GET") != 0;
   const struct {
     const char *status;
     bool there;
@@ -290,7 +295,11 @@ static json_t *responses(const struct route *r) {
   json_t *all = json_object();
   char status[8];
   (void)snprintf(status, sizeof status, "%d", r->status);
-  put(all, status, response(r->status == 204 ? "Done" : r->status == 202 ? "Asked for" : "The answer", r->status == 204 ? NULL : answer_body(r)));
+  put(all, status,
+      response(r->status == 204   ? "Done"
+               : r->status == 202 ? "Asked for"
+                                  : "The answer",
+               r->status == 204 ? NULL : answer_body(r)));
   if (r->flags & ROUTE_NONE_MATCH)
     put(all, "304", response("Unchanged: If-None-Match names the current version", NULL));
   if (r->handle == on_runs_cancel)
@@ -313,10 +322,12 @@ static json_t *parameter(const char *in, const char *name, bool required, json_t
 
 static const char *path_doc(const char *name) {
   static const char *const docs[][2] = {
-      {"task", "Id, namespace/name (percent-encoded: ns%2Fname), or a name in the token's namespace or default"},
+      {"task",
+       "Id, namespace/name (percent-encoded: ns%2Fname), or a name in the token's namespace or default"},
       {"run", "Run id"},
       {"group", "namespace/name (percent-encoded), or a name in the token's namespace or default"},
-      {"executor", "namespace/group/id (percent-encoded), an id in the token's or the query's group, or an id that only one group has"},
+      {"executor", "namespace/group/id (percent-encoded), an id in the token's or the query's group, or an "
+                   "id that only one group has"},
       {"token", "Id of the token"}};
   for (size_t i = 0; i < sizeof docs / sizeof *docs; i++)
     if (strcmp(docs[i][0], name) == 0)
@@ -346,11 +357,17 @@ static json_t *parameters(const struct route *r) {
     (void)json_array_append_new(list, p); /* these fail only without memory */
   }
   if (r->flags & ROUTE_MATCH)
-    (void)json_array_append_new(list, parameter("header", "If-Match", r->flags & ROUTE_MATCH_NEED, type_of("string"), "ETag of the version to be changed, or *; another version: 412"));
+    (void)json_array_append_new(
+        list, parameter("header", "If-Match", r->flags & ROUTE_MATCH_NEED, type_of("string"),
+                        "ETag of the version to be changed, or *; another version: 412"));
   if (r->flags & ROUTE_NONE_MATCH)
-    (void)json_array_append_new(list, parameter("header", "If-None-Match", false, type_of("string"), "304 when this is still the version"));
+    (void)json_array_append_new(list, parameter("header", "If-None-Match", false, type_of("string"),
+                                                "304 when this is still the version"));
   if (r->flags & ROUTE_IDEM)
-    (void)json_array_append_new(list, parameter("header", "Idempotency-Key", false, type_of("string"), "1 to 255 visible ASCII characters, remembered for 24 h: a repeat with the same body gets the first answer, with another body 422"));
+    (void)json_array_append_new(list,
+                                parameter("header", "Idempotency-Key", false, type_of("string"),
+                                          "1 to 255 visible ASCII characters, remembered for 24 h: a repeat "
+                                          "with the same body gets the first answer, with another body 422"));
   return list;
 }
 
@@ -358,7 +375,8 @@ static json_t *operation(const struct route *r) {
   json_t *o = json_object(), *tags = json_array(), *list = parameters(r);
   put(o, "operationId", text(r->name));
   put(o, "summary", text(r->summary));
-  (void)json_array_append_new(tags, json_stringn(r->name, strcspn(r->name, "_"))); /* fails only without memory */
+  (void)json_array_append_new(tags,
+                              json_stringn(r->name, strcspn(r->name, "_"))); /* fails only without memory */
   put(o, "tags", tags);
   if (json_array_size(list))
     put(o, "parameters", json_incref(list));
@@ -397,16 +415,20 @@ static json_t *paths(void) {
 }
 
 json_t *api_openapi(const char *version) {
-  json_t *doc = json_object(), *info = json_object(), *components = json_object(), *list = json_array(), *bearer = json_object();
+  json_t *doc = json_object(), *info = json_object(), *components = json_object(), *list = json_array(),
+         *bearer = json_object();
   put(doc, "openapi", text("3.1.0"));
   put(info, "title", text("Kelou"));
-  put(info, "description", text("Tasks, runs and executors of a scheduling centre. Times are RFC 3339 in UTC, ids are texts."));
+  put(info, "description",
+      text("Tasks, runs and executors of a scheduling centre. Times are RFC 3339 in UTC, ids are texts."));
   put(info, "version", text(version));
   put(doc, "info", info);
   put(doc, "paths", paths());
   put(components, "schemas", schemas());
   json_t *all = json_object(), *schemes = json_object();
-  put(all, "Problem", response("A problem document (RFC 9457)", content("application/problem+json", ref_schema(SCHEMA_problem))));
+  put(all, "Problem",
+      response("A problem document (RFC 9457)",
+               content("application/problem+json", ref_schema(SCHEMA_problem))));
   put(components, "responses", all);
   json_t *scheme = type_of("http");
   put(scheme, "scheme", text("bearer"));

@@ -63,7 +63,8 @@ static int at(struct err *e, const char *mark, const char *name, int code) {
 static void query_defaults(struct call *c) {
   for (int i = 0; i < Q_MAX_; i++)
     if (api_fields[i].value && api_fields[i].type == VALUE_INT)
-      (void)parse_i64(slice_of(api_fields[i].value), INT64_MIN, INT64_MAX, &c->query[i].i, NULL); /* our own table */
+      (void)parse_i64(slice_of(api_fields[i].value), INT64_MIN, INT64_MAX, &c->query[i].i,
+                      NULL); /* our own table */
 }
 
 static struct slice decoded(struct call *c, struct slice s, bool form, bool *ret_good) {
@@ -86,8 +87,10 @@ static int query_unknown(struct call *c, struct slice name) {
   char field[ERR_FIELD_MAX];
   (void)snprintf(field, sizeof field, "?%.80s", text);
   if (near)
-    return err_field(&c->e, ERR_UNKNOWN_FIELD, field, "this parameter is not known; did you mean \"%s\"?", near);
-  return err_field(&c->e, ERR_UNKNOWN_FIELD, field, "this parameter is not known%s", n ? "" : " here; none is");
+    return err_field(&c->e, ERR_UNKNOWN_FIELD, field, "this parameter is not known; did you mean \"%s\"?",
+                     near);
+  return err_field(&c->e, ERR_UNKNOWN_FIELD, field, "this parameter is not known%s",
+                   n ? "" : " here; none is");
 }
 
 int params_query(struct call *c) {
@@ -95,7 +98,8 @@ int params_query(struct call *c) {
   struct slice rest = c->req->query, raw_name, raw_value;
   while (http_query_next(&rest, &raw_name, &raw_value)) {
     bool good_name, good_value;
-    struct slice name = decoded(c, raw_name, true, &good_name), text = decoded(c, raw_value, true, &good_value);
+    struct slice name = decoded(c, raw_name, true, &good_name),
+                 text = decoded(c, raw_value, true, &good_value);
     if (!good_name || !slice_utf8_valid(name))
       return err_set(&c->e, ERR_MALFORMED, "the query string cannot be decoded");
     int i = 0;
@@ -122,7 +126,8 @@ static int if_match(struct call *c) {
   struct slice h = slice_trim(http_request_header(c->req, "If-Match"));
   if (!h.n) {
     if (c->route->flags & ROUTE_MATCH_NEED)
-      return err_field(&c->e, ERR_PRECONDITION, "@If-Match", "expected the ETag of the version that this one replaces, or *");
+      return err_field(&c->e, ERR_PRECONDITION, "@If-Match",
+                       "expected the ETag of the version that this one replaces, or *");
     return 0;
   }
   if (!(c->route->flags & ROUTE_MATCH) || slice_eqz(h, "*"))
@@ -143,14 +148,17 @@ static int idempotency(struct call *c) {
   if (!key.p)
     return 0;
   if (!(c->route->flags & ROUTE_IDEM))
-    return err_field(&c->e, ERR_INVALID, "@Idempotency-Key", "this call does not take one: a repeat would not be recognised");
+    return err_field(&c->e, ERR_INVALID, "@Idempotency-Key",
+                     "this call does not take one: a repeat would not be recognised");
   bool good = key.n >= 1 && key.n <= API_IDEM_KEY_MAX;
   for (size_t i = 0; good && i < key.n; i++)
     good = key.p[i] > ' ' && key.p[i] < 0x7f;
   if (!good)
-    return err_field(&c->e, ERR_INVALID, "@Idempotency-Key", "expected 1 to %d visible ASCII characters", API_IDEM_KEY_MAX);
+    return err_field(&c->e, ERR_INVALID, "@Idempotency-Key", "expected 1 to %d visible ASCII characters",
+                     API_IDEM_KEY_MAX);
   /* the path, not its pattern: a key belongs to one call on one thing by one token */
-  c->idem.route = slice_of(arena_printf(&c->mem, "%s %.*s %" PRId64, c->route->method, SLICE_FMT(c->req->path), c->who.token_id));
+  c->idem.route = slice_of(
+      arena_printf(&c->mem, "%s %.*s %" PRId64, c->route->method, SLICE_FMT(c->req->path), c->who.token_id));
   c->idem.key = key;
   c->idem.keep = c->api->o.idempotency_keep;
   crypto_sha256(c->req->body, c->idem.body_hash);
@@ -182,7 +190,8 @@ static int json_names(const struct field *f, const json_t *j, struct err *e) {
   return 0;
 }
 
-static int json_size(const struct field *f, const json_t *j, struct value *v, struct arena *mem, struct err *e) {
+static int json_size(const struct field *f, const json_t *j, struct value *v, struct arena *mem,
+                     struct err *e) {
   auto_free char *text = json_text(j);
   if (strlen(text) > (size_t)f->max)
     return err_set(e, ERR_TOO_LARGE, "expected at most %" PRId64 " bytes of JSON", f->max);
@@ -197,7 +206,8 @@ static int json_text_value(const struct field *f, const json_t *j, struct value 
   return f->type == VALUE_NAME ? parse_name(v->s, (size_t)f->max, e) : text_bounds(f, v->s, e);
 }
 
-static int value_from_json(const struct field *f, const json_t *j, struct value *v, struct arena *mem, struct err *e) {
+static int value_from_json(const struct field *f, const json_t *j, struct value *v, struct arena *mem,
+                           struct err *e) {
   struct slice s = slice_n(json_string_value(j), json_string_length(j));
   int r, i = 0;
   switch (f->type) {
@@ -223,7 +233,8 @@ static int value_from_json(const struct field *f, const json_t *j, struct value 
   case VALUE_INSTANT: return time_parse_rfc3339(s, &v->i, e);
   case VALUE_DURATION: return duration_parse(s, f->min, f->max, &v->i, e);
   case VALUE_JSON: return json_size(f, j, v, mem, e);
-  case VALUE_MAP: return json_is_object(j) ? json_size(f, j, v, mem, e) : err_set(e, ERR_INVALID, "expected an object");
+  case VALUE_MAP:
+    return json_is_object(j) ? json_size(f, j, v, mem, e) : err_set(e, ERR_INVALID, "expected an object");
   case VALUE_NAMES: return json_names(f, j, e);
   case VALUE_REF: return json_is_object(j) ? 0 : err_set(e, ERR_INVALID, "expected an object");
   case VALUE_LIST:
@@ -275,7 +286,8 @@ static bool media_type(struct slice header, bool merge) {
   rest = slice_trim(rest);
   if (rest.n && !slice_eqz_nocase(rest, "charset=utf-8") && !slice_eqz_nocase(rest, "charset=\"utf-8\""))
     return false;
-  return slice_eqz_nocase(type, "application/json") || (merge && slice_eqz_nocase(type, "application/merge-patch+json"));
+  return slice_eqz_nocase(type, "application/json") ||
+         (merge && slice_eqz_nocase(type, "application/merge-patch+json"));
 }
 
 /* Bodies that the task service reads. */
@@ -295,7 +307,8 @@ int params_body(struct call *c) {
     if (!body.n)
       return err_set(&c->e, ERR_MISSING, "expected a JSON document in the body");
     if (!media_type(http_request_header(c->req, "Content-Type"), merge))
-      return err_field(&c->e, ERR_MEDIA_TYPE, "@Content-Type", "expected application/json%s", merge ? " or application/merge-patch+json" : "");
+      return err_field(&c->e, ERR_MEDIA_TYPE, "@Content-Type", "expected application/json%s",
+                       merge ? " or application/merge-patch+json" : "");
     if (c->route->body == SCHEMA_report_list) /* the intake reads it, once */
       return 0;
     int r = json_read(body, c->api->o.max_body_bytes, &c->body, &c->e);
@@ -346,7 +359,8 @@ int cursor_read(struct call *c, void *ret_data, size_t n) {
     good = memcmp(sum, bytes + n, sizeof sum) == 0;
   }
   if (!good)
-    return err_field(&c->e, ERR_INVALID, "?cursor", "expected the next_cursor of a page of this list with the same filters");
+    return err_field(&c->e, ERR_INVALID, "?cursor",
+                     "expected the next_cursor of a page of this list with the same filters");
   memcpy(ret_data, bytes, n);
   return 1;
 }

@@ -20,7 +20,8 @@ static int check(const char *path, struct slice want) {
   size_t line = 1;
   for (size_t i = 0; i < n && i < want.n && got[i] == want.p[i]; i++)
     line += got[i] == '\n';
-  (void)fprintf(stderr, "%s: line %zu is not what the tables say: write it anew with kelou-api-doc\n", path, line);
+  (void)fprintf(stderr, "%s: line %zu is not what the tables say: write it anew with kelou-api-doc\n", path,
+                line);
   return 1;
 }
 

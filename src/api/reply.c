@@ -70,7 +70,9 @@ int call_list(struct call *c, json_t *items, const char *cursor) {
   return call_json(c, 200, doc);
 }
 
-static char *etag(struct call *c, int32_t version) { return arena_printf(&c->mem, "\"%" PRId32 "\"", version); }
+static char *etag(struct call *c, int32_t version) {
+  return arena_printf(&c->mem, "\"%" PRId32 "\"", version);
+}
 
 void call_etag(struct call *c, int32_t version) { call_header(c, "ETag", etag(c, version)); }
 
@@ -166,8 +168,9 @@ static void hide_inside(struct call *c, int status) {
            LF_S("code", err_name(c->e.code)), LF_E(&c->e));
   c->e.field[0] = 0;
   c->e.column = 0;
-  (void)snprintf(c->e.text, sizeof c->e.text, "%s", status == 500 ? "the server's log says more, under the request id"
-                                                                   : "the database does not answer as it should; try again");
+  (void)snprintf(c->e.text, sizeof c->e.text, "%s",
+                 status == 500 ? "the server's log says more, under the request id"
+                               : "the database does not answer as it should; try again");
 }
 
 static void problem_headers(struct call *c, int status) {
@@ -208,8 +211,8 @@ void call_problem(struct call *c, int code) {
 void api_refusal(int status, const char *why, struct str *body, const char **ret_content_type) {
   static const struct {
     int status, code;
-  } codes[] = {{400, ERR_MALFORMED}, {408, ERR_TIMEOUT},    {413, ERR_TOO_LARGE}, {414, ERR_TOO_LARGE},
-               {431, ERR_TOO_LARGE}, {503, ERR_UNAVAILABLE}};
+  } codes[] = {{400, ERR_MALFORMED}, {408, ERR_TIMEOUT},   {413, ERR_TOO_LARGE},
+               {414, ERR_TOO_LARGE}, {431, ERR_TOO_LARGE}, {503, ERR_UNAVAILABLE}};
   struct err e;
   int code = ERR_MALFORMED;
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)

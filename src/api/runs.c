@@ -99,7 +99,8 @@ static int ns_filter(struct call *c, struct slice *ret) {
   return ret->n ? access_need_ns(&c->who, *ret, &c->e) : 0;
 }
 
-static const char *next_page(struct call *c, const struct st_run_list *in, const struct st_run_list_ret *found) {
+static const char *next_page(struct call *c, const struct st_run_list *in,
+                             const struct st_run_list_ret *found) {
   if (!found->count || found->count < (size_t)in->limit)
     return NULL;
   char id[RUN_ID_LEN + 1];
@@ -125,12 +126,14 @@ int on_runs_list(struct call *c) {
     in.before = &before;
   }
   struct st_run_list_ret found;
-  if ((r = task_filter(c, &in.task_id)) < 0 || (r = run_list(c->api->o.runs, &in, &found, &c->mem, &c->e)) < 0)
+  if ((r = task_filter(c, &in.task_id)) < 0 ||
+      (r = run_list(c->api->o.runs, &in, &found, &c->mem, &c->e)) < 0)
     return r;
   json_t *items = json_array();
   for (size_t i = 0; i < found.count; i++) {
     const struct run_list_row *x = &found.rows[i];
-    (void)json_array_append_new(items, run_json(&x->run, x->task_name, x->ns, false)); /* fails only without memory */
+    (void)json_array_append_new(
+        items, run_json(&x->run, x->task_name, x->ns, false)); /* fails only without memory */
   }
   return call_list(c, items, next_page(c, &in, &found));
 }
@@ -218,7 +221,8 @@ int on_runs_retry(struct call *c) {
   if (r < 0)
     return r;
   if (!run_state_ended(g.run.state))
-    return err_set(&c->e, ERR_CONFLICT, "the run is %s; only an ended one can be retried", run_state_names[g.run.state]);
+    return err_set(&c->e, ERR_CONFLICT, "the run is %s; only an ended one can be retried",
+                   run_state_names[g.run.state]);
   struct task_trigger t = {.payload = g.run.payload,
                            .pin = IN(c, retry, executor)->s,
                            .ignore_overlap = IN(c, retry, ignore_overlap)->b,

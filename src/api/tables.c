@@ -22,8 +22,8 @@ const struct field api_fields[FIELD_MAX_] = {
   [Q_##id] = {SCHEMA_QUERY_, name, VALUE_##type, min, max, OF_NAMES(of), OF_TO(of), 0, value, doc},
 #include "api/fields.def"
 #define FIELD(schema, name, type, min, max, of, flags, value, doc)                                           \
-  [F_##schema##_##name] = {                                                                                  \
-      SCHEMA_##schema, #name, VALUE_##type, min, max, OF_NAMES(of), OF_TO(of), flags, value, doc},
+  [F_##schema##_##                                                                                           \
+      name] = {SCHEMA_##schema, #name, VALUE_##type, min, max, OF_NAMES(of), OF_TO(of), flags, value, doc},
 #include "api/fields.def"
 };
 
@@ -70,23 +70,21 @@ const size_t api_route_count = sizeof api_routes / sizeof *api_routes;
 
 /* Does the path fit the pattern? Parameters are whole segments, not empty. */
 static bool path_fits(const char *pattern, struct slice path, struct slice *ret_param) {
-  struct slice want = slice_of(pattern + 1), got = slice_n(path.p + 1, path.n - 1);
-  size_t n = 0;
-  for (;;) {
-    struct slice want_rest, got_rest;
-    struct slice w = slice_cut(want, '/', &want_rest), g = slice_cut(got, '/', &got_rest);
-    if (w.n && w.p[0] == '{') {
-      if (!g.n || n == API_PARAMS_MAX)
+  const char *q = path.p, *end = path.p + path.n;
+  for (size_t n = 0; *pattern; pattern++) {
+    if (*pattern != '{') {
+      if (q == end || *q++ != *pattern)
         return false;
-      ret_param[n++] = g;
-    } else if (!slice_eq(w, g)) {
-      return false;
+      continue;
     }
-    if (!want_rest.p || !got_rest.p)
-      return !want_rest.p && !got_rest.p;
-    want = want_rest;
-    got = got_rest;
+    const char *slash = memchr(q, '/', (size_t)(end - q)), *stop = slash ? slash : end;
+    if (stop == q || n == API_PARAMS_MAX)
+      return false;
+    ret_param[n++] = slice_n(q, (size_t)(stop - q));
+    q = stop;
+    pattern = strchr(pattern, '}');
   }
+  return q == end;
 }
 
 static void allow_add(char *allow, size_t size, const char *method) {

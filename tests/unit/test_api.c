@@ -80,7 +80,11 @@ struct fixture {
 static void request(struct fixture *f, const char *method, const char *path, const char *query) {
   struct route_match m;
   *f = (struct fixture){.api.o.max_body_bytes = 4096, .api.o.clock = &clock_system, .api.boot = "00000000"};
-  f->req = (struct http_request){.method = slice_of(method), .path = slice_of(path), .query = slice_of(query), .headers = f->headers, .peer = ""};
+  f->req = (struct http_request){.method = slice_of(method),
+                                 .path = slice_of(path),
+                                 .query = slice_of(query),
+                                 .headers = f->headers,
+                                 .peer = ""};
   f->c = (struct call){.api = &f->api, .req = &f->req};
   assert_int_equal(route_find(f->req.method, f->req.path, &m, NULL), 0);
   f->c.route = m.route;
@@ -106,7 +110,8 @@ static void refused(struct fixture *f, int r, int code, const char *field) {
 static void test_query_is_checked(void **state) {
   (void)state;
   struct fixture f;
-  request(&f, "GET", "/api/v1/runs", "state=PENDING,RUNNING&limit=7&executor=a%2Bb+c&since=2026-01-01T00%3A00%3A00Z");
+  request(&f, "GET", "/api/v1/runs",
+          "state=PENDING,RUNNING&limit=7&executor=a%2Bb+c&since=2026-01-01T00%3A00%3A00Z");
   assert_int_equal(params_query(&f.c), 0);
   assert_int_equal(f.c.query[Q_run_state].i, 1 << RUN_PENDING | 1 << RUN_RUNNING);
   assert_int_equal(f.c.query[Q_limit].i, 7);
@@ -117,13 +122,18 @@ static void test_query_is_checked(void **state) {
   static const struct {
     const char *path, *query, *field;
     int code;
-  } bad[] = {
-      {"/api/v1/runs", "limt=7", "?limt", ERR_UNKNOWN_FIELD},       {"/api/v1/runs", "limit=0", "?limit", ERR_INVALID},
-      {"/api/v1/runs", "limit=1001", "?limit", ERR_INVALID},        {"/api/v1/runs", "limit=5&limit=5", "?limit", ERR_INVALID},
-      {"/api/v1/runs", "state=pending", "?state", ERR_INVALID},     {"/api/v1/runs", "state=FAIL,", "?state", ERR_INVALID},
-      {"/api/v1/runs", "since=yesterday", "?since", ERR_INVALID},   {"/api/v1/runs", "executor=%ff", "?executor", ERR_INVALID},
-      {"/api/v1/runs", "executor=%zz", "?executor", ERR_MALFORMED}, {"/api/v1/tasks", "state=DELETED", "?state", ERR_INVALID},
-      {"/healthz", "x=1", "?x", ERR_UNKNOWN_FIELD},                 {"/api/v1/runs", "executor=", "?executor", ERR_INVALID}};
+  } bad[] = {{"/api/v1/runs", "limt=7", "?limt", ERR_UNKNOWN_FIELD},
+             {"/api/v1/runs", "limit=0", "?limit", ERR_INVALID},
+             {"/api/v1/runs", "limit=1001", "?limit", ERR_INVALID},
+             {"/api/v1/runs", "limit=5&limit=5", "?limit", ERR_INVALID},
+             {"/api/v1/runs", "state=pending", "?state", ERR_INVALID},
+             {"/api/v1/runs", "state=FAIL,", "?state", ERR_INVALID},
+             {"/api/v1/runs", "since=yesterday", "?since", ERR_INVALID},
+             {"/api/v1/runs", "executor=%ff", "?executor", ERR_INVALID},
+             {"/api/v1/runs", "executor=%zz", "?executor", ERR_MALFORMED},
+             {"/api/v1/tasks", "state=DELETED", "?state", ERR_INVALID},
+             {"/healthz", "x=1", "?x", ERR_UNKNOWN_FIELD},
+             {"/api/v1/runs", "executor=", "?executor", ERR_INVALID}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     request(&f, "GET", bad[i].path, bad[i].query);
     refused(&f, params_query(&f.c), bad[i].code, bad[i].field);
@@ -184,7 +194,8 @@ static void body(struct fixture *f, const char *method, const char *path, const 
 static void test_bodies_are_checked(void **state) {
   (void)state;
   struct fixture f;
-  body(&f, "POST", "/api/v1/tasks/1/trigger", "{\"payload\":{\"a\":[1,2]},\"executor\":\"e-1\",\"ignore_overlap\":true}");
+  body(&f, "POST", "/api/v1/tasks/1/trigger",
+       "{\"payload\":{\"a\":[1,2]},\"executor\":\"e-1\",\"ignore_overlap\":true}");
   assert_int_equal(params_body(&f.c), 0);
   struct call *c = &f.c;
   assert_true(slice_eqz(IN(c, trigger, payload)->s, "{\"a\":[1,2]}"));
@@ -214,12 +225,18 @@ static void test_bodies_are_checked(void **state) {
       {"POST", "/api/v1/tokens", "{\"name\":\"a\",\"role\":\"GOD\"}", "/role", ERR_INVALID},
       {"POST", "/api/v1/tokens", "{\"name\":7,\"role\":\"ADMIN\"}", "/name", ERR_INVALID},
       {"POST", "/api/v1/tokens", "{\"name\":\"a\\n\",\"role\":\"ADMIN\"}", "/name", ERR_INVALID},
-      {"POST", "/api/v1/tokens", "{\"name\":\"a\",\"role\":\"ADMIN\",\"expires_at\":5}", "/expires_at", ERR_INVALID},
-      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[]}", "/handlers", ERR_INVALID},
-      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"a\",3]}", "/handlers/1", ERR_INVALID},
-      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"*\"],\"slots\":0}", "/slots", ERR_INVALID},
-      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"*\"],\"labels\":[]}", "/labels", ERR_INVALID},
-      {"POST", "/api/v1/executor-groups", "{\"name\":\"g\",\"max_connections\":1.5}", "/max_connections", ERR_INVALID},
+      {"POST", "/api/v1/tokens", "{\"name\":\"a\",\"role\":\"ADMIN\",\"expires_at\":5}", "/expires_at",
+       ERR_INVALID},
+      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[]}",
+       "/handlers", ERR_INVALID},
+      {"POST", "/api/v1/executors/register", "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"a\",3]}",
+       "/handlers/1", ERR_INVALID},
+      {"POST", "/api/v1/executors/register",
+       "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"*\"],\"slots\":0}", "/slots", ERR_INVALID},
+      {"POST", "/api/v1/executors/register",
+       "{\"id\":\"a\",\"url\":\"http://x\",\"handlers\":[\"*\"],\"labels\":[]}", "/labels", ERR_INVALID},
+      {"POST", "/api/v1/executor-groups", "{\"name\":\"g\",\"max_connections\":1.5}", "/max_connections",
+       ERR_INVALID},
       {"POST", "/api/v1/schedules/preview", "{\"schedule\":[]}", "/schedule", ERR_INVALID},
       {"POST", "/api/v1/tasks/batch", "{\"tasks\":[]}", "/tasks", ERR_INVALID},
       {"GET", "/api/v1/tasks", "{}", "", ERR_INVALID},
@@ -307,7 +324,8 @@ static void test_if_none_match(void **state) {
   static const struct {
     const char *value;
     bool want;
-  } cases[] = {{"\"3\"", true}, {"W/\"3\"", true}, {"\"2\", \"3\"", true}, {"*", true}, {"\"33\"", false}, {"3", false}, {"", false}};
+  } cases[] = {{"\"3\"", true}, {"W/\"3\"", true}, {"\"2\", \"3\"", true}, {"*", true}, {"\"33\"", false},
+               {"3", false},    {"", false}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct fixture f;
     request(&f, "GET", "/api/v1/tasks/1", "");
@@ -359,7 +377,8 @@ static void test_refusals_of_the_parser(void **state) {
   static const struct {
     int status;
     const char *code;
-  } cases[] = {{400, "malformed"}, {408, "timeout"}, {413, "too_large"}, {431, "too_large"}, {503, "unavailable"}, {501, "malformed"}};
+  } cases[] = {{400, "malformed"}, {408, "timeout"},     {413, "too_large"},
+               {431, "too_large"}, {503, "unavailable"}, {501, "malformed"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     auto_str out;
     auto_json *j = NULL;
@@ -404,12 +423,28 @@ static void every_field_is_there(const json_t *o, enum schema_id s, const char *
 
 static void test_a_run_has_all_its_fields(void **state) {
   (void)state;
-  struct run_row r = {.key = {1, 1000000, 42, 0}, .version = 3, .state = RUN_FAIL, .reason = REASON_ERROR, .origin = ORIGIN_RETRY, .attempt = 2,
-                      .fired_at = 1001500, .started_at = 2000000, .finished_at = 5000000, .missed_first = 500000, .missed_count = 3,
-                      .executor = SLICE("e"), .pin = SLICE("p"), .origin_run = SLICE("x"), .result = SLICE("{\"a\":1}"),
-                      .error_type = SLICE("T"), .error_message = SLICE("m"), .error_detail = SLICE("d"), .progress = 0.5};
+  struct run_row r = {.key = {1, 1000000, 42, 0},
+                      .version = 3,
+                      .state = RUN_FAIL,
+                      .reason = REASON_ERROR,
+                      .origin = ORIGIN_RETRY,
+                      .attempt = 2,
+                      .fired_at = 1001500,
+                      .started_at = 2000000,
+                      .finished_at = 5000000,
+                      .missed_first = 500000,
+                      .missed_count = 3,
+                      .executor = SLICE("e"),
+                      .pin = SLICE("p"),
+                      .origin_run = SLICE("x"),
+                      .result = SLICE("{\"a\":1}"),
+                      .error_type = SLICE("T"),
+                      .error_message = SLICE("m"),
+                      .error_detail = SLICE("d"),
+                      .progress = 0.5};
   static const char *const later[] = {"payload", "attempts", "not_before", NULL};
-  auto_json *whole = run_json(&r, SLICE("task"), SLICE("ns"), true), *item = run_json(&r, SLICE("task"), SLICE("ns"), false);
+  auto_json *whole = run_json(&r, SLICE("task"), SLICE("ns"), true),
+            *item = run_json(&r, SLICE("task"), SLICE("ns"), false);
   every_field_is_there(whole, SCHEMA_run, later);
   keys_are_fields(json_object_get(whole, "error"), SCHEMA_run_error);
   keys_are_fields(json_object_get(whole, "missed"), SCHEMA_missed);
@@ -423,21 +458,39 @@ static void test_a_run_has_all_its_fields(void **state) {
   r.result = SLICE("{\"a\":\"cut …[cut]");
   auto_json *cut = run_json(&r, SLICE("task"), SLICE("ns"), true);
   assert_string_equal(at(cut, "result"), "{\"a\":\"cut …[cut]");
-  struct attempt_row a = {.attempt = 1, .state = RUN_FAIL, .reason = REASON_ERROR, .dispatched_at = 1, .started_at = 2, .finished_at = 3,
-                          .executor = SLICE("e"), .error_type = SLICE("T")};
+  struct attempt_row a = {.attempt = 1,
+                          .state = RUN_FAIL,
+                          .reason = REASON_ERROR,
+                          .dispatched_at = 1,
+                          .started_at = 2,
+                          .finished_at = 3,
+                          .executor = SLICE("e"),
+                          .error_type = SLICE("T")};
   auto_json *attempt = attempt_json(&a);
   every_field_is_there(attempt, SCHEMA_attempt, NULL);
 }
 
 static void test_other_documents(void **state) {
   (void)state;
-  struct group_row g = {.id = 7, .ns = SLICE("n"), .name = SLICE("g"), .max_connections = 16, .created_at = 1, .updated_at = 1, .version = 1};
+  struct group_row g = {.id = 7,
+                        .ns = SLICE("n"),
+                        .name = SLICE("g"),
+                        .max_connections = 16,
+                        .created_at = 1,
+                        .updated_at = 1,
+                        .version = 1};
   auto_json *group = group_json(&g, "secret");
   every_field_is_there(group, SCHEMA_group, NULL);
   auto_json *silent = group_json(&g, NULL);
   assert_null(json_object_get(silent, "secret"));
-  struct token_row t = {.id = 1, .name = SLICE("t"), .ns = SLICE("n"), .group = SLICE("g"), .role = ROLE_EXECUTOR, .created_at = 1,
-                        .expires_at = 2, .created_by = SLICE("a")};
+  struct token_row t = {.id = 1,
+                        .name = SLICE("t"),
+                        .ns = SLICE("n"),
+                        .group = SLICE("g"),
+                        .role = ROLE_EXECUTOR,
+                        .created_at = 1,
+                        .expires_at = 2,
+                        .created_by = SLICE("a")};
   auto_json *token = token_json(&t, "klt_");
   every_field_is_there(token, SCHEMA_token, NULL);
   struct preview_item item = {.at = 1, .local = "x", .note = "y"};
@@ -445,8 +498,10 @@ static void test_other_documents(void **state) {
   auto_json *preview = preview_json(&p);
   every_field_is_there(preview, SCHEMA_preview, NULL);
   every_field_is_there(json_array_get(json_object_get(preview, "items"), 0), SCHEMA_preview_item, NULL);
-  struct task_stats st = {.counts = {.last_scheduled_at = 1, .last_started_at = 1, .last_finished_at = 1, .last_state = RUN_FAIL},
-                          .next_at = 5, .next_due = 6};
+  struct task_stats st = {
+      .counts = {.last_scheduled_at = 1, .last_started_at = 1, .last_finished_at = 1, .last_state = RUN_FAIL},
+      .next_at = 5,
+      .next_due = 6};
   auto_json *stats = task_stats_json(&st);
   every_field_is_there(stats, SCHEMA_task_stats, NULL);
 }
@@ -517,22 +572,14 @@ static void test_openapi_is_whole(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_every_route_is_whole),
-      cmocka_unit_test(test_fields_stand_together),
-      cmocka_unit_test(test_routes_are_found),
-      cmocka_unit_test(test_query_is_checked),
-      cmocka_unit_test(test_limit_has_a_default),
-      cmocka_unit_test(test_headers_are_checked),
-      cmocka_unit_test(test_bodies_are_checked),
-      cmocka_unit_test(test_media_types),
-      cmocka_unit_test(test_a_body_is_limited),
-      cmocka_unit_test(test_cursors_belong_to_their_list),
-      cmocka_unit_test(test_if_none_match),
-      cmocka_unit_test(test_problems_name_the_place),
-      cmocka_unit_test(test_refusals_of_the_parser),
-      cmocka_unit_test(test_a_run_has_all_its_fields),
-      cmocka_unit_test(test_other_documents),
-      cmocka_unit_test(test_openapi_is_whole),
+      cmocka_unit_test(test_every_route_is_whole),   cmocka_unit_test(test_fields_stand_together),
+      cmocka_unit_test(test_routes_are_found),       cmocka_unit_test(test_query_is_checked),
+      cmocka_unit_test(test_limit_has_a_default),    cmocka_unit_test(test_headers_are_checked),
+      cmocka_unit_test(test_bodies_are_checked),     cmocka_unit_test(test_media_types),
+      cmocka_unit_test(test_a_body_is_limited),      cmocka_unit_test(test_cursors_belong_to_their_list),
+      cmocka_unit_test(test_if_none_match),          cmocka_unit_test(test_problems_name_the_place),
+      cmocka_unit_test(test_refusals_of_the_parser), cmocka_unit_test(test_a_run_has_all_its_fields),
+      cmocka_unit_test(test_other_documents),        cmocka_unit_test(test_openapi_is_whole),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
