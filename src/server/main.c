@@ -89,8 +89,25 @@ static int load(const struct arguments *a, struct conf **ret) {
   return 2;
 }
 
+/* SIGHUP: read the settings again and take over what may change while running. */
+static void reload(const struct arguments *a, const struct conf *now) {
+  struct conf *fresh = NULL;
+  if (load(a, &fresh)) {
+    log_error("the settings are not good, the old ones stay");
+    return;
+  }
+  const struct conf_item *changed[8];
+  size_t n = conf_diff(now, fresh, changed, 8);
+  for (size_t i = 0; i < n && i < 8; i++)
+    if (!(changed[i]->flags & CONF_RELOADABLE))
+      log_warn("a changed setting needs a restart", LF_S("setting", changed[i]->name));
+  log_level_set((enum log_level)conf_enum(fresh, "log.level"));
+  log_info("settings read again");
+  conf_unref(&fresh);
+}
+
 /* Signals are taken by this thread alone (thread_start blocks them in all others). */
-static int serve(struct conf *conf) {
+static int serve(const struct arguments *a, struct conf *conf) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -105,9 +122,8 @@ static int serve(struct conf *conf) {
     return 1;
   }
   int sig = 0;
-  do
-    sigwait(&set, &sig);
-  while (sig == SIGHUP); /* no terminal to lose; settings are read at start */
+  while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+    reload(a, conf);
   log_info("stopping", LF_S("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
   server_stop(&s);
   log_info("stopped");
@@ -140,7 +156,7 @@ int main(int argc, char **argv) {
       fprintf(stderr, "keloud: log.file: %s\n", e.text);
       rc = 2;
     } else {
-      rc = serve(conf);
+      rc = serve(&a, conf);
     }
   }
   conf_unref(&conf);
