@@ -14,7 +14,7 @@ def cron(expression, **more):
 
 
 BAD_TASKS = [
-    (task(nmae="x"), "unknown_field", "/nmae", None), (task(name=None), "missing_field", "/name", None),
+    (task(names="x"), "unknown_field", "/names", None), (task(name=None), "missing_field", "/name", None),
     (task(name=5), "invalid_field", "/name", None), (task(name="x" * 129), "invalid_field", "/name", None),
     (task(priority=10), "invalid_field", "/priority", None), (task(timeout="1x"), "invalid_field", "/timeout", None),
     (task(retry={"max_attempts": 0}), "invalid_field", "/retry/max_attempts", None),
@@ -23,7 +23,7 @@ BAD_TASKS = [
     (task(schedule={"kind": "FIXED_RATE"}), "missing_field", "/schedule/every", None),
     (cron("0 0 30 2 *"), "never_fires", "/schedule/expression", None), (cron("0 0 12 * * ? junk"), "invalid_field", "/schedule/expression", 14),
     (cron("0 0 12 * * ?", timezone="Europe/Atlantis"), "unknown_zone", "/schedule/timezone", None),
-    (cron("0 0 12 * * ?", evry="1s"), "unknown_field", "/schedule/evry", None),
+    (cron("0 0 12 * * ?", at="1s"), "unknown_field", "/schedule/at", None),
     (task(schedule={"kind": "ONE_TIME", "run_at": "2020-01-01T00:00:00Z"}), "in_the_past", "/schedule/run_at", None),
     (task(namespace="nowhere"), "not_found", "/namespace", None)]
 
@@ -70,7 +70,7 @@ def test_media_types(api):
 
 BAD_PARAMETERS = [
     ("limit=0", "limit"), ("limit=x", "limit"), ("limit=1&limit=2", "limit"), ("state=enabled", "state"), ("kind=YEARLY", "kind"),
-    ("nmae=x", "nmae"), ("cursor=zzz", "cursor"), ("namespace=%ff", "namespace"), ("handler=%4", "handler")]
+    ("names=x", "names"), ("cursor=zzz", "cursor"), ("namespace=%ff", "namespace"), ("handler=%4", "handler")]
 
 
 def test_a_bad_parameter_is_named(api):
@@ -136,3 +136,27 @@ def test_metrics_count_the_requests(api, node):
 def test_readiness_is_told_from_life(node):
     assert node.api("x").get("/healthz").json() == {"status": "ok"}
     assert node.api("x").get("/readyz").json() == {"status": "ok"}
+
+
+def test_a_full_queue_says_so_and_loses_nothing(make_node):
+    """One worker, one place in the queue: many at once are answered, each with 200 or 503 and Retry-After."""
+    node = make_node(settings={"api.workers": "1", "api.queue": "1"}).start()
+    token, busy, good = node.admin_token(), 0, 0
+    request = (f"GET /api/v1/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").encode()
+    for _ in range(50):
+        sockets = [socket.create_connection(("127.0.0.1", node.port), 10) for _ in range(20)]
+        for s in sockets:
+            s.sendall(request)
+        for s in sockets:
+            with s:
+                head, _, body = b"".join(iter(lambda s=s: s.recv(65536), b"")).partition(b"\r\n\r\n")
+            status = int(head.split()[1])
+            assert status in (200, 503), head
+            busy += status == 503
+            good += status == 200
+            if status == 503:
+                assert b"Retry-After: 1" in head and json.loads(body)["code"] == "unavailable"
+        if busy and good:
+            break
+    assert busy and good
+    assert node.api().get("/tasks").ok
