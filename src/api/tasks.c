@@ -4,21 +4,41 @@
 
 #define REF call_task_ref(c, c->param[0])
 
+/* What the schedule alone says: not for FIXED_DELAY, which counts from the end of a run (see the statistics). */
+static void put_next(struct call *c, const struct task_row *t, json_t *doc) {
+  struct err ignored; /* a zone that vanished: no next instant, the rest is true */
+  struct task_call tc = call_task(c);
+  struct preview_ask ask = {.n = 1};
+  struct preview p;
+  if (c->query[Q_version].there || t->v.state != TASK_ENABLED || t->kind == SCHEDULE_FIXED_DELAY ||
+      t->kind == SCHEDULE_MANUAL)
+    return;
+  auto_json *schedule = json_pack("{sO}", "schedule", json_object_get(doc, "schedule"));
+  tc.e = &ignored;
+  if (task_preview(c->api->o.tasks, &tc, schedule, &ask, &p) == 0 && p.count)
+    put_time(doc, "next_at", p.items[0].at);
+}
+
 static int answer(struct call *c, int status, const struct task_row *t) {
   json_t *doc = NULL;
   int r = task_json(t, true, &doc, &c->e);
   if (r < 0)
     return r;
+  put_next(c, t, doc);
   call_etag(c, t->v.version);
   return call_json(c, status, doc);
 }
 
-static int list_item(struct call *c, json_t *items, const struct task_row *t) {
+/* `next`: with the next instant, for current versions. */
+static int list_item(struct call *c, json_t *items, const struct task_row *t, bool next) {
   json_t *doc = NULL;
   int r = task_json(t, false, &doc, &c->e);
-  if (r >= 0)
-    (void)json_array_append_new(items, doc); /* fails only without memory */
-  return r;
+  if (r < 0)
+    return r;
+  if (next)
+    put_next(c, t, doc);
+  (void)json_array_append_new(items, doc); /* fails only without memory */
+  return 0;
 }
 
 int on_tasks_list(struct call *c) {
@@ -37,7 +57,7 @@ int on_tasks_list(struct call *c) {
     return r;
   json_t *items = json_array();
   for (size_t i = 0; r >= 0 && i < found.count; i++)
-    r = list_item(c, items, &found.tasks[i]);
+    r = list_item(c, items, &found.tasks[i], true);
   if (r < 0) {
     json_decref(items);
     return r;
@@ -113,7 +133,9 @@ int on_tasks_get(struct call *c) {
   int r = task_get(c->api->o.tasks, &tc, REF, (int32_t)c->query[Q_version].i, &t);
   if (r < 0)
     return r;
-  return call_unchanged(c, t.v.version) ? 0 : answer(c, 200, &t);
+  if (call_unchanged(c, t.v.version))
+    return 0;
+  return answer(c, 200, &t);
 }
 
 int on_tasks_replace(struct call *c) {
@@ -184,7 +206,7 @@ int on_tasks_versions(struct call *c) {
     return r;
   json_t *items = json_array();
   for (size_t i = 0; r >= 0 && i < found.count; i++)
-    r = list_item(c, items, &found.versions[i]);
+    r = list_item(c, items, &found.versions[i], false);
   if (r < 0) {
     json_decref(items);
     return r;

@@ -22,6 +22,7 @@ def test_a_task_is_what_was_asked_for(api, group):
     assert task["payload"] == {"深": [1, 2.5, None]} and task["description"] == "日报"
     assert task["state"] == "ENABLED" and task["version"] == 1 and task["namespace"] == "default"
     assert task["overlap_policy"] == "QUEUE_ONE" and task["retry"]["max_attempts"] == 1  # defaults are shown
+    assert task["next_at"].endswith("T20:30:00Z") and api.items("/tasks")[0]["next_at"] == task["next_at"]
     for ref in (task["id"], "report", "default%2Freport"):
         assert api.ok("GET", f"/tasks/{ref}") == task
 
@@ -74,7 +75,7 @@ def test_every_version_stays_readable(api, group):
 def test_pause_and_resume(api, group):
     api.ok("POST", "/tasks", daily("a"))
     paused = api.ok("POST", "/tasks/a/pause")
-    assert paused["state"] == "PAUSED"
+    assert paused["state"] == "PAUSED" and "next_at" not in paused
     assert "next_at" not in api.ok("GET", "/tasks/a/stats")
     assert api.ok("POST", "/tasks/a/pause")["version"] == paused["version"]  # it was so already
     assert api.ok("POST", "/tasks/a/resume", {"catch_up": True})["state"] == "ENABLED"
