@@ -7,7 +7,8 @@ struct kelou_run *attempts_find(struct attempts *t, const char *id) {
   return r;
 }
 
-enum admission attempts_look(struct attempts *t, const char *id, int attempt, int64_t fence, struct kelou_run **ret_known) {
+enum admission attempts_look(struct attempts *t, const char *id, int attempt, int64_t fence,
+                             struct kelou_run **ret_known) {
   struct kelou_run *r = attempts_find(t, id);
   *ret_known = r;
   if (!r)
@@ -59,7 +60,7 @@ void attempts_ended(struct attempts *t, struct kelou_run *r, usec_t now) {
 
 void attempts_clear(struct attempts *t) {
   struct kelou_run *r, *next;
-  HASH_ITER(hh, t->by_id, r, next) {
+  HASH_ITER (hh, t->by_id, r, next) {
     forget(t, r);
   }
 }

@@ -143,8 +143,9 @@ static void copy_text(struct kelou_executor *e, const char **z) {
 
 static void copy_options(struct kelou_executor *e, const struct kelou_options *o) {
   e->o = *o;
-  const char **texts[] = {&e->o.server,  &e->o.token,          &e->o.ns,      &e->o.group,   &e->o.id,     &e->o.listen_address,
-                          &e->o.version, &e->o.advertised_url, &e->o.labels,  &e->o.ca_file, &e->o.journal};
+  const char **texts[] = {&e->o.server, &e->o.token,          &e->o.ns,      &e->o.group,
+                          &e->o.id,     &e->o.listen_address, &e->o.version, &e->o.advertised_url,
+                          &e->o.labels, &e->o.ca_file,        &e->o.journal};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     copy_text(e, texts[i]);
   struct kelou_handler *handlers = arena_array(&e->mem, o->handler_count, sizeof *handlers);
@@ -156,7 +157,8 @@ static void copy_options(struct kelou_executor *e, const struct kelou_options *o
   for (size_t i = 0; i < o->secret_count; i++)
     e->secrets[i] = arena_slice(&e->mem, slice_of(o->secrets[i]));
   e->o.secrets = NULL;
-  e->attempts = (struct attempts){.max_ended = (size_t)o->remember, .max_age = o->remember_for, .max_bytes = (size_t)o->remember_bytes};
+  e->attempts = (struct attempts){
+      .max_ended = (size_t)o->remember, .max_age = o->remember_for, .max_bytes = (size_t)o->remember_bytes};
 }
 
 /* "/base" of "http://host:port/base/", or "". */
@@ -173,9 +175,11 @@ static int name_it(struct kelou_executor *e, struct err *ret) {
   const char *address = e->o.listen_address;
   bool anywhere = strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
   if (!e->o.advertised_url && anywhere)
-    return err_field(ret, ERR_MISSING, "advertised_url", "advertised_url is required when listening on %s", address);
+    return err_field(ret, ERR_MISSING, "advertised_url", "advertised_url is required when listening on %s",
+                     address);
   if (!e->o.advertised_url)
-    e->o.advertised_url = arena_printf(&e->mem, strchr(address, ':') ? "http://[%s]:%d" : "http://%s:%d", address, kelou_port(e));
+    e->o.advertised_url = arena_printf(&e->mem, strchr(address, ':') ? "http://[%s]:%d" : "http://%s:%d",
+                                       address, kelou_port(e));
   if (!e->o.id) {
     char host[65] = "executor";
     (void)gethostname(host, sizeof host - 1); /* without a name the word must do */
@@ -191,11 +195,15 @@ static int name_it(struct kelou_executor *e, struct err *ret) {
 }
 
 static void perform(struct kelou_run *r) { run_perform(r, false); }
-static struct target *outbox_target(void *executor) { return session_target(((struct kelou_executor *)executor)->session); }
+static struct target *outbox_target(void *executor) {
+  return session_target(((struct kelou_executor *)executor)->session);
+}
 static void outbox_failed(void *executor, const struct target *t) {
   session_server_failed(((struct kelou_executor *)executor)->session, t);
 }
-static void outbox_log(void *executor, enum kelou_level level, const char *line) { sdk_log(executor, level, "%s", line); }
+static void outbox_log(void *executor, enum kelou_level level, const char *line) {
+  sdk_log(executor, level, "%s", line);
+}
 
 static void make_outbox(struct kelou_executor *e) {
   struct outbox_options o;
@@ -326,7 +334,7 @@ static void stop_all(struct kelou_executor *e) {
   struct kelou_run *r, *next, **left = NULL;
   size_t n = 0, cap = 0;
   mutex_lock(&e->lock);
-  HASH_ITER(hh, e->attempts.by_id, r, next) {
+  HASH_ITER (hh, e->attempts.by_id, r, next) {
     if (r->phase == PHASE_ENDED)
       continue;
     run_stop(r, STOP_SHUTDOWN);

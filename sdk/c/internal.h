@@ -46,7 +46,11 @@ int cancel_message_read(struct slice body, struct cancel_message *ret, struct er
 enum run_phase { PHASE_QUEUED, PHASE_RUNNING, PHASE_ENDED };
 enum run_outcome { OUTCOME_NONE, OUTCOME_SUCCESS, OUTCOME_FAIL, OUTCOME_STOPPED };
 enum run_stop { STOP_NOT, STOP_CANCELLED, STOP_SUPERSEDED, STOP_SHUTDOWN };
-enum run_said { SAID_REPORT, SAID_ANSWER /* 200 to the delivery */, SAID_NOTHING /* it belongs to whoever gets it next */ };
+enum run_said {
+  SAID_REPORT,
+  SAID_ANSWER /* 200 to the delivery */,
+  SAID_NOTHING /* it belongs to whoever gets it next */
+};
 enum out_state { OUT_NONE, OUT_WAITING, OUT_FLYING };
 
 struct kelou_run {
@@ -91,7 +95,8 @@ struct kelou_run {
 };
 
 /* run.c */
-struct kelou_run *run_new(struct kelou_executor *e, const struct kelou_handler *h, struct message *m); /* takes m; one reference */
+struct kelou_run *run_new(struct kelou_executor *e, const struct kelou_handler *h,
+                          struct message *m); /* takes m; one reference */
 struct kelou_run *run_ref(struct kelou_run *r);
 void run_unref(struct kelou_run **r);
 void run_stop(struct kelou_run *r, enum run_stop why); /* the first reason counts */
@@ -121,9 +126,11 @@ struct attempts {
 enum admission { ADMIT_NEW, ADMIT_REPEATED, ADMIT_STALE };
 /* STALE: the fence is lower than one seen, or the attempt is an earlier one. REPEATED: ret_known is that attempt, its fence
  * raised to this one. NEW: ret_known is the earlier attempt of the run, or NULL. */
-enum admission attempts_look(struct attempts *t, const char *id, int attempt, int64_t fence, struct kelou_run **ret_known);
+enum admission attempts_look(struct attempts *t, const char *id, int attempt, int64_t fence,
+                             struct kelou_run **ret_known);
 struct kelou_run *attempts_find(struct attempts *t, const char *id);
-void attempts_add(struct attempts *t, struct kelou_run *r); /* in place of an earlier attempt; takes a reference */
+void attempts_add(struct attempts *t,
+                  struct kelou_run *r); /* in place of an earlier attempt; takes a reference */
 void attempts_ended(struct attempts *t, struct kelou_run *r, usec_t now);
 void attempts_expire(struct attempts *t, usec_t now);
 void attempts_clear(struct attempts *t);
@@ -137,7 +144,9 @@ struct slots_counts {
 };
 int slots_new(int threads, int waiting, void (*work)(struct kelou_run *r), struct slots **ret, struct err *e);
 bool slots_full(struct slots *p);
-void slots_submit(struct slots *p, struct kelou_run *r); /* one submitting thread, after slots_full said no; takes a reference */
+void slots_submit(
+    struct slots *p,
+    struct kelou_run *r); /* one submitting thread, after slots_full said no; takes a reference */
 void slots_count(struct slots *p, struct slots_counts *ret);
 void slots_free(struct slots **p); /* what waits is still worked on; waits for all */
 
@@ -158,7 +167,7 @@ struct outbox_options {
   const char *token;
   int batch, max_count;
   int64_t max_bytes;
-  struct target *(*target)(void *arg); /* a reference, or NULL: not known yet */
+  struct target *(*target)(void *arg);               /* a reference, or NULL: not known yet */
   void (*failed)(void *arg, const struct target *t); /* that one did not answer */
   void (*log)(void *arg, enum kelou_level level, const char *line);
   void *arg;
@@ -170,7 +179,8 @@ struct outbox_counts {
 struct outbox;
 void outbox_options_default(struct outbox_options *o);
 struct outbox *outbox_new(const struct outbox_options *o);
-void outbox_push(struct outbox *o, struct kelou_run *r, bool final); /* any thread; final: r->report has been set */
+void outbox_push(struct outbox *o, struct kelou_run *r,
+                 bool final); /* any thread; final: r->report has been set */
 bool outbox_full(struct outbox *o);
 bool outbox_wait_empty(struct outbox *o, usec_t until); /* monotonic */
 void outbox_count(struct outbox *o, struct outbox_counts *ret);
@@ -181,11 +191,13 @@ void outbox_free(struct outbox **o);
 
 /* The thread that registers, beats and deregisters. */
 struct session;
-int session_new(struct kelou_executor *ex, struct session **ret, struct err *e); /* checks the server's URLs */
+int session_new(struct kelou_executor *ex, struct session **ret,
+                struct err *e); /* checks the server's URLs */
 int session_start(struct session *s, const char *url, struct err *e);
 bool session_wait_registered(struct session *s, usec_t timeout);
 struct target *session_target(struct session *s); /* of the server in use; a reference or NULL */
-void session_server_failed(struct session *s, const struct target *t); /* another one, if that is still in use */
+void session_server_failed(struct session *s,
+                           const struct target *t);  /* another one, if that is still in use */
 bool session_leave(struct session *s, usec_t until); /* deregister and be done; false: not within the time */
 void session_free(struct session **s);
 

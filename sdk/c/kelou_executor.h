@@ -49,11 +49,12 @@ struct kelou_handler {
 /* ---------------------------------------------------------------- options */
 
 struct kelou_options {
-  const char *server; /* base URL of the centre; several with commas: the next is tried when one does not answer */
-  const char *token;  /* an executor token */
-  const char *ns;     /* namespace; NULL: that of the token */
-  const char *group;  /* NULL: that of the token */
-  const char *id;     /* of this instance, unique in its group; NULL: host name and listen port */
+  const char
+      *server; /* base URL of the centre; several with commas: the next is tried when one does not answer */
+  const char *token;          /* an executor token */
+  const char *ns;             /* namespace; NULL: that of the token */
+  const char *group;          /* NULL: that of the token */
+  const char *id;             /* of this instance, unique in its group; NULL: host name and listen port */
   const char *const *secrets; /* HMAC secrets of the group, at least one; two while one is being rotated */
   size_t secret_count;        /* at most KELOU_SECRETS_MAX */
 
@@ -63,15 +64,16 @@ struct kelou_options {
 
   const struct kelou_handler *handlers;
   size_t handler_count;
-  int slots;              /* handlers at the same time, threads at most; 10 */
-  int queue;              /* runs that wait for a slot; beyond: 429; 16 */
-  int answer_inline;      /* not 0: runs of KELOU_INLINE handlers are answered 200 with their result, without a report */
-  const char *version;    /* of the program, shown in the executor list; NULL */
-  const char *labels;     /* JSON object text; NULL */
-  int64_t heartbeat;      /* 0: as the centre says */
-  const char *ca_file;    /* for an https server; NULL: the system's certificates */
-  const char *journal;    /* file to which start and end of each attempt are appended as JSON lines; NULL: none */
-  int journal_fsync;      /* 1: each line is on the disk before the work goes on; 0: it is in the kernel */
+  int slots;         /* handlers at the same time, threads at most; 10 */
+  int queue;         /* runs that wait for a slot; beyond: 429; 16 */
+  int answer_inline; /* not 0: runs of KELOU_INLINE handlers are answered 200 with their result, without a report */
+  const char *version; /* of the program, shown in the executor list; NULL */
+  const char *labels;  /* JSON object text; NULL */
+  int64_t heartbeat;   /* 0: as the centre says */
+  const char *ca_file; /* for an https server; NULL: the system's certificates */
+  const char
+      *journal;      /* file to which start and end of each attempt are appended as JSON lines; NULL: none */
+  int journal_fsync; /* 1: each line is on the disk before the work goes on; 0: it is in the kernel */
 
   int report_batch;       /* reports of one request, at most; 500 */
   int remember;           /* ended attempts remembered for repeated deliveries, at most; 100,000 */
@@ -136,7 +138,8 @@ int kelou_max_attempts(const struct kelou_run *r);
 int kelou_priority(const struct kelou_run *r);
 int kelou_part_index(const struct kelou_run *r); /* of a broadcast; 0 of 1 otherwise */
 int kelou_part_total(const struct kelou_run *r);
-int64_t kelou_fence(const struct kelou_run *r); /* grows with each owner of the run: to fence writes elsewhere */
+int64_t
+kelou_fence(const struct kelou_run *r); /* grows with each owner of the run: to fence writes elsewhere */
 int64_t kelou_scheduled_at(const struct kelou_run *r);
 int64_t kelou_fired_at(const struct kelou_run *r);
 int64_t kelou_deadline(const struct kelou_run *r); /* by the centre's clock; INT64_MAX: none */

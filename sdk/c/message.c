@@ -40,9 +40,11 @@ static int read_run_id(const json_t *doc, const char **ret, struct err *e) {
   size_t n = strlen(*ret);
   bool good = n >= 1 && n <= RUN_ID_BYTES_MAX;
   for (const char *p = *ret; good && *p; p++)
-    good = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || strchr("_.:-", *p);
+    good = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+           strchr("_.:-", *p);
   return good ? 0
-              : err_field(e, ERR_INVALID, "/run_id", "expected 1 to %d characters A-Z a-z 0-9 _ . : -", RUN_ID_BYTES_MAX);
+              : err_field(e, ERR_INVALID, "/run_id", "expected 1 to %d characters A-Z a-z 0-9 _ . : -",
+                          RUN_ID_BYTES_MAX);
 }
 
 static int read_claim(const json_t *doc, int *ret_attempt, int64_t *ret_fence, struct err *e) {
@@ -57,8 +59,12 @@ static int read_claim(const json_t *doc, int *ret_attempt, int64_t *ret_fence, s
 static int read_texts(const json_t *doc, struct message *m, struct err *e) {
   const struct {
     const char *key, **to;
-  } texts[] = {{"idempotency_key", &m->idempotency_key}, {"task_id", &m->task_id},         {"task_name", &m->task_name},
-               {"namespace", &m->ns},                    {"traceparent", &m->traceparent}, {"parent_run_id", &m->parent_run_id},
+  } texts[] = {{"idempotency_key", &m->idempotency_key},
+               {"task_id", &m->task_id},
+               {"task_name", &m->task_name},
+               {"namespace", &m->ns},
+               {"traceparent", &m->traceparent},
+               {"parent_run_id", &m->parent_run_id},
                {"handler", &m->handler}};
   int r = 0;
   for (size_t i = 0; r >= 0 && i < sizeof texts / sizeof *texts; i++)

@@ -20,9 +20,9 @@ struct outbox {
   struct loop_timer *timer; /* NULL until needed */
   struct str text;
   struct target *used; /* by the request under way */
-  int singly;   /* so many requests of one report each: one of them was refused */
-  usec_t pause; /* back-off; 0 after a success */
-  struct mutex lock; /* protects the rest */
+  int singly;          /* so many requests of one report each: one of them was refused */
+  usec_t pause;        /* back-off; 0 after a success */
+  struct mutex lock;   /* protects the rest */
   struct cond empty;
   struct kelou_run *waiting, *flying;
   int64_t owed, owed_bytes; /* final reports not acknowledged */
@@ -54,7 +54,8 @@ struct outbox *outbox_new(const struct outbox_options *o) {
   return b;
 }
 
-static void say(struct outbox *b, enum kelou_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct outbox *b, enum kelou_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void say(struct outbox *b, enum kelou_level level, const char *fmt, ...) {
   char line[400];
   va_list ap;
@@ -229,7 +230,8 @@ static void later(struct outbox *b, usec_t at_least) {
 
 static void on_taken(struct outbox *b, const struct http_result *res) {
   if (memmem(res->body.p ? res->body.p : "", res->body.n, "\"forbidden\"", 11))
-    say(b, KELOU_ERROR, "the centre says that a reported run belongs to another group; its report is dropped");
+    say(b, KELOU_ERROR,
+        "the centre says that a reported run belongs to another group; its report is dropped");
   if (b->pause)
     say(b, KELOU_INFO, "reports are taken again");
   b->pause = 0;

@@ -9,7 +9,8 @@ enum { PROBLEM_MAX = 4096 };
 static void answer(struct http_request *req, int status, const char *type, struct slice body) {
   struct http_header again = {SLICE("Retry-After"), SLICE("1")};
   bool busy = status == 429 || status == 503;
-  struct http_reply r = {.status = status, .content_type = type, .headers = &again, .header_count = busy, .body = body};
+  struct http_reply r = {
+      .status = status, .content_type = type, .headers = &again, .header_count = busy, .body = body};
   http_request_reply(req, &r);
 }
 
@@ -19,8 +20,9 @@ static void problem(struct http_request *req, const struct err *e) {
   auto_str out;
   int status = err_http(e->code);
   str_init(&out, PROBLEM_MAX);
-  str_addf(&out, "{\"type\":\"urn:kelou:problem:%s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"detail\":\"", err_name(e->code),
-           err_title(e->code), status, err_name(e->code));
+  str_addf(&out,
+           "{\"type\":\"urn:kelou:problem:%s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"detail\":\"",
+           err_name(e->code), err_title(e->code), status, err_name(e->code));
   str_add_json(&out, slice_of(e->text));
   str_addz(&out, "\"");
   if (e->field[0]) {
@@ -46,7 +48,8 @@ static const struct kelou_handler *handler_of(const struct kelou_executor *e, co
 /* ---------------------------------------------------------------- run */
 
 /* The same attempt again. */
-static void on_repeated(struct kelou_executor *e, struct http_request *req, struct kelou_run *known, bool ended) {
+static void on_repeated(struct kelou_executor *e, struct http_request *req, struct kelou_run *known,
+                        bool ended) {
   if (!ended) {
     empty(req, 202);
   } else if (known->said == SAID_ANSWER) {
@@ -187,7 +190,8 @@ static int on_ping(struct kelou_executor *e, struct http_request *req, struct er
 
 struct route {
   const char *path, *method;
-  int (*handle)(struct kelou_executor *e, struct http_request *req, struct err *ret); /* negative: not answered */
+  int (*handle)(struct kelou_executor *e, struct http_request *req,
+                struct err *ret); /* negative: not answered */
   bool signed_by_centre;
 };
 static const struct route routes[] = {{"/kelou/v1/run", "POST", on_run, true},
@@ -195,8 +199,8 @@ static const struct route routes[] = {{"/kelou/v1/run", "POST", on_run, true},
                                       {"/kelou/v1/ping", "GET", on_ping, false}};
 
 static int check_signature(const struct kelou_executor *e, const struct http_request *req, struct err *ret) {
-  return signature_check(http_request_header(req, "X-Kelou-Signature"), e->secrets, e->o.secret_count, sdk_wall(),
-                         e->o.replay_window, req->body, ret);
+  return signature_check(http_request_header(req, "X-Kelou-Signature"), e->secrets, e->o.secret_count,
+                         sdk_wall(), e->o.replay_window, req->body, ret);
 }
 
 static int dispatch(struct kelou_executor *e, struct http_request *req, struct err *ret) {

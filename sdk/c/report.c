@@ -29,8 +29,8 @@ static void add_time(struct str *out, const char *name, usec_t t) {
 }
 
 static void add_head(struct str *out, const struct kelou_run *r, const char *state) {
-  str_addf(out, "{\"run_id\":\"%s\",\"attempt\":%d,\"fence\":%" PRId64 ",\"state\":\"%s\",\"executor\":\"", r->id, r->attempt,
-           r->fence, state);
+  str_addf(out, "{\"run_id\":\"%s\",\"attempt\":%d,\"fence\":%" PRId64 ",\"state\":\"%s\",\"executor\":\"",
+           r->id, r->attempt, r->fence, state);
   str_addz(out, r->executor->id_json);
   str_addc(out, '"');
   if (r->started_at)
@@ -73,7 +73,8 @@ void report_progress(struct str *out, const struct kelou_run *r) {
 
 void report_refused(struct str *out, const struct kelou_run *r, int status) {
   char message[96];
-  (void)snprintf(message, sizeof message, "the centre refused what the executor had to report, with status %d", status); /* fits */
+  (void)snprintf(message, sizeof message,
+                 "the centre refused what the executor had to report, with status %d", status); /* fits */
   add_head(out, r, "FAIL");
   add_error(out, "REPORT_REFUSED", message, NULL);
   str_addc(out, '}');

@@ -92,7 +92,7 @@ int kelou_sleep(struct kelou_run *r, int64_t length) {
   for (; !kelou_cancelled(r) && now < until; now = sdk_mono()) {
     usec_t ms = (until - now + USEC_PER_MS - 1) / USEC_PER_MS;
     if (p.fd < 0 && ms > 20)
-      ms = 20; /* no descriptor to be had: look now and then */
+      ms = 20;                                           /* no descriptor to be had: look now and then */
     (void)poll(&p, 1, ms > 1000000 ? 1000000 : (int)ms); /* whatever it says: the loop looks again */
   }
   return kelou_cancelled(r);
@@ -177,7 +177,8 @@ void kelou_stopped(struct kelou_run *r) { outcome(r, OUTCOME_STOPPED); }
 static void journal(struct kelou_run *r, const char *event, const char *state) {
   int code = journal_write(r->executor->journal, r, event, state);
   if (code < 0)
-    sdk_log(r->executor, KELOU_ERROR, "journal: a line of run %s is lost, the run goes on: %s", r->id, strerror(-code));
+    sdk_log(r->executor, KELOU_ERROR, "journal: a line of run %s is lost, the run goes on: %s", r->id,
+            strerror(-code));
 }
 
 /* False: it was cancelled while it waited. */

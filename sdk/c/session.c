@@ -5,8 +5,9 @@
 #include <inttypes.h>
 
 enum { ANSWER_MAX = 65536, BODY_MAX = 65536, SERVERS_MAX = 16 };
-static const usec_t CALL_TIMEOUT = 5 * USEC_PER_SEC, RETRY_FIRST = 100 * USEC_PER_MS, RETRY_MOST = 10 * USEC_PER_SEC,
-                    BEAT_LEAST = 10 * USEC_PER_MS, BEAT_DEFAULT = 10 * USEC_PER_SEC, STALE_MOST = 300 * USEC_PER_SEC;
+static const usec_t CALL_TIMEOUT = 5 * USEC_PER_SEC, RETRY_FIRST = 100 * USEC_PER_MS,
+                    RETRY_MOST = 10 * USEC_PER_SEC, BEAT_LEAST = 10 * USEC_PER_MS,
+                    BEAT_DEFAULT = 10 * USEC_PER_SEC, STALE_MOST = 300 * USEC_PER_SEC;
 
 enum step { STEP_WORK, STEP_LEAVE, STEP_END };
 
@@ -16,16 +17,16 @@ struct session {
   char *authorization, *registration, *beat_path, *leave_path;
   struct slice server[SERVERS_MAX];
   int servers;
-  struct rng rng;     /* the thread's, as are these */
-  bool told;          /* the failure that lasts has been logged */
+  struct rng rng; /* the thread's, as are these */
+  bool told;      /* the failure that lasts has been logged */
   usec_t retry, stale_pause;
   int64_t incarnation;
   usec_t beat_every;
   struct mutex lock; /* protects the rest */
   struct cond changed;
   struct target *target[SERVERS_MAX]; /* NULL: its name could not be looked up */
-  bool doubtful[SERVERS_MAX];         /* it did not answer: look the name up anew, its address may have changed */
-  int current;                        /* server in use */
+  bool doubtful[SERVERS_MAX]; /* it did not answer: look the name up anew, its address may have changed */
+  int current;                /* server in use */
   bool registered, left;
   enum step step;
 };
@@ -185,8 +186,9 @@ static void try_to_register(struct session *s) {
 /* Somebody registered under our id. It may have been a registration of ours whose answer was lost: once more, but ever more
  * slowly, so that two instances with one id do not take each other's runs away all the time. */
 static void on_stale(struct session *s) {
-  sdk_log(s->ex, KELOU_ERROR, "another instance has registered as %s in this group; registering anew in %" PRId64 " ms", s->ex->o.id,
-          s->stale_pause / USEC_PER_MS);
+  sdk_log(s->ex, KELOU_ERROR,
+          "another instance has registered as %s in this group; registering anew in %" PRId64 " ms",
+          s->ex->o.id, s->stale_pause / USEC_PER_MS);
   set_registered(s, false);
   rest(s, s->stale_pause);
   s->stale_pause = s->stale_pause ? s->stale_pause * 2 : s->beat_every;
@@ -195,7 +197,8 @@ static void on_stale(struct session *s) {
 }
 
 static bool beat_says_gone(struct slice body) {
-  return memmem(body.p ? body.p : "", body.n, "\"LOST\"", 6) || memmem(body.p ? body.p : "", body.n, "\"OFFLINE\"", 9);
+  return memmem(body.p ? body.p : "", body.n, "\"LOST\"", 6) ||
+         memmem(body.p ? body.p : "", body.n, "\"OFFLINE\"", 9);
 }
 
 static void beat(struct session *s) {
@@ -261,7 +264,8 @@ static void run(void *session) {
       try_to_register(s);
     } else {
       /* after a failed beat sooner: three that fail in a row mean lost */
-      usec_t wait = s->told ? s->beat_every / 4 : s->beat_every - (usec_t)rng_below(&s->rng, (uint64_t)s->beat_every / 10 + 1);
+      usec_t wait = s->told ? s->beat_every / 4
+                            : s->beat_every - (usec_t)rng_below(&s->rng, (uint64_t)s->beat_every / 10 + 1);
       rest(s, wait);
       mutex_lock(&s->lock);
       step = s->step;
@@ -321,7 +325,8 @@ bool session_leave(struct session *s, usec_t until) {
 
 static void add_encoded(struct str *out, const char *z) {
   for (; *z; z++) {
-    bool plain = (*z >= '0' && *z <= '9') || (*z >= 'a' && *z <= 'z') || (*z >= 'A' && *z <= 'Z') || strchr("-_.~", *z);
+    bool plain = (*z >= '0' && *z <= '9') || (*z >= 'a' && *z <= 'z') || (*z >= 'A' && *z <= 'Z') ||
+                 strchr("-_.~", *z);
     if (plain)
       str_addc(out, *z);
     else

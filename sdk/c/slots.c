@@ -32,7 +32,8 @@ static int grow(struct slots *p, struct err *e) {
   return r;
 }
 
-int slots_new(int threads, int waiting, void (*work)(struct kelou_run *r), struct slots **ret, struct err *e) {
+int slots_new(int threads, int waiting, void (*work)(struct kelou_run *r), struct slots **ret,
+              struct err *e) {
   struct slots *p = mem_zalloc(sizeof *p);
   p->work = work;
   p->max_threads = threads;
@@ -52,7 +53,7 @@ bool slots_full(struct slots *p) { return atomic_load(&p->load) >= p->max_thread
 void slots_submit(struct slots *p, struct kelou_run *r) {
   int load = atomic_fetch_add(&p->load, 1) + 1;
   if (load > p->n_threads && p->n_threads < p->max_threads)
-    (void)grow(p, NULL); /* without it the run waits for one of the others */
+    (void)grow(p, NULL);                  /* without it the run waits for one of the others */
   (void)queue_push(p->queue, run_ref(r)); /* there is room: load never exceeds it */
 }
 

@@ -9,7 +9,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { URL_MAX = 2048, BODY_MAX = 1024 * 1024, HEADERS_MAX = 32, RESULT_BODY_MAX = 32768, RESULT_MAX = 8 * RESULT_BODY_MAX };
+enum {
+  URL_MAX = 2048,
+  BODY_MAX = 1024 * 1024,
+  HEADERS_MAX = 32,
+  RESULT_BODY_MAX = 32768,
+  RESULT_MAX = 8 * RESULT_BODY_MAX
+};
 static const usec_t TIMEOUT_DEFAULT = 30 * USEC_PER_SEC;
 
 struct caller {
@@ -66,7 +72,7 @@ static int read_headers(const json_t *doc, struct ask *a, struct err *e) {
     return 0;
   if (!json_is_object(map) || json_object_size(map) > HEADERS_MAX)
     return err_field(e, ERR_INVALID, "/headers", "expected an object of at most %d texts", HEADERS_MAX);
-  json_object_foreach((json_t *)(uintptr_t)map, name, value) {
+  json_object_foreach ((json_t *)(uintptr_t)map, name, value) {
     if (!json_is_string(value))
       return err_field(e, ERR_INVALID, "/headers", "expected texts");
     a->headers[a->call.header_count++] =

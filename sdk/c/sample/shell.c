@@ -12,7 +12,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 64, ARG_BYTES_MAX = 4096, LIST_BYTES_MAX = 65536, TAIL_BYTES = 16384, RESULT_MAX = 16 * TAIL_BYTES, ENV_MAX = 16 };
+enum {
+  ARGS_MAX = 64,
+  ARG_BYTES_MAX = 4096,
+  LIST_BYTES_MAX = 65536,
+  TAIL_BYTES = 16384,
+  RESULT_MAX = 16 * TAIL_BYTES,
+  ENV_MAX = 16
+};
 static const usec_t TIMEOUT_DEFAULT = 5 * USEC_PER_MIN, TERM_TO_KILL = 2 * USEC_PER_SEC;
 
 struct allowed {
@@ -52,7 +59,8 @@ int allowed_add(struct allowed **list, struct slice text, bool more, struct err 
   }
   if (!name.n || a->argc == 0 || a->argv[0][0] != '/' || rest.n) {
     one_free(a);
-    return err_set(e, ERR_INVALID, "\"%.*s\": expected name=/path/to/program and at most %d words", SLICE_FMT(text), ARGS_MAX);
+    return err_set(e, ERR_INVALID, "\"%.*s\": expected name=/path/to/program and at most %d words",
+                   SLICE_FMT(text), ARGS_MAX);
   }
   a->next = *list;
   *list = a;
@@ -189,7 +197,8 @@ static int spawn(const struct command *c, const int out[2], const int err[2], pi
   sigset_t none, all;
   (void)sigemptyset(&none);
   (void)sigfillset(&all);
-  (void)posix_spawn_file_actions_init(&files); /* on Linux these only fail without memory, which ends in posix_spawn */
+  (void)posix_spawn_file_actions_init(
+      &files); /* on Linux these only fail without memory, which ends in posix_spawn */
   (void)posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
   (void)posix_spawn_file_actions_adddup2(&files, out[1], 1);
   (void)posix_spawn_file_actions_adddup2(&files, err[1], 2);
@@ -197,7 +206,8 @@ static int spawn(const struct command *c, const int out[2], const int err[2], pi
   (void)posix_spawnattr_setpgroup(&attr, 0);
   (void)posix_spawnattr_setsigmask(&attr, &none);
   (void)posix_spawnattr_setsigdefault(&attr, &all);
-  (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  (void)posix_spawnattr_setflags(&attr,
+                                 POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   int r = posix_spawn(ret, c->argv[0], &files, &attr, c->argv, c->env);
   (void)posix_spawnattr_destroy(&attr);
   (void)posix_spawn_file_actions_destroy(&files);
@@ -260,14 +270,18 @@ static void watch(struct kelou_run *r, struct child *ch, usec_t deadline) {
       ch->kill_at = t + TERM_TO_KILL;
     } else {
       usec_t wait = (until - t) / USEC_PER_MS + 1;
-      (void)poll(p, 4, wait > 60000 ? 60000 : !watched && wait > 50 ? 50 : (int)wait); /* what woke it is looked at below */
+      (void)poll(p, 4,
+                 wait > 60000            ? 60000
+                 : !watched && wait > 50 ? 50
+                                         : (int)wait); /* what woke it is looked at below */
       if ((p[0].revents & (POLLIN | POLLHUP)) && !tail_read(&ch->out))
         p[0].fd = -1;
       if ((p[1].revents & (POLLIN | POLLHUP)) && !tail_read(&ch->err))
         p[1].fd = -1;
     }
   }
-  for (int i = 0; i < 64 && poll(p, 2, 0) > 0; i++) { /* what it wrote last: bounded, others may go on writing */
+  for (int i = 0; i < 64 && poll(p, 2, 0) > 0;
+       i++) { /* what it wrote last: bounded, others may go on writing */
     if (p[0].fd >= 0 && p[0].revents && !tail_read(&ch->out))
       p[0].fd = -1;
     if (p[1].fd >= 0 && p[1].revents && !tail_read(&ch->err))

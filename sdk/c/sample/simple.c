@@ -38,7 +38,8 @@ void do_sleep(struct kelou_run *r, void *user) {
   auto_json *doc = payload_object(r);
   if (!doc)
     return;
-  if (json_get_i64(doc, "ms", 0, 86400000, &ms, &e) < 0 || json_get_i64(doc, "steps", 1, STEPS_MAX, &steps, &e) < 0) {
+  if (json_get_i64(doc, "ms", 0, 86400000, &ms, &e) < 0 ||
+      json_get_i64(doc, "steps", 1, STEPS_MAX, &steps, &e) < 0) {
     bad_payload(r, &e);
     return;
   }
@@ -64,7 +65,8 @@ void do_fail(struct kelou_run *r, void *user) {
   auto_json *doc = payload_object(r);
   if (!doc)
     return;
-  if (json_get_i64(doc, "times", 0, INT32_MAX, &times, &e) < 0 || json_get_slice(doc, "message", TEXT_MAX, &message, &e) < 0) {
+  if (json_get_i64(doc, "times", 0, INT32_MAX, &times, &e) < 0 ||
+      json_get_slice(doc, "message", TEXT_MAX, &message, &e) < 0) {
     bad_payload(r, &e);
     return;
   }
