@@ -1,15 +1,16 @@
-#include "cli/cron.h"
+/* kelou cron next|explain: schedules without a server. */
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/cron_lines.h"
+#include "cli/commands.h"
 #include "cli/cron_zones.h"
+#include "cli/words.h"
 #include "core/schedule.h"
 #include <getopt.h>
 #include <unistd.h>
 
 #define TABLE_COUNT_DEFAULT 10
 #define TEXT_MAX            (4 * 1024 * 1024)
-#define EXIT_USAGE          2
 
 static const char usage[] =
     "usage: kelou cron next EXPR [--tz ZONE] [--from RFC3339] [-n COUNT] [--dialect AUTO|QUARTZ|UNIX]\n"
@@ -42,7 +43,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
-static const char *const output_names[] = {"table", "json", NULL};
+static const char *const form_names[] = {"table", "json", NULL};
 
 static int complain(const char *what, const struct err *e) {
   if (e->column)
@@ -62,7 +63,7 @@ static int one_option(int opt, struct options *o, const char **ret_name, struct 
   case OPT_GAP: *ret_name = "--dst-gap"; return parse_enum(arg, dst_gap_names, &o->gap, e);
   case OPT_OVERLAP: *ret_name = "--dst-overlap"; return parse_enum(arg, dst_overlap_names, &o->overlap, e);
   case OPT_LANG: *ret_name = "--lang"; return parse_enum(arg, cron_lang_names, &o->lang, e);
-  case 'o': *ret_name = "-o"; return parse_enum(arg, output_names, &o->json, e);
+  case 'o': *ret_name = "-o"; return parse_enum(arg, form_names, &o->json, e);
   case 'n': *ret_name = "-n"; return parse_i64(arg, 1, CRON_COUNT_MAX, &o->n, e);
   default: return 0;
   }
@@ -153,7 +154,7 @@ static int with_schedule(struct zone_set *zones, const struct options *o,
   return written ? 0 : 1;
 }
 
-int cli_cron(int argc, char **argv) {
+int cron_tool(int argc, char **argv, const struct invocation *given) {
   const char *verb = argc > 1 ? argv[1] : "";
   bool next = strcmp(verb, "next") == 0, explain = strcmp(verb, "explain") == 0;
   bool help = strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0;
@@ -161,7 +162,11 @@ int cli_cron(int argc, char **argv) {
     (void)fputs(usage, help ? stdout : stderr);
     return help ? 0 : EXIT_USAGE;
   }
-  struct options o = {.zoneinfo = CLI_ZONEINFO_DEFAULT, .tz = SLICE("UTC"), .n = TABLE_COUNT_DEFAULT};
+  struct options o = {.zoneinfo = CLI_ZONEINFO_DEFAULT,
+                      .tz = SLICE("UTC"),
+                      .n = TABLE_COUNT_DEFAULT,
+                      .json = given->output == OUT_JSON,
+                      .lang = words_lang() == LANG_ZH ? CRON_ZH : CRON_EN};
   o.from = clock_system.wall(&clock_system);
   int done = read_options(argc - 1, argv + 1, &o);
   if (done)

@@ -1,0 +1,186 @@
+/* kelou help, --help, and docs/cli.md: all from commands.def. */
+#include "cli/commands.h"
+#include "cli/table.h"
+#include "cli/words.h"
+#include <stdio.h>
+
+#define HELP_MAX (256 * 1024)
+
+/* What stands in the two columns of a list. */
+static void add_pair(struct str *out, const char *left, const char *right, size_t width) {
+  str_addz(out, "  ");
+  str_addz(out, left);
+  for (size_t w = text_width(slice_of(left)); w < width + 2; w++)
+    str_addc(out, ' ');
+  str_addz(out, right);
+  str_addc(out, '\n');
+}
+
+static void add_title(struct str *out, enum message m) {
+  str_addc(out, '\n');
+  words_add(out, m, NULL, NULL);
+  str_addz(out, words_lang() == LANG_ZH ? "：\n" : ":\n");
+}
+
+static void option_left(const struct opt *o, struct str *out) {
+  if (o->letter)
+    str_addf(out, "-%c, ", o->letter);
+  str_addf(out, "--%s", o->name);
+  if (o->value)
+    str_addf(out, " %s", o->value);
+}
+
+static void add_options(struct str *out, uint64_t set) {
+  size_t width = 0;
+  for (int pass = 0; pass < 2; pass++)
+    for (int i = 0; i < OPT_MAX_; i++) {
+      auto_str left;
+      str_init(&left, 256);
+      option_left(&command_opts[i], &left);
+      if (!(set >> i & 1))
+        continue;
+      if (pass == 0)
+        width = left.n > width ? left.n : width;
+      else
+        add_pair(out, left.p, words_pick(command_opts[i].en, command_opts[i].zh), width);
+    }
+}
+
+static void add_exit_codes(struct str *out) {
+  str_addc(out, '\n');
+  words_add(out, SAY_exit_codes, NULL, NULL);
+  str_addc(out, '\n');
+}
+
+static void add_arguments(struct str *out, const struct verb *v) {
+  char buf[ARGUMENT_NAME_MAX];
+  for (size_t i = 0; i < ARGUMENTS_MAX && command_argument(v, i, buf); i++)
+    str_addf(out, " %s", buf);
+}
+
+static void add_all(struct str *out) {
+  auto_str usage;
+  str_init(&usage, 256);
+  words_add(&usage, SAY_usage_all, NULL, NULL);
+  words_add(out, SAY_usage, usage.p, NULL);
+  str_addc(out, '\n');
+  add_title(out, SAY_nouns);
+  for (size_t i = 0; i < NOUN_MAX_; i++)
+    add_pair(out, command_nouns[i].name, words_pick(command_nouns[i].en, command_nouns[i].zh), 10);
+  add_title(out, SAY_global_options);
+  add_options(out, GLOBAL_OPTIONS);
+  add_exit_codes(out);
+  words_add(out, SAY_see_help, NULL, NULL);
+  str_addc(out, '\n');
+}
+
+static void add_noun(struct str *out, const struct noun *n) {
+  str_addf(out, "kelou %s: ", n->name);
+  str_addz(out, words_pick(n->en, n->zh));
+  str_addc(out, '\n');
+  add_title(out, SAY_verbs);
+  for (size_t i = 0; i < command_verb_count; i++) {
+    const struct verb *v = &command_verbs[i];
+    if (&command_nouns[v->noun] != n)
+      continue;
+    auto_str left;
+    str_init(&left, 256);
+    str_addz(&left, v->name);
+    add_arguments(&left, v);
+    add_pair(out, left.p, words_pick(v->en, v->zh), 24);
+  }
+  str_addc(out, '\n');
+  words_add(out, SAY_see_help, NULL, NULL);
+  str_addc(out, '\n');
+}
+
+static void add_verb(struct str *out, const struct verb *v) {
+  auto_str usage;
+  str_init(&usage, 512);
+  str_addf(&usage, "kelou %s %s", command_nouns[v->noun].name, v->name);
+  add_arguments(&usage, v);
+  words_add(out, SAY_usage, usage.p, NULL);
+  str_addf(out, "\n\n%s\n", words_pick(v->en, v->zh));
+  if (v->options & ~GLOBAL_OPTIONS) {
+    add_title(out, SAY_options);
+    add_options(out, v->options & ~GLOBAL_OPTIONS);
+  }
+  add_title(out, SAY_global_options);
+  add_options(out, GLOBAL_OPTIONS);
+  add_exit_codes(out);
+}
+
+int help_show(const struct noun *n, const struct verb *v) {
+  auto_str out;
+  str_init(&out, HELP_MAX);
+  if (v)
+    add_verb(&out, v);
+  else if (n)
+    add_noun(&out, n);
+  else
+    add_all(&out);
+  return print_out(&out);
+}
+
+int help_tool(int argc, char **argv, const struct invocation *given) {
+  (void)given; /* nothing of it matters */
+  const struct noun *n = argc > 1 ? noun_find(argv[1]) : NULL;
+  const struct verb *v = n && argc > 2 ? verb_find(n, argv[2]) : NULL;
+  if (argc > 1 && !n)
+    words_complain(SAY_no_noun, argv[1], NULL);
+  else if (argc > 2 && !v)
+    words_complain(SAY_no_verb, argv[1], NULL);
+  else if (argc > 3)
+    words_complain(SAY_too_many, argv[3], NULL);
+  else if (n && n->tool && n->tool != help_tool && n->tool != version_tool)
+    return n->tool(2, (char *[]){argv[1], (char[]){"--help"}, NULL}, given);
+  else
+    return help_show(n && n->tool ? NULL : n, v);
+  return EXIT_USAGE;
+}
+
+/* ------------------------------------------------------------------ docs/cli.md */
+
+static void add_markdown_options(struct str *out, uint64_t set) {
+  for (int i = 0; i < OPT_MAX_; i++) {
+    if (!(set >> i & 1))
+      continue;
+    auto_str left;
+    str_init(&left, 256);
+    option_left(&command_opts[i], &left);
+    str_addz(out, "| `");
+    for (size_t c = 0; c < left.n; c++)
+      str_addf(out, left.p[c] == '|' ? "\\%c" : "%c", left.p[c]);
+    str_addf(out, "` | %s |\n", command_opts[i].en);
+  }
+}
+
+static void add_markdown_verb(struct str *out, const struct verb *v) {
+  str_addf(out, "\n### kelou %s %s", command_nouns[v->noun].name, v->name);
+  add_arguments(out, v);
+  str_addf(out, "\n\n%c%s.", v->en[0] >= 'a' && v->en[0] <= 'z' ? v->en[0] - 'a' + 'A' : v->en[0], v->en + 1);
+  if (v->path[0])
+    str_addf(out, " %s `%s`.", v->method, v->path);
+  if (v->shape->columns[0] && v->path[0])
+    str_addf(out, " Columns: %s", v->shape->columns);
+  if (v->shape->wide[0])
+    str_addf(out, "; wide: %s", v->shape->wide);
+  str_addz(out, v->shape->columns[0] && v->path[0] ? ".\n" : "\n");
+  if (v->options & ~GLOBAL_OPTIONS) {
+    str_addz(out, "\n| option | what |\n|---|---|\n");
+    add_markdown_options(out, v->options & ~GLOBAL_OPTIONS);
+  }
+}
+
+void help_markdown(struct str *out) {
+  str_addz(out, "\n### Options of every command\n\n| option | what |\n|---|---|\n");
+  add_markdown_options(out, GLOBAL_OPTIONS);
+  for (size_t n = 0; n < NOUN_MAX_; n++) {
+    if (command_nouns[n].tool)
+      continue;
+    str_addf(out, "\n## %s\n\n%c%s.\n", command_nouns[n].name, command_nouns[n].en[0] - 'a' + 'A', command_nouns[n].en + 1);
+    for (size_t i = 0; i < command_verb_count; i++)
+      if (command_verbs[i].noun == (int)n)
+        add_markdown_verb(out, &command_verbs[i]);
+  }
+}
