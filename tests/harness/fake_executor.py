@@ -106,6 +106,7 @@ class FakeExecutor:
         self._stopping = threading.Event()
         self._to_report = queue.Queue()
         self._workers = []
+        self._connections = set()
         self.incarnation = None
         self._server = None
         self.heartbeat_every = 2.0
@@ -182,13 +183,25 @@ class FakeExecutor:
     def deregister(self):
         return self._verb("deregister", {})
 
+    def close_port(self):
+        """Be unreachable from now on, and go on beating: new connections are refused, open ones end."""
+        server, self._server = self._server, None
+        if not server:
+            return
+        server.shutdown()
+        server.server_close()
+        with self._lock:
+            open_ones = list(self._connections)
+        for connection in open_ones:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
     def crash(self):
         """Stop answering and beating without a word: the port is closed."""
         self._stopping.set()
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        self.close_port()
 
     def stop(self):
         """Deregister if possible, then stop."""
@@ -276,7 +289,7 @@ class FakeExecutor:
     def _heartbeat_loop(self):
         while not self._stopping.wait(self.heartbeat_every):
             try:
-                if self.heartbeat().status_code == 404:
+                if self.heartbeat().status_code == 404 and self._server:
                     self.register()
             except (requests.RequestException, AssertionError):
                 pass
@@ -287,6 +300,19 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16  # header and body leave in one write
     owner = None
+
+    def setup(self):
+        super().setup()
+        with self.owner._lock:
+            self.owner._connections.add(self.connection)
+
+    def finish(self):
+        with self.owner._lock:
+            self.owner._connections.discard(self.connection)
+        try:
+            super().finish()
+        except OSError:
+            pass  # the other side, or crash(), has closed it
 
     def log_message(self, *_):
         """Quiet."""
