@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from tests.harness.fake_executor import FakeExecutor  # noqa: E402
 from tests.harness.kelou import Group, Keloud, SampleExecutor  # noqa: E402
 from tests.harness.servers import Postgres, postgres_bin  # noqa: E402
+from tests.harness.world import Scene  # noqa: E402
 
 STORES = ("sqlite", "postgres")
 
@@ -26,7 +27,7 @@ def pytest_configure(config):
 
 def pytest_generate_tests(metafunc):
     if "store" in metafunc.fixturenames:
-        metafunc.parametrize("store", metafunc.config.getoption("--store") or STORES)
+        metafunc.parametrize("store", metafunc.config.getoption("--store") or STORES, scope="module")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -53,6 +54,39 @@ def store_url(store, request, tmp_path):
     return f"sqlite:{tmp_path}/node/kelou.db"
 
 
+def end_node(node):
+    """Stop a node; what it says at its end must be good."""
+    alive = node.alive()
+    code = node.stop()
+    log = node.log_text()
+    assert not re.search(r"AddressSanitizer|runtime error:|LeakSanitizer", log), log[-6000:]
+    assert not alive or code == 0, f"keloud ended with {code}: {log[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def world_settings():
+    """The settings of a module's shared node: a module may have its own."""
+    return {"executor.lost_after": "4s", "trigger.zone_poll": "1s"}
+
+
+@pytest.fixture(scope="module")
+def world(store, request, tmp_path_factory, world_settings):
+    """One node for the tests of a module, on each store."""
+    folder = tmp_path_factory.mktemp("world")
+    url = request.getfixturevalue("postgres_server").create_database() if store == "postgres" else f"sqlite:{folder}/kelou.db"
+    shared = Keloud(folder, url, world_settings).start()
+    yield shared
+    end_node(shared)
+
+
+@pytest.fixture
+def scene(world, tmp_path):
+    """A test's own group, executors and tasks in the shared node."""
+    mine = Scene(world, tmp_path)
+    yield mine
+    mine.done()
+
+
 @pytest.fixture
 def make_node(store_url, tmp_path):
     """make_node(name=…, settings={…}) → a Keloud that is not started; all are ended after the test."""
@@ -64,11 +98,7 @@ def make_node(store_url, tmp_path):
         return node
     yield make
     for node in made:
-        alive = node.alive()
-        code = node.stop()
-        log = node.log_text()
-        assert not re.search(r"AddressSanitizer|runtime error:|LeakSanitizer", log), log[-6000:]
-        assert not alive or code == 0, f"keloud ended with {code}: {log[-4000:]}"
+        end_node(node)
 
 
 @pytest.fixture
