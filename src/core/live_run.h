@@ -25,7 +25,8 @@ struct live_run {
   double progress;
   char *executor, *pin, *payload;
   void *slot;
-  char *error_type, *error_message;
+  char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */
+  bool error_is_new;                /* it was said in this attempt */
   enum run_state db_state; /* as committed */
   int32_t db_attempt;
   size_t update_row; /* 1 + index in this turn's updates; 0 = none */

@@ -70,6 +70,7 @@ static void take_in(struct step *st) {
   if (ev->error_type.p || ev->error_message.p) {
     live_set_text(&r->error_type, ev->error_type);
     live_set_text(&r->error_message, ev->error_message);
+    r->error_is_new = true;
   }
   if (ev->progress >= 0 && (ev->kind == EV_BEAT || ev->kind == EV_DONE_OK))
     r->progress = ev->progress;
@@ -102,12 +103,14 @@ static void explain(struct step *st, enum run_reason why) {
   if (told && st->ev->kind != EV_BUSY)
     return;
   live_set_text(&r->error_type, slice_of(run_reason_names[why]));
-  if (!r->error_message || st->ev->kind != EV_DISPATCH_TIMEOUT)
+  if (!r->error_is_new || !r->error_message || st->ev->kind != EV_DISPATCH_TIMEOUT)
     live_set_text(&r->error_message, slice_of(st->a.text));
+  r->error_is_new = true;
 }
 
 static void add_attempt(struct step *st, enum run_state state, enum run_reason reason) {
   struct live_run *r = st->r;
+  bool failed = state == RUN_FAIL;
   *LIVE_ADD(st->out, attempts) = (struct attempt_row){.key = r->key,
                                                       .attempt = r->attempt,
                                                       .state = state,
@@ -116,8 +119,9 @@ static void add_attempt(struct step *st, enum run_state state, enum run_reason r
                                                       .started_at = r->started_at,
                                                       .finished_at = st->now,
                                                       .executor = keepz(st->out, r->executor),
-                                                      .error_type = keepz(st->out, r->error_type),
-                                                      .error_message = keepz(st->out, r->error_message)};
+                                                      .error_type = keepz(st->out, failed ? r->error_type : NULL),
+                                                      .error_message =
+                                                          keepz(st->out, failed ? r->error_message : NULL)};
 }
 
 /* The run leaves the places where it waits or counts, except `active`, which only live_settle gives back. */
@@ -140,7 +144,7 @@ static void start_delivery(struct step *st) {
   r->attempt_at = st->now;
   r->started_at = 0;
   r->not_before = 0;
-  r->maybe_sent = r->ack_lost = false;
+  r->maybe_sent = r->ack_lost = r->error_is_new = false;
   r->last_trouble = REASON_NONE;
   live_set_text(&r->executor, (struct slice){0});
   write_update(st);

@@ -119,8 +119,10 @@ static void handle(struct engine *g, const struct engine_msg *m) {
         g->shards[i].look = true;
     break;
   case MSG_DELAY_ENDED:
-    if (w && w->loaded)
+    if (w && w->loaded) {
       shard_delay_ended(w->shard, m->task_id, m->end);
+      engine_note_completed(g, w); /* nothing may be due in this shard for a long time */
+    }
     break;
   }
 }

@@ -61,11 +61,15 @@ static void count_items(struct engine *g, const struct fire_batch *b) {
   }
 }
 
-static void note_completed(struct engine *g, struct owned_shard *w) {
+void engine_note_completed(struct engine *g, struct owned_shard *w) {
   for (;;) {
-    struct completed_block *c = mem_zalloc(sizeof *c);
-    c->count = shard_take_completed(w->shard, c->ids, c->versions, COMPLETED_BLOCK);
-    if (c->count == 0 || queue_push(g->completed, c) < 0) { /* full: the next load finds them again */
+    struct completed_block found;
+    found.count = shard_take_completed(w->shard, found.ids, found.versions, COMPLETED_BLOCK);
+    if (found.count == 0)
+      return;
+    struct completed_block *c = mem_alloc(sizeof *c);
+    *c = found;
+    if (queue_push(g->completed, c) < 0) { /* full: the next load finds them again */
       mem_free(c);
       return;
     }
@@ -83,7 +87,7 @@ static void settle_fired(struct engine *g, struct owned_shard *w) {
     w->look = true;
     arena_clear(&w->mem);
   }
-  note_completed(g, w);
+  engine_note_completed(g, w);
 }
 
 static void settle_refused(struct engine *g, struct owned_shard *w) {

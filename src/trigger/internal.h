@@ -71,3 +71,5 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
 void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret);
 /* fire.c: one FIRE over all shards that have something due. Returns true when there may be more at once. */
 bool engine_fire(struct engine *g, usec_t now);
+/* Hand the tasks of a shard that have no instant left to the completer. */
+void engine_note_completed(struct engine *g, struct owned_shard *w);
