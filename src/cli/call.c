@@ -9,7 +9,9 @@
 #define LIST_DEFAULT 100
 #define PAGE_MAX     1000 /* items that the API gives at once */
 
-static usec_t call_timeout(const struct invocation *g) { return g->timeout ? g->timeout : CALL_TIMEOUT_DEFAULT; }
+static usec_t call_timeout(const struct invocation *g) {
+  return g->timeout ? g->timeout : CALL_TIMEOUT_DEFAULT;
+}
 
 static int call_once(struct client *c, const struct invocation *g, const struct request *r, json_t **ret) {
   auto_answer a = {0};

@@ -160,7 +160,8 @@ static void send_request(struct client *c, const struct request *r, usec_t timeo
 }
 
 /* What the outcome means when there was no answer. */
-static int say_no_answer(const struct client *c, const struct request *r, const struct waiting *w, usec_t waited, usec_t timeout) {
+static int say_no_answer(const struct client *c, const struct request *r, const struct waiting *w,
+                         usec_t waited, usec_t timeout) {
   char text[TIME_TEXT_MAX];
   bool late = waited >= timeout, lost = w->outcome == HTTP_CALL_LOST;
   if (late)
@@ -193,7 +194,8 @@ int client_call(struct client *c, const struct request *r, usec_t timeout, struc
     code = say_no_answer(c, r, &w, waited, timeout);
   else if (w.body.n && json_read(str_slice(&w.body), ANSWER_MAX, &body, NULL) < 0)
     code = say_foreign(c, w.status);
-  else if (w.status < 200 || (w.status >= 300 && w.status < 400) || (w.status >= 400 && !json_is_object(body)))
+  else if (w.status < 200 || (w.status >= 300 && w.status < 400) ||
+           (w.status >= 400 && !json_is_object(body)))
     code = say_foreign(c, w.status);
   if (code == 0)
     *ret = (struct answer){.status = w.status, .body = json_incref(body)};
@@ -225,7 +227,8 @@ static const char *option_of(const struct verb *v, enum opt_place place, const c
 }
 
 static void add_place(struct str *out, const struct verb *v, const json_t *place) {
-  const char *pointer = member(place, "pointer"), *parameter = member(place, "parameter"), *header = member(place, "header");
+  const char *pointer = member(place, "pointer"), *parameter = member(place, "parameter"),
+             *header = member(place, "header");
   const char *key = *pointer ? pointer + 1 : *parameter ? parameter : header;
   const char *option = option_of(v, *pointer ? PLACE_BODY : *parameter ? PLACE_QUERY : PLACE_HEADER, key);
   if (option)
@@ -262,7 +265,9 @@ int problem_say(const struct client *c, const struct verb *v, const struct answe
   auto_str text;
   str_init(&text, 4096);
   add_place(&text, v, place);
-  str_addz(&text, *detail ? detail : *member(a->body, "detail") ? member(a->body, "detail") : member(a->body, "title"));
+  str_addz(&text, *detail                      ? detail
+                  : *member(a->body, "detail") ? member(a->body, "detail")
+                                               : member(a->body, "title"));
   words_complain(SAY_plain, text.p, NULL);
   return exit_of(code, a->status);
 }

@@ -5,7 +5,17 @@
 #include "base/str.h"
 #include <stdint.h>
 
-enum opt_kind { KIND_TEXT, KIND_WORD, KIND_INT, KIND_FLAG, KIND_JSON, KIND_REF, KIND_AGO, KIND_AHEAD, KIND_PATH };
+enum opt_kind {
+  KIND_TEXT,
+  KIND_WORD,
+  KIND_INT,
+  KIND_FLAG,
+  KIND_JSON,
+  KIND_REF,
+  KIND_AGO,
+  KIND_AHEAD,
+  KIND_PATH
+};
 enum opt_place { PLACE_LOCAL, PLACE_QUERY, PLACE_BODY, PLACE_HEADER };
 struct opt {
   const char *name;
@@ -36,7 +46,17 @@ enum {
 };
 extern const struct shape command_shapes[SHAPE_MAX_];
 
-enum { PAGES = 1, IDEM = 2, MATCH = 4, MATCH_NEED = 8, BODY_NEED = 16, NS_QUERY = 32, NS_BODY = 64, SCHEDULE = 128 };
+enum {
+  PAGES = 1,
+  IDEM = 2,
+  MATCH = 4,
+  MATCH_NEED = 8,
+  BODY_NEED = 16,
+  NS_QUERY = 32,
+  NS_BODY = 64,
+  SCHEDULE = 128,
+  ROW = 256
+};
 
 struct invocation;
 struct noun {
@@ -68,8 +88,8 @@ extern const char *const output_names[]; /* "table", … NULL */
 
 #define ARGUMENTS_MAX     2
 #define ARGUMENT_NAME_MAX 32
-#define EXIT_USAGE    2
-#define EXIT_RUN      6
+#define EXIT_USAGE        2
+#define EXIT_RUN          6
 
 /* One command. Everything points into argv and the environment. */
 struct invocation {
@@ -89,8 +109,10 @@ int command_read(int argc, char **argv, struct invocation *ret);
 /* What an argument is called in help and messages: "TASK", "NAME"; NULL: the verb takes no more. `buf` of ARGUMENT_NAME_MAX bytes. */
 const char *command_argument(const struct verb *v, size_t index, char *buf);
 
-/* Help on standard output: everything, a noun, a verb (both may be NULL). Returns the exit code. */
-int help_show(const struct noun *n, const struct verb *v);
+#define HELP_MAX (256 * 1024)
+/* Help: of everything, of a noun, of a verb (both may be NULL). */
+void help_add(struct str *out, const struct noun *n, const struct verb *v);
+int help_show(const struct noun *n, const struct verb *v); /* on standard output; returns the exit code */
 /* Every command as Markdown: docs/cli.md. */
 void help_markdown(struct str *out);
 const struct noun *noun_find(const char *name);

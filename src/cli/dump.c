@@ -13,7 +13,9 @@ static void add_scalar(struct str *out, const json_t *j) {
   str_addz(out, text);
 }
 
-static json_t *writable(const json_t *j) { return (json_t *)(uintptr_t)j; } /* jansson's iterators want it; they do not write */
+static json_t *writable(const json_t *j) {
+  return (json_t *)(uintptr_t)j;
+} /* jansson's iterators want it; they do not write */
 
 /* Scalars, and lists and objects with nothing in them. */
 static bool is_flat(const json_t *j) {
@@ -31,14 +33,14 @@ static void add_json(struct str *out, const json_t *j, int depth) {
   json_t *value;
   str_addc(out, list ? '[' : '{');
   if (list) {
-    json_array_foreach(j, i, value) {
+    json_array_foreach (j, i, value) {
       str_addz(out, before);
       before = ",\n";
       indent(out, depth + 1);
       add_json(out, value, depth + 1);
     }
   } else {
-    json_object_foreach(writable(j), key, value) {
+    json_object_foreach (writable(j), key, value) {
       str_addz(out, before);
       before = ",\n";
       indent(out, depth + 1);
@@ -65,7 +67,8 @@ static bool yaml_plain(struct slice s) {
   bool letter = s.n && ((s.p[0] >= 'A' && s.p[0] <= 'Z') || (s.p[0] >= 'a' && s.p[0] <= 'z'));
   for (size_t i = 0; letter && i < s.n; i++) {
     char c = s.p[i];
-    letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/';
+    letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+             c == '-' || c == '.' || c == '/';
   }
   for (size_t i = 0; letter && i < sizeof words / sizeof *words; i++)
     letter = !slice_eqz_nocase(s, words[i]);
@@ -124,13 +127,13 @@ static void add_yaml(struct str *out, const json_t *j, int depth, bool inline_fi
   } else if (is_flat(j)) {
     add_scalar(out, j);
   } else if (json_is_array(j)) {
-    json_array_foreach(j, i, value) {
+    json_array_foreach (j, i, value) {
       indent(out, inline_first && i == 0 ? 0 : depth);
       str_addc(out, '-');
       yaml_after(out, value, depth + 1, true);
     }
   } else {
-    json_object_foreach(writable(j), key, value) {
+    json_object_foreach (writable(j), key, value) {
       indent(out, inline_first ? 0 : depth);
       inline_first = false;
       yaml_text(out, slice_of(key));

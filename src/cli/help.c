@@ -4,8 +4,6 @@
 #include "cli/words.h"
 #include <stdio.h>
 
-#define HELP_MAX (256 * 1024)
-
 /* What stands in the two columns of a list. */
 static void add_pair(struct str *out, const char *left, const char *right, size_t width) {
   str_addz(out, "  ");
@@ -110,15 +108,19 @@ static void add_verb(struct str *out, const struct verb *v) {
   add_exit_codes(out);
 }
 
+void help_add(struct str *out, const struct noun *n, const struct verb *v) {
+  if (v)
+    add_verb(out, v);
+  else if (n)
+    add_noun(out, n);
+  else
+    add_all(out);
+}
+
 int help_show(const struct noun *n, const struct verb *v) {
   auto_str out;
   str_init(&out, HELP_MAX);
-  if (v)
-    add_verb(&out, v);
-  else if (n)
-    add_noun(&out, n);
-  else
-    add_all(&out);
+  help_add(&out, n, v);
   return print_out(&out);
 }
 
@@ -178,7 +180,8 @@ void help_markdown(struct str *out) {
   for (size_t n = 0; n < NOUN_MAX_; n++) {
     if (command_nouns[n].tool)
       continue;
-    str_addf(out, "\n## %s\n\n%c%s.\n", command_nouns[n].name, command_nouns[n].en[0] - 'a' + 'A', command_nouns[n].en + 1);
+    str_addf(out, "\n## %s\n\n%c%s.\n", command_nouns[n].name, command_nouns[n].en[0] - 'a' + 'A',
+             command_nouns[n].en + 1);
     for (size_t i = 0; i < command_verb_count; i++)
       if (command_verbs[i].noun == (int)n)
         add_markdown_verb(out, &command_verbs[i]);

@@ -1,4 +1,5 @@
 #include "cli/commands.h"
+#include <stdio.h>
 #include <string.h>
 
 int main(int argc, char **argv) {
@@ -11,8 +12,12 @@ int main(int argc, char **argv) {
   if (given.help)
     return help_show(given.noun && given.noun->tool ? NULL : given.noun, given.verb);
   if (!given.noun) {
-    (void)help_show(NULL, NULL);
+    auto_str help;
+    str_init(&help, HELP_MAX);
+    help_add(&help, NULL, NULL);
+    (void)fputs(help.p, stderr); /* there is nowhere else to say it */
     return EXIT_USAGE;
   }
-  return given.noun->tool ? given.noun->tool(given.rest_argc, given.rest_argv, &given) : given.verb->run(&given);
+  return given.noun->tool ? given.noun->tool(given.rest_argc, given.rest_argv, &given)
+                          : given.verb->run(&given);
 }

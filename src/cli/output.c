@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define OUTPUT_MAX ((size_t)256 * 1024 * 1024)
+#define OUTPUT_MAX    ((size_t)256 * 1024 * 1024)
 #define PATH_TEXT_MAX 256
-#define DEPTH_MAX 8 /* of objects inside objects that the table of one document takes apart */
+#define DEPTH_MAX     8 /* of objects inside objects that the table of one document takes apart */
+
+static json_t *writable(const json_t *j) {
+  return (json_t *)(uintptr_t)j;
+} /* jansson wants it; nothing is written */
 
 /* "a.b" inside objects; NULL: there is none. */
 static const json_t *at_path(const json_t *j, struct slice path) {
@@ -31,13 +35,14 @@ static void add_value(struct str *out, const json_t *j) {
   size_t i;
   json_t *item;
   bool texts = json_is_array(j);
-  json_array_foreach(j, i, item) texts = texts && json_is_string(item);
+  json_array_foreach (j, i, item)
+    texts = texts && json_is_string(item);
   if (!texts) {
     auto_free char *text = json_text(j);
     str_addz(out, text);
     return;
   }
-  json_array_foreach(j, i, item) {
+  json_array_foreach (j, i, item) {
     str_addz(out, i ? "," : "");
     str_addz(out, json_string_value(item));
   }
@@ -75,7 +80,7 @@ void output_table(struct str *out, const json_t *rows, const char *columns, cons
     words_label(&label, slice_n(names[c].p + skip, names[c].n - skip));
     table_cell(&t, str_slice(&label));
   }
-  json_array_foreach(rows, i, row) {
+  json_array_foreach (rows, i, row) {
     for (size_t c = 0; c < n; c++)
       add_cell(&t, at_path(row, names[c]));
   }
@@ -86,12 +91,17 @@ void output_table(struct str *out, const json_t *rows, const char *columns, cons
 
 static bool is_object_list(const json_t *j) { return json_is_object(json_array_get(j, 0)); }
 
+static bool is_nothing(const json_t *j) {
+  return json_is_null(j) || (json_is_array(j) && !json_array_size(j)) ||
+         (json_is_object(j) && !json_object_size(j));
+}
+
 /* Fields and values under each other; what is inside objects and lists of objects gets "a.b" and "a.1.b". */
 static void add_fields(struct table *t, const json_t *object, const char *prefix, int depth) {
   const char *key;
   json_t *value, *item;
   size_t i;
-  json_object_foreach((json_t *)(uintptr_t)object, key, value) { /* the iterator does not write */
+  json_object_foreach (writable(object), key, value) {
     auto_str label;
     str_init(&label, PATH_TEXT_MAX);
     str_addz(&label, prefix);
@@ -101,13 +111,13 @@ static void add_fields(struct table *t, const json_t *object, const char *prefix
       str_addc(&label, '.');
       add_fields(t, value, label.p ? label.p : "", depth + 1);
     } else if (take_apart && is_object_list(value)) {
-      json_array_foreach(value, i, item) {
+      json_array_foreach (value, i, item) {
         auto_str numbered;
         str_init(&numbered, PATH_TEXT_MAX);
         str_addf(&numbered, "%s.%zu.", label.p, i + 1);
         add_fields(t, item, numbered.p ? numbered.p : "", depth + 1);
       }
-    } else if (!json_is_null(value)) {
+    } else if (!is_nothing(value)) {
       table_cell(t, str_slice(&label));
       add_cell(t, value);
     }
@@ -135,13 +145,18 @@ static void add_names(struct str *out, const json_t *answer, const json_t *items
   json_t *item;
   if (!items)
     add_name(out, answer, names);
-  json_array_foreach(items, i, item) add_name(out, item, names);
+  json_array_foreach (items, i, item)
+    add_name(out, item, names);
 }
 
-static void add_people(const struct invocation *g, const json_t *answer, const json_t *items, bool colour, struct str *out) {
+static void add_people(const struct invocation *g, const json_t *answer, const json_t *items, bool colour,
+                       struct str *out) {
   const struct shape *s = g->verb->shape;
-  if (items) {
-    output_table(out, items, s->columns, g->output == OUT_WIDE ? s->wide : NULL, colour);
+  auto_json *row = g->verb->flags & ROW ? json_array() : NULL;
+  if (row)
+    (void)json_array_append(row, writable(answer)); /* fails only without memory */
+  if (items || row) {
+    output_table(out, row ? row : items, s->columns, g->output == OUT_WIDE ? s->wide : NULL, colour);
     return;
   }
   auto_table t;

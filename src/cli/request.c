@@ -9,10 +9,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define TARGET_MAX      (16 * 1024)
-#define AGE_MAX         (3660 * USEC_PER_DAY)
-#define KEY_HEADER      "Idempotency-Key"
-#define WORD_MAX        256
+#define TARGET_MAX (16 * 1024)
+#define AGE_MAX    (3660 * USEC_PER_DAY)
+#define KEY_HEADER "Idempotency-Key"
+#define WORD_MAX   256
 
 struct builder {
   const struct invocation *given;
@@ -147,7 +147,8 @@ static int add_to_headers(struct builder *b, int index) {
   for (const char *p = value; *p; p++)
     visible = visible && *p > ' ' && *p < 0x7f;
   if (!visible) {
-    (void)err_set(&e, ERR_INVALID, "expected 1 to %zu visible ASCII characters", sizeof b->r->idempotency_key - 1);
+    (void)err_set(&e, ERR_INVALID, "expected 1 to %zu visible ASCII characters",
+                  sizeof b->r->idempotency_key - 1);
     return refuse(command_opts[index].name, &e);
   }
   (void)text_copy(b->r->idempotency_key, sizeof b->r->idempotency_key, slice_of(value)); /* measured above */
@@ -211,7 +212,8 @@ static void add_namespace(struct builder *b) {
   if (ns && flags & NS_QUERY)
     add_query(b, "namespace", ns);
   if (ns && flags & NS_BODY && !json_object_get(b->r->body, "namespace"))
-    (void)json_object_set_new(body_of(b), "namespace", json_string(ns)); /* what is not UTF-8 the server misses */
+    (void)json_object_set_new(body_of(b), "namespace",
+                              json_string(ns)); /* what is not UTF-8 the server misses */
 }
 
 static void add_path(struct builder *b) {
@@ -232,7 +234,8 @@ static void add_argument(struct builder *b) {
   const struct verb *v = b->given->verb;
   const char *value = b->given->args[strchr(v->path, '{') ? 1 : 0];
   if (v->arg)
-    (void)json_object_set_new(body_of(b), v->arg, json_string(value)); /* what is not UTF-8 the server misses */
+    (void)json_object_set_new(body_of(b), v->arg,
+                              json_string(value)); /* what is not UTF-8 the server misses */
 }
 
 static int add_options(struct builder *b) {

@@ -8,8 +8,8 @@ size_t text_width(struct slice text);
  * executor wrote must not steer a terminal. A line feed becomes "\n", a tab "\t", the others "\u001b" and the like. */
 void text_clean(struct str *out, struct slice text);
 
-#define TABLE_COLUMNS_MAX  24
-#define TABLE_TEXT_MAX     ((size_t)512 * 1024 * 1024) /* of all cells, and of the printed table */
+#define TABLE_COLUMNS_MAX 24
+#define TABLE_TEXT_MAX    ((size_t)512 * 1024 * 1024) /* of all cells, and of the printed table */
 
 /* Left-aligned columns, two spaces between them, nothing after the last. An empty cell shows "-". */
 struct table {

@@ -73,7 +73,8 @@ static int look(struct waiter *w, const struct request *r) {
 }
 
 static int wait_for(const struct invocation *given, struct client *c, const char *id) {
-  usec_t timeout = given->timeout ? given->timeout : WAIT_TIMEOUT_DEFAULT, begin = now_mono(), pause = POLL_FIRST;
+  usec_t timeout = given->timeout ? given->timeout : WAIT_TIMEOUT_DEFAULT, begin = now_mono(),
+         pause = POLL_FIRST;
   struct waiter w = {given, c, id, timeout, begin + timeout, begin + APPEARS_MAX, ""};
   auto_request r = {0};
   request_get("/api/v1/runs/", &r);
