@@ -1,0 +1,635 @@
+/* The C SDK against a centre that a test scripts: registration, deliveries, reports until they are acknowledged, the end. */
+#include "net_util.h"
+#include "base/json.h"
+#include "kelou_executor.h"
+#include "net/crypto.h"
+#include "net/http_client.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+#include "net/target.h"
+
+#define MANY 3000
+
+/* --- the centre ------------------------------------------------------------------------------------------- */
+
+struct centre {
+  struct loop *loop;
+  struct http_server *server;
+  struct http_client *client;
+  struct mutex lock; /* protects the rest */
+  struct cond changed;
+  int registrations, beats, deregistrations, requests, acknowledged, progress;
+  int largest;                           /* reports of one request */
+  int refuse_registrations, beat_status; /* beat_status: 0 = 200 */
+  int report_status[8], report_status_n; /* the first answers to reports; 0 = no answer for now */
+  int refuse_word;                       /* 400 to requests that have "poison" in them */
+  struct http_request *held;             /* a report request that waits for its answer */
+  int hold;
+  char last[4096]; /* the last report */
+  char states[MANY + 16][12];
+  int taken; /* states */
+  int answers[600];
+};
+
+static struct centre c;
+static const char secret[] = "s3cret";
+
+static void answer(struct http_request *r, int status, const char *text) {
+  struct http_reply reply = {.status = status, .content_type = "application/json", .body = slice_of(text)};
+  http_request_reply(r, &reply);
+}
+
+/* With the lock. */
+static void take_reports(const json_t *list) {
+  size_t i;
+  const json_t *one;
+  int n = (int)json_array_size(list);
+  c.largest = n > c.largest ? n : c.largest;
+  json_array_foreach (list, i, one) {
+    const char *state = json_string_value(json_object_get(one, "state"));
+    if (strcmp(state, "RUNNING") == 0) {
+      c.progress++;
+      continue;
+    }
+    if (c.taken < MANY + 16)
+      (void)text_copy(c.states[c.taken++], sizeof c.states[0], slice_of(state));
+    auto_free char *text = json_text(one);
+    (void)text_copy(c.last, sizeof c.last, slice_of(text));
+    c.acknowledged++;
+  }
+}
+
+static void on_reports(struct http_request *r) {
+  auto_json *doc = NULL;
+  assert_int_equal(json_read(r->body, 4 * 1024 * 1024, &doc, NULL), 0);
+  const json_t *list = json_object_get(doc, "reports");
+  assert_true(json_array_size(list) > 0);
+  int status = 200;
+  bool held = false;
+  mutex_lock(&c.lock);
+  if (c.requests < c.report_status_n)
+    status = c.report_status[c.requests];
+  if (c.refuse_word && memmem(r->body.p, r->body.n, "poison", 6))
+    status = 400;
+  c.requests++;
+  if (status == 200)
+    take_reports(list);
+  if (c.hold) {
+    c.hold = 0;
+    c.held = r;
+    held = true;
+  }
+  cond_broadcast(&c.changed);
+  mutex_unlock(&c.lock);
+  if (!held)
+    answer(r, status, status == 403 ? "{\"results\":[{\"status\":\"forbidden\"}]}" : "{\"results\":[]}");
+}
+
+static bool ends(struct slice path, const char *end) {
+  size_t n = strlen(end);
+  return path.n >= n && memcmp(path.p + path.n - n, end, n) == 0;
+}
+
+static void on_request(struct http_request *r, void *arg) {
+  (void)arg;
+  assert_true(slice_eqz(http_request_header(r, "Authorization"), "Bearer t0ken"));
+  if (ends(r->path, "/reports")) {
+    on_reports(r);
+    return;
+  }
+  int status = 200;
+  mutex_lock(&c.lock);
+  if (ends(r->path, "/register") && c.refuse_registrations > 0) {
+    c.refuse_registrations--;
+    status = 503;
+  } else if (ends(r->path, "/register")) {
+    c.registrations++;
+  } else if (ends(r->path, "/heartbeat")) {
+    c.beats++;
+    status = c.beat_status ? c.beat_status : 200;
+    c.beat_status = 0;
+  } else {
+    c.deregistrations++;
+  }
+  cond_broadcast(&c.changed);
+  mutex_unlock(&c.lock);
+  answer(r, status,
+         status == 200 ? "{\"incarnation\":3,\"heartbeat_interval\":\"20ms\",\"state\":\"ONLINE\"}" : "{}");
+}
+
+static void centre_start(int port) {
+  struct err e;
+  struct http_server_options so;
+  struct http_client_options co;
+  http_server_options_default(&so);
+  http_client_options_default(&co);
+  so.address = "127.0.0.1";
+  so.port = port;
+  so.handle = on_request;
+  assert_int_equal(loop_new("centre", &c.loop, &e), 0);
+  assert_int_equal(loop_start(c.loop, &e), 0);
+  assert_int_equal(http_server_start(c.loop, &so, &c.server, &e), 0);
+  assert_int_equal(http_client_new(c.loop, &co, &c.client, &e), 0);
+}
+
+static void centre_stop(void) {
+  http_client_free(&c.client);
+  http_server_drain(&c.server, USEC_PER_SEC);
+  loop_stop(&c.loop);
+}
+
+static int setup(void **state) {
+  (void)state;
+  memset(&c, 0, sizeof c);
+  mutex_init(&c.lock);
+  cond_init(&c.changed);
+  centre_start(0);
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  centre_stop();
+  mutex_done(&c.lock);
+  cond_done(&c.changed);
+  return 0;
+}
+
+#define await(condition)                                                                                     \
+  do {                                                                                                       \
+    mutex_lock(&c.lock);                                                                                     \
+    while (!(condition))                                                                                     \
+      assert_true(cond_wait(&c.changed, &c.lock, WAIT_MAX_MS *USEC_PER_MS));                                 \
+    mutex_unlock(&c.lock);                                                                                   \
+  } while (0)
+
+/* --- handlers --------------------------------------------------------------------------------------------- */
+
+static atomic_int started, gate;
+
+static void do_echo(struct kelou_run *r, void *user) {
+  (void)user;
+  atomic_fetch_add(&started, 1);
+  assert_int_equal(kelou_succeed(r, kelou_payload(r)), 0);
+}
+
+/* Until the gate opens or it is told to stop. */
+static void do_wait(struct kelou_run *r, void *user) {
+  (void)user;
+  atomic_fetch_add(&started, 1);
+  kelou_progress(r, 0.5);
+  for (int i = 0; i < WAIT_MAX_MS && !atomic_load(&gate); i++)
+    if (kelou_sleep(r, USEC_PER_MS))
+      return;
+  kelou_fail(r, "Gate", "opened", NULL);
+}
+
+static void do_big(struct kelou_run *r, void *user) {
+  (void)user;
+  char *text = mem_alloc(60003);
+  memset(text, 'x', 60002);
+  text[0] = text[60001] = '"';
+  text[60002] = 0;
+  assert_int_equal(kelou_succeed(r, text), 0);
+  mem_free(text);
+}
+
+static const struct kelou_handler handlers[] = {{"echo", do_echo, NULL, 0},
+                                                {"inline", do_echo, NULL, KELOU_INLINE},
+                                                {"wait", do_wait, NULL, 0},
+                                                {"big", do_big, NULL, 0}};
+
+/* --- the executor ----------------------------------------------------------------------------------------- */
+
+static char url[64];
+static const char *const secrets[] = {"old", secret};
+static struct target *target;
+
+static void options_for(struct kelou_options *o) {
+  kelou_options_init(o);
+  (void)snprintf(url, sizeof url, "http://127.0.0.1:%d", http_server_port(c.server));
+  o->server = url;
+  o->token = "t0ken";
+  o->id = "an id/\xc3\xbc";
+  o->secrets = secrets;
+  o->secret_count = 2;
+  o->handlers = handlers;
+  o->handler_count = 4;
+}
+
+static struct kelou_executor *start(const struct kelou_options *o) {
+  struct kelou_executor *e = NULL;
+  char why[256] = "", base[64];
+  struct err err;
+  if (kelou_start(o, &e, why, sizeof why) != 0)
+    fail_msg("%s", why);
+  assert_int_equal(kelou_wait_registered(e, WAIT_MAX_MS * USEC_PER_MS), 0);
+  (void)snprintf(base, sizeof base, "http://127.0.0.1:%d", kelou_port(e));
+  assert_int_equal(target_parse(slice_of(base), NULL, &target, &err), 0);
+  atomic_store(&started, 0);
+  atomic_store(&gate, 0);
+  return e;
+}
+
+static void stop(struct kelou_executor **e) {
+  target_unref(&target);
+  kelou_stop(e);
+  assert_null(*e);
+}
+
+struct got {
+  int status;
+  bool done;
+  char body[1024];
+};
+
+static void on_got(const struct http_result *r, void *arg) {
+  struct got *g = arg;
+  mutex_lock(&c.lock);
+  g->status = r->outcome == HTTP_CALL_ANSWERED ? r->status : -1;
+  (void)text_copy(g->body, sizeof g->body, r->body);
+  g->done = true;
+  if (g->status > 0 && g->status < 600)
+    c.answers[g->status]++;
+  cond_broadcast(&c.changed);
+  mutex_unlock(&c.lock);
+}
+
+static void post(const char *path, const char *body, struct got *g) {
+  char signature[SIGNATURE_TEXT_MAX];
+  signature_make(slice_of(secret), clock_system.wall(&clock_system), slice_of(body), signature);
+  struct http_header header = {SLICE("X-Kelou-Signature"), slice_of(signature)};
+  struct http_call call = {.target = target,
+                           .method = "POST",
+                           .path = slice_of(path),
+                           .headers = &header,
+                           .header_count = 1,
+                           .body = slice_of(body),
+                           .timeout = 10 * USEC_PER_SEC,
+                           .done = on_got,
+                           .arg = g};
+  http_client_call(c.client, &call);
+}
+
+static int send_run(const char *id, const char *handler, const char *payload) {
+  struct got g = {0};
+  char body[1024];
+  (void)snprintf(body, sizeof body,
+                 "{\"run_id\":\"%s\",\"attempt\":1,\"fence\":1,\"handler\":\"%s\",\"payload\":%s}", id,
+                 handler, payload);
+  post("/kelou/v1/run", body, &g);
+  await(g.done);
+  return g.status;
+}
+
+static int cancel(const char *id) {
+  struct got g = {0};
+  char body[128];
+  (void)snprintf(body, sizeof body, "{\"run_id\":\"%s\",\"attempt\":1,\"fence\":1}", id);
+  post("/kelou/v1/cancel", body, &g);
+  await(g.done);
+  return g.status;
+}
+
+/* --- registration ----------------------------------------------------------------------------------------- */
+
+static void test_registers_until_it_is_let_in_and_beats(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  c.refuse_registrations = 2;
+  struct kelou_executor *e = start(&o);
+  await(c.registrations == 1 && c.beats >= 2);
+  assert_string_equal(kelou_id(e), o.id);
+  assert_int_equal(kelou_drain(e, WAIT_MAX_MS * USEC_PER_MS), 0);
+  await(c.deregistrations == 1);
+  stop(&e);
+}
+
+static void test_registers_anew_when_it_is_forgotten(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  struct kelou_executor *e = start(&o);
+  mutex_lock(&c.lock);
+  c.beat_status = 404;
+  mutex_unlock(&c.lock);
+  await(c.registrations == 2);
+  mutex_lock(&c.lock);
+  c.beat_status = 412; /* somebody else under this id: once more */
+  mutex_unlock(&c.lock);
+  await(c.registrations == 3);
+  stop(&e);
+  assert_int_equal(c.deregistrations, 1);
+}
+
+static void test_options_are_checked(void **state) {
+  (void)state;
+  struct kelou_options o;
+  struct kelou_executor *e = NULL;
+  char why[256];
+#define REFUSED(change, word)                                                                                \
+  do {                                                                                                       \
+    options_for(&o);                                                                                         \
+    change;                                                                                                  \
+    assert_int_equal(kelou_start(&o, &e, why, sizeof why), KELOU_EINVAL);                                    \
+    assert_non_null(strstr(why, word));                                                                      \
+    assert_null(e);                                                                                          \
+  } while (0)
+  REFUSED(o.server = "ftp://x", "http");
+  REFUSED(o.server = NULL, "server");
+  REFUSED(o.token = "", "token");
+  REFUSED(o.token = "a\nb", "token");
+  REFUSED(o.slots = 0, "slots");
+  REFUSED(o.secret_count = 0, "secret");
+  REFUSED(o.handler_count = 0, "handler");
+  REFUSED(o.labels = "[1]", "object");
+  REFUSED(o.listen_address = "0.0.0.0", "advertised_url");
+  options_for(&o);
+  o.journal = "/nonexistent/j";
+  assert_int_equal(kelou_start(&o, &e, why, sizeof why), KELOU_EIO);
+}
+
+/* --- reports ---------------------------------------------------------------------------------------------- */
+
+static void test_a_report_is_sent_until_it_is_taken(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  static const int answers[] = {503, 500, 429, 401};
+  memcpy(c.report_status, answers, sizeof answers);
+  c.report_status_n = 4;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("r", "echo", "{\"x\":1}"), 202);
+  await(c.acknowledged == 1);
+  assert_int_equal(c.requests, 5);
+  assert_non_null(strstr(c.last, "\"result\":{\"x\":1}"));
+  assert_non_null(strstr(c.last, "\"state\":\"SUCCESS\""));
+  /* delivered again after its end: no second start, its report once more */
+  assert_int_equal(send_run("r", "echo", "{\"x\":1}"), 202);
+  await(c.acknowledged == 2);
+  assert_int_equal(atomic_load(&started), 1);
+  stop(&e);
+}
+
+static void test_reports_of_others_are_dropped(void **state) {
+  (void)state;
+  struct kelou_options o;
+  struct kelou_counts n;
+  options_for(&o);
+  c.report_status[0] = 403;
+  c.report_status_n = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("r", "echo", "1"), 202);
+  assert_int_equal(kelou_drain(e, WAIT_MAX_MS * USEC_PER_MS), 0);
+  kelou_get_counts(e, &n);
+  assert_int_equal(n.reports_waiting, 0);
+  assert_int_equal(c.requests, 1);
+  stop(&e);
+}
+
+/* What ends while a request is under way goes into the next, which is as large as it may be and no larger. */
+static void test_reports_are_gathered(void **state) {
+  (void)state;
+  struct kelou_options o;
+  char id[16];
+  options_for(&o);
+  o.report_batch = 40;
+  c.hold = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("first", "inline", "1"), 202);
+  await(c.held);
+  for (int i = 0; i < 100; i++) {
+    (void)snprintf(id, sizeof id, "r%d", i);
+    assert_int_equal(send_run(id, "inline", "2"), 202);
+  }
+  assert_int_equal(c.requests, 1);
+  answer(c.held, 200, "{}");
+  await(c.acknowledged == 101);
+  assert_int_equal(c.requests, 4); /* 1, 40, 40, 20 */
+  assert_int_equal(c.largest, 40);
+  stop(&e);
+}
+
+static void test_large_reports_do_not_make_a_request_too_large(void **state) {
+  (void)state;
+  struct kelou_options o;
+  char id[16];
+  options_for(&o);
+  o.slots = 64;
+  c.hold = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("first", "inline", "1"), 202);
+  await(c.held);
+  for (int i = 0; i < 40; i++) {
+    (void)snprintf(id, sizeof id, "r%d", i);
+    assert_int_equal(send_run(id, "big", "2"), 202);
+  }
+  answer(c.held, 200, "{}");
+  await(c.acknowledged == 41);
+  assert_true(c.largest < 20);
+  stop(&e);
+}
+
+/* One report that the centre refuses keeps no other one back, and its run ends all the same. */
+static void test_a_refused_report_is_replaced(void **state) {
+  (void)state;
+  struct kelou_options o;
+  char id[16];
+  options_for(&o);
+  c.hold = 1;
+  c.refuse_word = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("first", "inline", "1"), 202);
+  await(c.held);
+  for (int i = 0; i < 5; i++) {
+    (void)snprintf(id, sizeof id, "r%d", i);
+    assert_int_equal(send_run(id, "inline", i == 2 ? "\"poison\"" : "2"), 202);
+  }
+  answer(c.held, 200, "{}");
+  await(c.acknowledged == 6);
+  assert_string_equal(c.states[3], "FAIL");
+  for (int i = 0; i < 6; i++)
+    if (i != 3)
+      assert_string_equal(c.states[i], "SUCCESS");
+  stop(&e);
+}
+
+static void test_no_new_runs_when_too_many_reports_wait(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  o.outbox = 2;
+  c.hold = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "inline", "1"), 202);
+  await(c.held);
+  assert_int_equal(send_run("b", "inline", "1"), 202);
+  assert_int_equal(send_run("c", "inline", "1"), 429);
+  assert_int_equal(send_run("a", "inline", "1"), 202); /* a repeated one is no new one */
+  answer(c.held, 200, "{}");
+  await(c.acknowledged >= 2);
+  for (int i = 0, status = 0; status != 202; i++) {
+    assert_true(i < WAIT_MAX_MS);
+    status = send_run("c", "inline", "1");
+  }
+  stop(&e);
+}
+
+static void test_reports_outlive_the_centre(void **state) {
+  (void)state;
+  struct kelou_options o;
+  int port = http_server_port(c.server);
+  options_for(&o);
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "wait", "1"), 202);
+  await(c.progress == 1);
+  centre_stop();
+  atomic_store(&gate, 1);
+  struct kelou_counts n;
+  int i = 0;
+  do {
+    kelou_get_counts(e, &n);
+    assert_int_equal(poll(NULL, 0, 1), 0);
+  } while (n.failed == 0 && i++ < WAIT_MAX_MS);
+  centre_start(port);
+  await(c.acknowledged == 1);
+  assert_non_null(strstr(c.last, "\"type\":\"Gate\""));
+  stop(&e);
+}
+
+/* --- deliveries ------------------------------------------------------------------------------------------- */
+
+static void test_answered_at_once(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  o.answer_inline = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "inline", "{\"k\":[]}"), 200);
+  assert_int_equal(send_run("a", "inline", "{\"k\":[]}"), 200); /* the same answer again */
+  assert_int_equal(atomic_load(&started), 1);
+  assert_int_equal(send_run("b", "echo", "1"), 202);
+  await(c.acknowledged == 1);
+  stop(&e);
+}
+
+static void test_cancel(void **state) {
+  (void)state;
+  struct kelou_options o;
+  struct kelou_counts n;
+  options_for(&o);
+  o.slots = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "wait", "1"), 202);
+  await(c.progress >= 1);
+  assert_int_equal(send_run("b", "wait", "1"), 202); /* waits for the slot */
+  assert_int_equal(cancel("b"), 202);
+  await(c.acknowledged == 1);
+  assert_string_equal(c.states[0], "CANCELLED");
+  assert_int_equal(atomic_load(&started), 1);
+  assert_int_equal(cancel("a"), 202);
+  await(c.acknowledged == 2);
+  assert_string_equal(c.states[1], "CANCELLED");
+  assert_int_equal(cancel("a"), 202); /* its report once more */
+  await(c.acknowledged == 3);
+  assert_int_equal(cancel("nobody"), 404);
+  kelou_get_counts(e, &n);
+  assert_int_equal(n.cancelled, 2);
+  stop(&e);
+}
+
+static void test_drain(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "wait", "1"), 202);
+  assert_int_equal(kelou_drain(e, 1), KELOU_ETIMEDOUT);
+  assert_int_equal(send_run("b", "echo", "1"), 503);
+  assert_int_equal(send_run("a", "wait", "1"), 202);
+  assert_int_equal(c.deregistrations, 0);
+  atomic_store(&gate, 1);
+  assert_int_equal(kelou_drain(e, WAIT_MAX_MS * USEC_PER_MS), 0);
+  assert_int_equal(c.acknowledged, 1);
+  assert_int_equal(c.deregistrations, 1);
+  stop(&e);
+  assert_int_equal(c.deregistrations, 1);
+}
+
+/* What is cut short by the end of the process is nobody's failure: no report, the centre gives it to another. */
+static void test_stop_reports_nothing_for_what_it_cut_short(void **state) {
+  (void)state;
+  struct kelou_options o;
+  options_for(&o);
+  o.slots = 1;
+  struct kelou_executor *e = start(&o);
+  assert_int_equal(send_run("a", "wait", "1"), 202);
+  assert_int_equal(send_run("b", "wait", "1"), 202);
+  await(c.progress == 1);
+  stop(&e);
+  assert_int_equal(c.acknowledged, 0);
+  assert_int_equal(c.deregistrations, 1);
+  assert_int_equal(atomic_load(&started), 1);
+}
+
+static void many(bool at_once) {
+  struct kelou_options o;
+  struct kelou_counts n;
+  char id[32], body[256];
+  struct got *got = mem_array(MANY, sizeof *got);
+  options_for(&o);
+  o.answer_inline = at_once;
+  o.queue = MANY;
+  struct kelou_executor *e = start(&o);
+  for (int i = 0; i < MANY; i++) {
+    (void)snprintf(id, sizeof id, "r%d", i);
+    (void)snprintf(body, sizeof body,
+                   "{\"run_id\":\"%s\",\"attempt\":1,\"fence\":1,\"handler\":\"%s\",\"payload\":%d}", id,
+                   i % 2 ? "inline" : "echo", i);
+    post("/kelou/v1/run", body, &got[i]);
+    if (i % 500 == 499)
+      await(got[i].done);
+  }
+  await(c.answers[200] + c.answers[202] == MANY);
+  assert_int_equal(kelou_drain(e, WAIT_MAX_MS * USEC_PER_MS), 0);
+  kelou_get_counts(e, &n);
+  assert_int_equal(n.accepted, MANY);
+  assert_int_equal(n.succeeded, MANY);
+  assert_int_equal(n.reports_acknowledged, at_once ? MANY / 2 : MANY);
+  assert_int_equal(c.acknowledged, at_once ? MANY / 2 : MANY);
+  assert_int_equal(atomic_load(&started), MANY);
+  stop(&e);
+  mem_free(got);
+}
+static void test_many_reported(void **state) {
+  (void)state;
+  many(false);
+}
+static void test_many_answered(void **state) {
+  (void)state;
+  many(true);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+  const struct CMUnitTest tests[] = {
+      T(test_registers_until_it_is_let_in_and_beats),
+      T(test_registers_anew_when_it_is_forgotten),
+      T(test_options_are_checked),
+      T(test_a_report_is_sent_until_it_is_taken),
+      T(test_reports_of_others_are_dropped),
+      T(test_reports_are_gathered),
+      T(test_large_reports_do_not_make_a_request_too_large),
+      T(test_a_refused_report_is_replaced),
+      T(test_no_new_runs_when_too_many_reports_wait),
+      T(test_reports_outlive_the_centre),
+      T(test_answered_at_once),
+      T(test_cancel),
+      T(test_drain),
+      T(test_stop_reports_nothing_for_what_it_cut_short),
+      T(test_many_reported),
+      T(test_many_answered),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
