@@ -81,7 +81,8 @@ enum run_result {
 int run_post(struct run_service *s, const struct live_event *events, size_t n,
              void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e);
 int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor);
-/* Cancel a run and wait for the commit. 0; 1: it is told to stop and will end soon; ERR_CONFLICT ended already; ERR_NOT_FOUND. */
+/* Cancel a run and wait for the commit. 0: it has ended, or is told to stop (CANCELLING); ERR_CONFLICT: it had ended; ERR_UNAVAILABLE: not
+ * ours now. */
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
 
 /* ---- questions (block on the database) */
