@@ -16,8 +16,7 @@ struct pool {
 };
 
 /* One that is idle, or room for a new one (*ret = NULL). */
-static int wait_for_turn(struct pool *p, struct store **ret, struct err *e)
-{
+static int wait_for_turn(struct pool *p, struct store **ret, struct err *e) {
   usec_t until = clock_system.mono(&clock_system) + p->wait, left = p->wait;
   mutex_lock(&p->m);
   while (p->idle_count == 0 && p->open_count == p->max && left > 0) {
@@ -32,16 +31,14 @@ static int wait_for_turn(struct pool *p, struct store **ret, struct err *e)
   return turn ? 0 : err_set(e, ERR_BUSY, "all %d database sessions are in use", p->max);
 }
 
-static void session_gone(struct pool *p)
-{
+static void session_gone(struct pool *p) {
   mutex_lock(&p->m);
   p->open_count--;
   cond_signal(&p->returned);
   mutex_unlock(&p->m);
 }
 
-static int borrow(struct pool *p, struct store **ret, struct err *e)
-{
+static int borrow(struct pool *p, struct store **ret, struct err *e) {
   struct store *s = NULL;
   int r = wait_for_turn(p, &s, e);
   if (r == 0 && !s) {
@@ -55,8 +52,7 @@ static int borrow(struct pool *p, struct store **ret, struct err *e)
 }
 
 /* What may be broken is not kept. */
-static void give_back(struct pool *p, struct store *s, int r)
-{
+static void give_back(struct pool *p, struct store *s, int r) {
   if (r == ERR_UNAVAILABLE || r == ERR_UNKNOWN_OUTCOME) {
     store_close(&s);
     session_gone(p);
@@ -68,8 +64,7 @@ static void give_back(struct pool *p, struct store *s, int r)
   mutex_unlock(&p->m);
 }
 
-static void pool_close(struct store *s)
-{
+static void pool_close(struct store *s) {
   struct pool *p = (struct pool *)s;
   for (int i = 0; i < p->idle_count; i++)
     store_close(&p->idle[i]);
@@ -79,25 +74,23 @@ static void pool_close(struct store *s)
   mem_free(p);
 }
 
-static bool needs_own_session(enum store_op op)
-{
+static bool needs_own_session(enum store_op op) {
   return op == STORE_OP_shard_lock || op == STORE_OP_shard_unlock || op == STORE_OP_wait_change;
 }
 
-#define OP(n)                                                                                                          \
-  static int pool_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \
-                      struct err *e)                                                                                   \
-  {                                                                                                                    \
-    struct pool *p = (struct pool *)s;                                                                                 \
-    struct store *session;                                                                                             \
-    if (needs_own_session(STORE_OP_##n))                                                                               \
-      return err_set(e, -ENOTSUP, #n " needs a database session of its own, not a pool");                              \
-    int r = borrow(p, &session, e);                                                                                    \
-    if (r < 0)                                                                                                         \
-      return r;                                                                                                        \
-    r = store_##n(session, in, ret, mem, e);                                                                           \
-    give_back(p, session, r);                                                                                          \
-    return r;                                                                                                          \
+#define OP(n)                                                                                                \
+  static int pool_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, \
+                      struct err *e) {                                                                       \
+    struct pool *p = (struct pool *)s;                                                                       \
+    struct store *session;                                                                                   \
+    if (needs_own_session(STORE_OP_##n))                                                                     \
+      return err_set(e, -ENOTSUP, #n " needs a database session of its own, not a pool");                    \
+    int r = borrow(p, &session, e);                                                                          \
+    if (r < 0)                                                                                               \
+      return r;                                                                                              \
+    r = store_##n(session, in, ret, mem, e);                                                                 \
+    give_back(p, session, r);                                                                                \
+    return r;                                                                                                \
   }
 #include "store/store_ops.def"
 
@@ -107,8 +100,8 @@ static const struct store_ops pool_ops = {
 #include "store/store_ops.def"
 };
 
-int store_pool(struct store_source *source, enum store_role role, int max, usec_t wait, struct store **ret, struct err *e)
-{
+int store_pool(struct store_source *source, enum store_role role, int max, usec_t wait, struct store **ret,
+               struct err *e) {
   struct pool *p = mem_zalloc(sizeof *p);
   struct store *first;
   p->ops = pool_ops;

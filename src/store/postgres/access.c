@@ -4,10 +4,10 @@
 #define TOKEN_COLUMNS "id, name, ns, group_name, role, hash, created_at, expires_at, created_by"
 
 int pg_namespace_put(struct store *store, const struct st_namespace_put *in, struct st_namespace_put_ret *ret,
-                     struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {"namespace_put", "INSERT INTO namespace VALUES ($1::text) ON CONFLICT DO NOTHING RETURNING 1",
-                                  PG_WRITE};
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "namespace_put", "INSERT INTO namespace VALUES ($1::text) ON CONFLICT DO NOTHING RETURNING 1",
+      PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -17,10 +17,10 @@ int pg_namespace_put(struct store *store, const struct st_namespace_put *in, str
   return code < 0 ? code : PQntuples(r) == 0;
 }
 
-int pg_namespace_list(struct store *store, const struct st_namespace_list *in, struct st_namespace_list_ret *ret,
-                      struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {"namespace_list", "SELECT name FROM namespace ORDER BY name COLLATE \"C\"", PG_READ};
+int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
+                      struct st_namespace_list_ret *ret, struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"namespace_list", "SELECT name FROM namespace ORDER BY name COLLATE \"C\"",
+                                  PG_READ};
   auto_result r = NULL;
   (void)in;
   int code = pgc_one(pg_of(store), &q, &r, e);
@@ -38,8 +38,7 @@ int pg_namespace_list(struct store *store, const struct st_namespace_list *in, s
 }
 
 /* ---------------------------------------------------------------- tokens */
-static void read_token(const PGresult *r, size_t row, struct token_row *ret, struct arena *mem)
-{
+static void read_token(const PGresult *r, size_t row, struct token_row *ret, struct arena *mem) {
   struct pgw_cursor c = pgw_row_of(r, row, mem);
   ret->id = pgw_next_int(&c);
   ret->name = pgw_next_text(&c);
@@ -53,8 +52,7 @@ static void read_token(const PGresult *r, size_t row, struct token_row *ret, str
   ret->created_by = pgw_next_text(&c);
 }
 
-static void add_token(struct pgw_args *a, const struct token_row *t)
-{
+static void add_token(struct pgw_args *a, const struct token_row *t) {
   pgw_text0(a, t->name);
   pgw_text0(a, t->ns);
   pgw_text0(a, t->group);
@@ -65,14 +63,15 @@ static void add_token(struct pgw_args *a, const struct token_row *t)
 }
 
 /* The lock first, so that two nodes' first tokens are not both the first. */
-int pg_token_put(struct store *store, const struct st_token_put *in, struct st_token_put_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_token_put(struct store *store, const struct st_token_put *in, struct st_token_put_ret *ret,
+                 struct arena *mem, struct err *e) {
   static const struct pg_sql lock = {"token_lock", "SELECT pg_advisory_xact_lock($1::int8)", PG_READ};
   static const struct pg_sql put = {
       "token_put",
-      "INSERT INTO token (name, ns, group_name, role, hash, created_at, expires_at, created_by) SELECT $1::text, $2::text, $3::text, "
-      "$4::int4::int2, $5::bytea, " PG_NOW ", nullif($6::int8, 0), $7::text WHERE NOT ($8::bool AND EXISTS (SELECT FROM token)) RETURNING id",
+      "INSERT INTO token (name, ns, group_name, role, hash, created_at, expires_at, created_by) SELECT "
+      "$1::text, $2::text, $3::text, "
+      "$4::int4::int2, $5::bytea, " PG_NOW
+      ", nullif($6::int8, 0), $7::text WHERE NOT ($8::bool AND EXISTS (SELECT FROM token)) RETURNING id",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   PGresult *r[2] = {0};
@@ -98,9 +97,8 @@ int pg_token_put(struct store *store, const struct st_token_put *in, struct st_t
   return code;
 }
 
-int pg_token_find(struct store *store, const struct st_token_find *in, struct st_token_find_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_token_find(struct store *store, const struct st_token_find *in, struct st_token_find_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {"token_find",
                                   "SELECT " TOKEN_COLUMNS " FROM token WHERE hash = $1::bytea "
                                   "AND (expires_at IS NULL OR expires_at > " PG_NOW ")",
@@ -117,11 +115,11 @@ int pg_token_find(struct store *store, const struct st_token_find *in, struct st
   return 0;
 }
 
-int pg_token_list(struct store *store, const struct st_token_list *in, struct st_token_list_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_token_list(struct store *store, const struct st_token_list *in, struct st_token_list_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "token_list", "SELECT " TOKEN_COLUMNS " FROM token WHERE id > $1::int8 ORDER BY id LIMIT $2::int4", PG_READ};
+      "token_list", "SELECT " TOKEN_COLUMNS " FROM token WHERE id > $1::int8 ORDER BY id LIMIT $2::int4",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i8(&s->args, in->after);
@@ -138,10 +136,10 @@ int pg_token_list(struct store *store, const struct st_token_list *in, struct st
   return 0;
 }
 
-int pg_token_delete(struct store *store, const struct st_token_delete *in, struct st_token_delete_ret *ret, struct arena *mem,
-                    struct err *e)
-{
-  static const struct pg_sql q = {"token_delete", "DELETE FROM token WHERE id = $1::int8 RETURNING 1", PG_WRITE};
+int pg_token_delete(struct store *store, const struct st_token_delete *in, struct st_token_delete_ret *ret,
+                    struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"token_delete", "DELETE FROM token WHERE id = $1::int8 RETURNING 1",
+                                  PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -154,13 +152,14 @@ int pg_token_delete(struct store *store, const struct st_token_delete *in, struc
 }
 
 /* ---------------------------------------------------------------- kept answers */
-int pg_idem_expire(struct store *store, const struct st_idem_expire *in, struct st_idem_expire_ret *ret, struct arena *mem,
-                   struct err *e)
-{
+int pg_idem_expire(struct store *store, const struct st_idem_expire *in, struct st_idem_expire_ret *ret,
+                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "idem_expire",
-      "WITH old AS (SELECT ctid AS at FROM idempotency WHERE expires_at <= (SELECT " PG_NOW ") ORDER BY expires_at LIMIT $1::int4 "
-      "FOR UPDATE SKIP LOCKED), d AS (DELETE FROM idempotency WHERE ctid = ANY (ARRAY (SELECT at FROM old)) RETURNING 1) "
+      "WITH old AS (SELECT ctid AS at FROM idempotency WHERE expires_at <= (SELECT " PG_NOW
+      ") ORDER BY expires_at LIMIT $1::int4 "
+      "FOR UPDATE SKIP LOCKED), d AS (DELETE FROM idempotency WHERE ctid = ANY (ARRAY (SELECT at FROM old)) "
+      "RETURNING 1) "
       "SELECT count(*) FROM d",
       PG_WRITE};
   struct pg_store *s = pg_of(store);

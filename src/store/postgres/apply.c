@@ -4,12 +4,12 @@
 
 #define WAVES_MAX 24 /* changes of one and the same run in one call */
 /* $1, $2: the fences. Their rows are locked by the first statement, so this is no guess. */
-#define FENCED                                                                                                         \
-  "shard = ANY (ARRAY (SELECT f.id FROM unnest($1::int4[], $2::int8[]) w (id, epoch) CROSS JOIN LATERAL "             \
+#define FENCED                                                                                               \
+  "shard = ANY (ARRAY (SELECT f.id FROM unnest($1::int4[], $2::int8[]) w (id, epoch) CROSS JOIN LATERAL "    \
   "(SELECT id, epoch FROM shard_finish WHERE id = w.id OFFSET 0) f WHERE f.epoch = w.epoch))"
 /* By the whole key, whatever the planner believes about the table's size (storage.md, the first trap). */
-#define OPEN_RUN_KEY                                                                                                   \
-  "k.shard = u.shard AND k.scheduled_at = u.scheduled_at AND k.task_id = u.task_id AND k.part = u.part "               \
+#define OPEN_RUN_KEY                                                                                         \
+  "k.shard = u.shard AND k.scheduled_at = u.scheduled_at AND k.task_id = u.task_id AND k.part = u.part "     \
   "AND k.attempt = u.seen_attempt"
 
 static const struct pg_sql sql_fence = {
@@ -23,33 +23,42 @@ static const struct pg_sql sql_update = {
     "UPDATE run r SET state = u.state, reason = u.reason, attempt = u.attempt, not_before = u.not_before, "
     "attempt_at = u.attempt_at, started_at = u.started_at, executor = u.executor, error_type = u.error_type, "
     "error_message = u.error_message, progress = u.progress FROM unnest($3::run_update_in[]) u "
-    "CROSS JOIN LATERAL (SELECT k.ctid AS at FROM run k WHERE " OPEN_RUN_KEY " AND k.state = u.seen_state OFFSET 0) k WHERE r.ctid = k.at AND u." FENCED " RETURNING u.ord",
+    "CROSS JOIN LATERAL (SELECT k.ctid AS at FROM run k WHERE " OPEN_RUN_KEY
+    " AND k.state = u.seen_state OFFSET 0) k WHERE r.ctid = k.at AND u." FENCED " RETURNING u.ord",
     PG_WRITE};
 /* The open rows by key, into history, away by their places. The fence is held, so nothing changes them in between; a join in the
  * DELETE itself would cost a third more. ON CONFLICT costs a sixth, and no run is open and ended at once: the first try is
  * without it. */
-#define FINISH(on_conflict)                                                                                            \
-  "WITH m AS MATERIALIZED (SELECT u.ord, k.at, k.scheduled_at, k.task_id, k.fired_at, u.finished_at, u.attempt_at, "   \
-  "u.started_at, k.missed_first, k.missed_count, k.progress, k.shard, k.part, k.version, k.attempt, u.state, u.reason, " \
-  "k.origin, u.executor, k.pin, k.payload, k.origin_run, u.result, u.error_type, u.error_message, u.error_detail "     \
-  "FROM unnest($3::run_finish_in[]) u CROSS JOIN LATERAL (SELECT k.ctid AS at, k.* FROM run k WHERE " OPEN_RUN_KEY     \
-  " OFFSET 0) k WHERE u." FENCED "), "                                                                                 \
-  "d AS (DELETE FROM run WHERE ctid = ANY (ARRAY (SELECT at FROM m))), "                                               \
-  "h AS (INSERT INTO run_history SELECT scheduled_at, task_id, fired_at, finished_at, attempt_at, started_at, "        \
-  "missed_first, missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, pin, payload, " \
+#define FINISH(on_conflict)                                                                                  \
+  "WITH m AS MATERIALIZED (SELECT u.ord, k.at, k.scheduled_at, k.task_id, k.fired_at, u.finished_at, "       \
+  "u.attempt_at, "                                                                                           \
+  "u.started_at, k.missed_first, k.missed_count, k.progress, k.shard, k.part, k.version, k.attempt, "        \
+  "u.state, u.reason, "                                                                                      \
+  "k.origin, u.executor, k.pin, k.payload, k.origin_run, u.result, u.error_type, u.error_message, "          \
+  "u.error_detail "                                                                                          \
+  "FROM unnest($3::run_finish_in[]) u CROSS JOIN LATERAL (SELECT k.ctid AS at, k.* FROM run k "              \
+  "WHERE " OPEN_RUN_KEY " OFFSET 0) k WHERE u." FENCED "), "                                                 \
+  "d AS (DELETE FROM run WHERE ctid = ANY (ARRAY (SELECT at FROM m))), "                                     \
+  "h AS (INSERT INTO run_history SELECT scheduled_at, task_id, fired_at, finished_at, attempt_at, "          \
+  "started_at, "                                                                                             \
+  "missed_first, missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, "   \
+  "pin, payload, "                                                                                           \
   "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ") SELECT ord FROM m"
 static const struct pg_sql sql_finish = {"apply_finish", FINISH(""), PG_WRITE};
-static const struct pg_sql sql_finish_again = {"apply_finish_again", FINISH("ON CONFLICT DO NOTHING"), PG_WRITE};
+static const struct pg_sql sql_finish_again = {"apply_finish_again", FINISH("ON CONFLICT DO NOTHING"),
+                                               PG_WRITE};
 static const struct pg_sql sql_attempts = {
     "apply_attempts",
-    "INSERT INTO attempt (scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, state, reason, executor, "
-    "error_type, error_message) SELECT scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, state, reason, "
-    "executor, error_type, error_message FROM unnest($3::attempt_in[]) u WHERE u." FENCED " ON CONFLICT DO NOTHING",
+    "INSERT INTO attempt (scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, "
+    "state, reason, executor, "
+    "error_type, error_message) SELECT scheduled_at, task_id, part, attempt, dispatched_at, started_at, "
+    "finished_at, state, reason, "
+    "executor, error_type, error_message FROM unnest($3::attempt_in[]) u WHERE u." FENCED
+    " ON CONFLICT DO NOTHING",
     PG_WRITE};
 static const struct pg_sql sql_progress = {"apply_progress", PG_PROGRESS_PUT("$3", "u." FENCED), PG_WRITE};
 
-static void add_fences(struct pg_store *s, const struct st_run_apply *in)
-{
+static void add_fences(struct pg_store *s, const struct st_run_apply *in) {
   pgw_array(&s->args, PG_INT4_OID, in->fence_count);
   for (size_t i = 0; i < in->fence_count; i++)
     pgw_el_i4(&s->args, in->fences[i].shard);
@@ -60,16 +69,14 @@ static void add_fences(struct pg_store *s, const struct st_run_apply *in)
   pgw_array_end(&s->args);
 }
 
-static void add_key(struct pgw_args *a, const struct run_key *k)
-{
+static void add_key(struct pgw_args *a, const struct run_key *k) {
   pgw_col_i4(a, k->shard);
   pgw_col_i8(a, k->scheduled_at);
   pgw_col_i8(a, k->task_id);
   pgw_col_i4(a, k->part);
 }
 
-static void add_update(struct pgw_args *a, const struct run_update *u, size_t ord)
-{
+static void add_update(struct pgw_args *a, const struct run_update *u, size_t ord) {
   pgw_row(a, 17);
   add_key(a, &u->key);
   pgw_col_i4(a, u->seen_attempt);
@@ -88,8 +95,7 @@ static void add_update(struct pgw_args *a, const struct run_update *u, size_t or
   pgw_row_end(a);
 }
 
-static void add_finish(struct pgw_args *a, const struct run_finish *f, size_t ord)
-{
+static void add_finish(struct pgw_args *a, const struct run_finish *f, size_t ord) {
   pgw_row(a, 16);
   add_key(a, &f->key);
   pgw_col_i4(a, f->seen_attempt);
@@ -107,8 +113,7 @@ static void add_finish(struct pgw_args *a, const struct run_finish *f, size_t or
   pgw_row_end(a);
 }
 
-static void add_attempt(struct pgw_args *a, const struct attempt_row *t)
-{
+static void add_attempt(struct pgw_args *a, const struct attempt_row *t) {
   pgw_row(a, 13);
   add_key(a, &t->key);
   pgw_col_i4(a, t->attempt);
@@ -124,14 +129,15 @@ static void add_attempt(struct pgw_args *a, const struct attempt_row *t)
 }
 
 /* How many earlier entries have the same key? Returns the greatest number + 1, 0 without entries. */
-static int make_waves(const struct run_key *first, size_t stride, size_t count, uint8_t *wave, struct arena *mem)
-{
+static int make_waves(const struct run_key *first, size_t stride, size_t count, uint8_t *wave,
+                      struct arena *mem) {
   size_t slots = 16;
   int waves = count ? 1 : 0;
   while (slots < count * 2)
     slots *= 2;
-  uint32_t *last = arena_array(mem, slots, sizeof *last); /* 1 + index of the last entry with a key, 0 = none */
-  for (size_t i = 0; i < count ; i++) {
+  uint32_t *last =
+      arena_array(mem, slots, sizeof *last); /* 1 + index of the last entry with a key, 0 = none */
+  for (size_t i = 0; i < count; i++) {
     const struct run_key *k = (const void *)((const char *)first + i * stride), *other = NULL;
     size_t slot = run_key_hash(k) & (slots - 1);
     for (; last[slot]; slot = (slot + 1) & (slots - 1)) {
@@ -148,8 +154,7 @@ static int make_waves(const struct run_key *first, size_t stride, size_t count, 
 }
 
 /* One UPDATE changes a row once: the n-th change of the same run in one call goes into the n-th statement. */
-static void add_updates(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, int waves)
-{
+static void add_updates(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, int waves) {
   for (int w = 0; w < waves; w++) {
     size_t n = 0;
     for (size_t i = 0; i < in->update_count; i++)
@@ -165,8 +170,7 @@ static void add_updates(struct pg_store *s, const struct st_run_apply *in, const
 }
 
 /* The first finish of a run is the one that counts. */
-static void add_finishes(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, bool again)
-{
+static void add_finishes(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, bool again) {
   size_t n = 0;
   for (size_t i = 0; i < in->finish_count; i++)
     n += wave[i] == 0;
@@ -179,8 +183,7 @@ static void add_finishes(struct pg_store *s, const struct st_run_apply *in, cons
   pgc_add(s, again ? &sql_finish_again : &sql_finish);
 }
 
-static void add_the_rest(struct pg_store *s, const struct st_run_apply *in)
-{
+static void add_the_rest(struct pg_store *s, const struct st_run_apply *in) {
   struct pgw_args *a = &s->args;
   if (in->attempt_count) {
     add_fences(s, in);
@@ -197,8 +200,7 @@ static void add_the_rest(struct pg_store *s, const struct st_run_apply *in)
   }
 }
 
-static void mark(const PGresult *r, bool *ret)
-{
+static void mark(const PGresult *r, bool *ret) {
   for (int row = 0; row < PQntuples(r); row++)
     if (!PQgetisnull(r, row, 0))
       ret[pgw_int(r, row, 0)] = true;
@@ -209,9 +211,8 @@ struct waves {
   int update_count;
 };
 
-static int send_apply(struct pg_store *s, const struct st_run_apply *in, const struct waves *w, bool again, PGresult **r,
-                      struct err *e)
-{
+static int send_apply(struct pg_store *s, const struct st_run_apply *in, const struct waves *w, bool again,
+                      PGresult **r, struct err *e) {
   add_fences(s, in);
   pgc_add(s, &sql_fence);
   add_updates(s, in, w->updates, w->update_count);
@@ -221,9 +222,8 @@ static int send_apply(struct pg_store *s, const struct st_run_apply *in, const s
   return pgc_run(s, r, e);
 }
 
-int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_run_apply_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_run_apply_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   PGresult *r[WAVES_MAX + 4] = {0};
   struct st_run_apply_ret out = {
@@ -231,12 +231,16 @@ int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_r
       .updated = arena_array(mem, in->update_count, sizeof *out.updated),
       .finished = arena_array(mem, in->finish_count, sizeof *out.finished),
   };
-  struct waves w = {.updates = arena_array(mem, in->update_count, 1), .finishes = arena_array(mem, in->finish_count, 1)};
-  w.update_count = make_waves(in->update_count ? &in->updates->key : NULL, sizeof *in->updates, in->update_count, w.updates, mem);
-  (void)make_waves(in->finish_count ? &in->finishes->key : NULL, sizeof *in->finishes, in->finish_count, w.finishes, mem);
+  struct waves w = {.updates = arena_array(mem, in->update_count, 1),
+                    .finishes = arena_array(mem, in->finish_count, 1)};
+  w.update_count = make_waves(in->update_count ? &in->updates->key : NULL, sizeof *in->updates,
+                              in->update_count, w.updates, mem);
+  (void)make_waves(in->finish_count ? &in->finishes->key : NULL, sizeof *in->finishes, in->finish_count,
+                   w.finishes, mem);
   if (w.update_count > WAVES_MAX)
     return err_set(e, ERR_INVALID, "more than %d changes of one run in one call", WAVES_MAX);
-  int code = send_apply(s, in, &w, s->locked, r, e); /* inside shard_lock a refusal would end the whole transaction */
+  int code = send_apply(s, in, &w, s->locked, r,
+                        e); /* inside shard_lock a refusal would end the whole transaction */
   if (code == ERR_CONFLICT && !s->locked)
     code = send_apply(s, in, &w, true, r, e);
   if (code == 0) {

@@ -4,59 +4,70 @@
 #include <inttypes.h>
 #include <poll.h>
 
-#define ANSWER_GRACE (10 * USEC_PER_SEC) /* beyond statement_timeout: then the server itself is stuck */
-#define DRAIN_MAX 64                     /* reads of an idle connection before it is used */
-#define LOCK_TIMEOUT_SHARE 6             /* lock_timeout = statement_timeout / 6 */
+#define ANSWER_GRACE       (10 * USEC_PER_SEC) /* beyond statement_timeout: then the server itself is stuck */
+#define DRAIN_MAX          64                  /* reads of an idle connection before it is used */
+#define LOCK_TIMEOUT_SHARE 6                   /* lock_timeout = statement_timeout / 6 */
 
 static const struct pg_sql sql_begin = {"begin", "BEGIN", PG_READ};
 static const struct pg_sql sql_commit = {"commit", "COMMIT", PG_COMMIT};
 static const struct pg_sql sql_rollback = {"rollback", "ROLLBACK", PG_READ};
 static const struct pg_sql sql_savepoint = {"savepoint", "SAVEPOINT operation", PG_READ};
-static const struct pg_sql sql_savepoint_release = {"savepoint_release", "RELEASE SAVEPOINT operation", PG_READ};
-static const struct pg_sql sql_savepoint_rollback = {"savepoint_rollback", "ROLLBACK TO SAVEPOINT operation", PG_READ};
+static const struct pg_sql sql_savepoint_release = {"savepoint_release", "RELEASE SAVEPOINT operation",
+                                                    PG_READ};
+static const struct pg_sql sql_savepoint_rollback = {"savepoint_rollback", "ROLLBACK TO SAVEPOINT operation",
+                                                     PG_READ};
 
-void pgr_clear(PGresult **r)
-{
+void pgr_clear(PGresult **r) {
   PQclear(*r);
   *r = NULL;
 }
 
-int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e)
-{
+int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e) {
   struct slice line, rest;
   const char *primary = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
   line = slice_trim(slice_cut(slice_of(primary ? primary : PQerrorMessage(conn)), '\n', &rest));
   return err_set(e, code, "PostgreSQL: %.*s", SLICE_FMT(line));
 }
 
-static void on_notice(void *arg, const PGresult *r)
-{
+static void on_notice(void *arg, const PGresult *r) {
   (void)arg; /* this layer never logs */
   (void)r;
 }
 
 /* Numbers only: nothing of a person's text goes into this. */
-static void add_settings(struct str *s, const struct pg_source *o, enum store_role role)
-{
+static void add_settings(struct str *s, const struct pg_source *o, enum store_role role) {
   bool hot = role == STORE_FIRE || role == STORE_FINISH || role == STORE_LEASE;
-  str_addf(s, "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET TimeZone = 'UTC';");
-  str_addf(s, "SET statement_timeout = %" PRId64 "; SET lock_timeout = %" PRId64 ";", o->statement_timeout / USEC_PER_MS,
-           o->statement_timeout / LOCK_TIMEOUT_SHARE / USEC_PER_MS);
+  str_addf(s, "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET "
+              "TimeZone = 'UTC';");
+  str_addf(s, "SET statement_timeout = %" PRId64 "; SET lock_timeout = %" PRId64 ";",
+           o->statement_timeout / USEC_PER_MS, o->statement_timeout / LOCK_TIMEOUT_SHARE / USEC_PER_MS);
   str_addf(s, "SET idle_in_transaction_session_timeout = %" PRId64 ";", o->idle_tx_timeout / USEC_PER_MS);
-  str_addf(s, "SET client_connection_check_interval = 2000; SET tcp_user_timeout = 10000; SET tcp_keepalives_idle = 5;");
+  str_addf(s, "SET client_connection_check_interval = 2000; SET tcp_user_timeout = 10000; SET "
+              "tcp_keepalives_idle = 5;");
   str_addf(s, "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;");
   /* Every look-up is by key: a plan made while a table was empty must not become a scan when it has grown. */
-  str_addf(s, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;");
+  str_addf(s,
+           "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;");
   str_addf(s, "SET plan_cache_mode = %s;", hot ? "force_generic_plan" : "auto");
 }
 
-PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err *e)
-{
-  static const char *const names[STORE_ROLE_MAX_] = {"kelou fire", "kelou finish", "kelou lease", "kelou api", "kelou listen"};
+PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err *e) {
+  static const char *const names[STORE_ROLE_MAX_] = {"kelou fire", "kelou finish", "kelou lease", "kelou api",
+                                                     "kelou listen"};
   /* those before dbname may be overridden by the URL */
-  const char *keys[] = {"connect_timeout", "target_session_attrs", "keepalives", "keepalives_idle", "keepalives_interval",
-                        "keepalives_count", "tcp_user_timeout", "dbname", "application_name", "client_encoding", NULL};
-  const char *values[] = {PG_CONNECT_TIMEOUT, "read-write", "1", "5", "2", "3", "10000", o->url, names[role], "UTF8", NULL};
+  const char *keys[] = {"connect_timeout",
+                        "target_session_attrs",
+                        "keepalives",
+                        "keepalives_idle",
+                        "keepalives_interval",
+                        "keepalives_count",
+                        "tcp_user_timeout",
+                        "dbname",
+                        "application_name",
+                        "client_encoding",
+                        NULL};
+  const char *values[] = {PG_CONNECT_TIMEOUT, "read-write", "1", "5", "2", "3", "10000", o->url,
+                          names[role],        "UTF8",       NULL};
   PGconn *conn = PQconnectdbParams(keys, values, 1);
   if (!conn)
     mem_exhausted();
@@ -77,16 +88,14 @@ PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err 
   return NULL;
 }
 
-void pgc_drop(struct pg_store *s)
-{
+void pgc_drop(struct pg_store *s) {
   PQfinish(s->conn);
   s->conn = NULL;
   s->listening = false;
   memset(s->prepared, 0, sizeof s->prepared);
 }
 
-void pgc_close(struct store *store)
-{
+void pgc_close(struct store *store) {
   struct pg_store *s = pg_of(store);
   pgc_drop(s);
   pgw_done(&s->args);
@@ -94,8 +103,7 @@ void pgc_close(struct store *store)
 }
 
 /* 1: readable (or an error to be read), 0: time is up */
-static int wait_socket(PGconn *conn, short events, usec_t timeout)
-{
+static int wait_socket(PGconn *conn, short events, usec_t timeout) {
   struct pollfd p = {.fd = PQsocket(conn), .events = events};
   usec_t ms = timeout < 0 ? 0 : (timeout + USEC_PER_MS - 1) / USEC_PER_MS;
   int r = poll(&p, 1, ms > INT32_MAX ? INT32_MAX : (int)ms);
@@ -103,15 +111,13 @@ static int wait_socket(PGconn *conn, short events, usec_t timeout)
 }
 
 /* Whatever the server sent while nobody listened: a notification, or that it is gone. */
-static void drain(PGconn *conn)
-{
+static void drain(PGconn *conn) {
   for (int i = 0; i < DRAIN_MAX && PQstatus(conn) == CONNECTION_OK && wait_socket(conn, POLLIN, 0) > 0; i++)
     if (!PQconsumeInput(conn))
       break;
 }
 
-int pgc_ready(struct pg_store *s, struct err *e)
-{
+int pgc_ready(struct pg_store *s, struct err *e) {
   if (s->conn)
     drain(s->conn);
   if (s->conn && PQstatus(s->conn) != CONNECTION_OK)
@@ -130,22 +136,19 @@ int pgc_ready(struct pg_store *s, struct err *e)
   return ERR_UNAVAILABLE;
 }
 
-static const struct pg_sql **prepared_slot(struct pg_store *s, const struct pg_sql *q)
-{
+static const struct pg_sql **prepared_slot(struct pg_store *s, const struct pg_sql *q) {
   size_t i = ((uintptr_t)q / sizeof *q) % PG_PREPARED_MAX;
   while (s->prepared[i] && s->prepared[i] != q)
     i = (i + 1) % PG_PREPARED_MAX;
   return &s->prepared[i];
 }
 
-static void pipeline_push(struct pg_store *s, const struct pg_sql *q, bool prepares)
-{
+static void pipeline_push(struct pg_store *s, const struct pg_sql *q, bool prepares) {
   s->pipeline[s->pipeline_count].sql = q;
   s->pipeline[s->pipeline_count++].prepares = prepares;
 }
 
-static bool send_prepared(struct pg_store *s, const struct pg_sql *q)
-{
+static bool send_prepared(struct pg_store *s, const struct pg_sql *q) {
   const char *values[PG_ARGS_MAX];
   int formats[PG_ARGS_MAX];
   for (int i = 0; i < s->args.count; i++) {
@@ -169,8 +172,7 @@ static bool send_prepared(struct pg_store *s, const struct pg_sql *q)
   return true;
 }
 
-void pgc_add(struct pg_store *s, const struct pg_sql *q)
-{
+void pgc_add(struct pg_store *s, const struct pg_sql *q) {
   if (s->statement_count == 0)
     s->broken.code = 0;
   s->statement_count++;
@@ -184,8 +186,7 @@ void pgc_add(struct pg_store *s, const struct pg_sql *q)
   pgw_clear(&s->args);
 }
 
-static int flush(struct pg_store *s, usec_t until)
-{
+static int flush(struct pg_store *s, usec_t until) {
   for (;;) {
     int r = PQflush(s->conn);
     if (r <= 0)
@@ -196,8 +197,7 @@ static int flush(struct pg_store *s, usec_t until)
   }
 }
 
-static PGresult *next_result(struct pg_store *s, usec_t until)
-{
+static PGresult *next_result(struct pg_store *s, usec_t until) {
   while (PQisBusy(s->conn)) {
     usec_t left = until - clock_system.mono(&clock_system);
     if (left <= 0 || !wait_socket(s->conn, POLLIN, left) || !PQconsumeInput(s->conn))
@@ -207,8 +207,7 @@ static PGresult *next_result(struct pg_store *s, usec_t until)
 }
 
 /* By the class of the SQLSTATE: what was refused for good, and what may be tried again. */
-static int code_of(const char *state)
-{
+static int code_of(const char *state) {
   static const char *const again[] = {"08", "25", "40", "53", "55", "57", "58"};
   for (size_t i = 0; i < sizeof again / sizeof again[0]; i++)
     if (strncmp(state, again[i], 2) == 0)
@@ -218,22 +217,19 @@ static int code_of(const char *state)
   return strcmp(state, PG_UNIQUE_VIOLATION) == 0 ? ERR_CONFLICT : ERR_INTERNAL;
 }
 
-static int refused(struct pg_store *s, const PGresult *r, struct err *e)
-{
+static int refused(struct pg_store *s, const PGresult *r, struct err *e) {
   const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
   text_copy(s->sqlstate, sizeof s->sqlstate, slice_of(state ? state : "XX000"));
   return pgc_error(s->conn, r, code_of(s->sqlstate), e);
 }
 
 /* A COMMIT of a transaction that had failed answers ROLLBACK. */
-static bool rolled_back(const struct pg_sql *q, PGresult *r)
-{
+static bool rolled_back(const struct pg_sql *q, PGresult *r) {
   return q->kind == PG_COMMIT && strcmp(PQcmdStatus(r), "COMMIT") != 0;
 }
 
 /* One answer. 0, the code of a refusal, or 1: the connection is lost. */
-static int take_answer(struct pg_store *s, int i, PGresult **ret, usec_t until, struct err *e)
-{
+static int take_answer(struct pg_store *s, int i, PGresult **ret, usec_t until, struct err *e) {
   PGresult *r = next_result(s, until);
   if (!r)
     return 1;
@@ -258,8 +254,7 @@ static int take_answer(struct pg_store *s, int i, PGresult **ret, usec_t until, 
   return code == 0 && end ? 1 : code;
 }
 
-static int lost(struct pg_store *s, struct err *e)
-{
+static int lost(struct pg_store *s, struct err *e) {
   bool unknown = false;
   for (int i = 0; i < s->pipeline_count; i++)
     unknown |= s->pipeline[i].sql->kind == PG_COMMIT ||
@@ -269,8 +264,7 @@ static int lost(struct pg_store *s, struct err *e)
   return unknown ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
 }
 
-static int take_answers(struct pg_store *s, PGresult **ret, struct err *e)
-{
+static int take_answers(struct pg_store *s, PGresult **ret, struct err *e) {
   usec_t until = clock_system.mono(&clock_system) + s->source->statement_timeout + ANSWER_GRACE;
   int code = 0, statement = 0;
   if (!PQpipelineSync(s->conn) || flush(s, until) < 0)
@@ -288,8 +282,7 @@ static int take_answers(struct pg_store *s, PGresult **ret, struct err *e)
   return code;
 }
 
-int pgc_run(struct pg_store *s, PGresult **ret, struct err *e)
-{
+int pgc_run(struct pg_store *s, PGresult **ret, struct err *e) {
   int n = s->statement_count, r = s->broken.code;
   memset(ret, 0, (size_t)n * sizeof *ret);
   s->sqlstate[0] = '\0';
@@ -305,31 +298,29 @@ int pgc_run(struct pg_store *s, PGresult **ret, struct err *e)
   return r;
 }
 
-int pgc_one(struct pg_store *s, const struct pg_sql *q, PGresult **ret, struct err *e)
-{
+int pgc_one(struct pg_store *s, const struct pg_sql *q, PGresult **ret, struct err *e) {
   pgc_add(s, q);
   return pgc_run(s, ret, e);
 }
 
-bool pgc_refused(const struct pg_store *s, const char *sqlstate) { return strcmp(s->sqlstate, sqlstate) == 0; }
+bool pgc_refused(const struct pg_store *s, const char *sqlstate) {
+  return strcmp(s->sqlstate, sqlstate) == 0;
+}
 
-void pgc_begin(struct pg_store *s)
-{
+void pgc_begin(struct pg_store *s) {
   pgc_add(s, s->locked ? &sql_savepoint : &sql_begin);
   if (s->broken.code == 0)
     s->in_tx = true;
 }
 
-int pgc_commit(struct pg_store *s, struct err *e)
-{
+int pgc_commit(struct pg_store *s, struct err *e) {
   auto_result done = NULL;
   int r = pgc_one(s, s->locked ? &sql_savepoint_release : &sql_commit, &done, e);
   s->in_tx = false;
   return r;
 }
 
-void pgc_rollback(struct pg_store *s)
-{
+void pgc_rollback(struct pg_store *s) {
   auto_result done = NULL;
   char refused_by[sizeof s->sqlstate];
   memcpy(refused_by, s->sqlstate, sizeof refused_by);
@@ -339,8 +330,7 @@ void pgc_rollback(struct pg_store *s)
   s->in_tx = false;
 }
 
-int pgc_wait(struct pg_store *s, usec_t timeout, struct err *e)
-{
+int pgc_wait(struct pg_store *s, usec_t timeout, struct err *e) {
   if (wait_socket(s->conn, POLLIN, timeout))
     drain(s->conn);
   if (PQstatus(s->conn) == CONNECTION_OK)

@@ -1,16 +1,16 @@
 /* Executor groups and their instances. */
 #include "store/postgres/pg.h"
 
-#define GROUP_COLUMNS                                                                                                  \
-  "id, ns, name, channel, routing, max_connections, secret_sealed, secret_previous_sealed, created_at, updated_at, version"
-#define EXECUTOR_COLUMNS(t)                                                                                            \
-  t "ns, " t "group_name, " t "id, " t "url, " t "handlers, " t "version, " t "labels, " t "incarnation, " t "slots, " t \
-    "running, " t "state, " t "registered_at, " t "beat_at"
+#define GROUP_COLUMNS                                                                                        \
+  "id, ns, name, channel, routing, max_connections, secret_sealed, secret_previous_sealed, created_at, "     \
+  "updated_at, version"
+#define EXECUTOR_COLUMNS(t)                                                                                  \
+  t "ns, " t "group_name, " t "id, " t "url, " t "handlers, " t "version, " t "labels, " t "incarnation, " t \
+    "slots, " t "running, " t "state, " t "registered_at, " t "beat_at"
 _Static_assert(EXECUTOR_ONLINE == 0 && EXECUTOR_DRAINING == 1 && EXECUTOR_LOST == 2 && EXECUTOR_OFFLINE == 3,
                "numbers used in SQL");
 
-static void read_group(const PGresult *r, size_t row, struct group_row *ret, struct arena *mem)
-{
+static void read_group(const PGresult *r, size_t row, struct group_row *ret, struct arena *mem) {
   struct pgw_cursor c = pgw_row_of(r, row, mem);
   ret->id = pgw_next_int(&c);
   ret->ns = pgw_next_text(&c);
@@ -25,16 +25,15 @@ static void read_group(const PGresult *r, size_t row, struct group_row *ret, str
   ret->version = (int32_t)pgw_next_int(&c);
 }
 
-static int no_group(struct slice name, struct err *e)
-{
+static int no_group(struct slice name, struct err *e) {
   return err_set(e, ERR_NOT_FOUND, "there is no executor group %.*s", SLICE_FMT(name));
 }
 
-static int find_group(struct pg_store *s, struct slice ns, struct slice name, struct group_row *ret, struct arena *mem,
-                      struct err *e)
-{
+static int find_group(struct pg_store *s, struct slice ns, struct slice name, struct group_row *ret,
+                      struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "group_get", "SELECT " GROUP_COLUMNS " FROM executor_group WHERE ns = $1::text AND name = $2::text", PG_READ};
+      "group_get", "SELECT " GROUP_COLUMNS " FROM executor_group WHERE ns = $1::text AND name = $2::text",
+      PG_READ};
   auto_result r = NULL;
   pgw_text0(&s->args, ns);
   pgw_text0(&s->args, name);
@@ -48,27 +47,29 @@ static int find_group(struct pg_store *s, struct slice ns, struct slice name, st
 }
 
 /* Why did nothing change? The group is gone, or at another version. */
-static int group_moved(struct pg_store *s, const struct st_group_put *in, struct arena *mem, struct err *e)
-{
+static int group_moved(struct pg_store *s, const struct st_group_put *in, struct arena *mem, struct err *e) {
   struct group_row now;
   int code = find_group(s, in->group.ns, in->group.name, &now, mem, e);
   if (code < 0)
     return code;
-  return err_set(e, ERR_STALE, "the executor group is at version %d, not %d", (int)now.version, (int)in->expected_version);
+  return err_set(e, ERR_STALE, "the executor group is at version %d, not %d", (int)now.version,
+                 (int)in->expected_version);
 }
 
-int pg_group_put(struct store *store, const struct st_group_put *in, struct st_group_put_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_group_put(struct store *store, const struct st_group_put *in, struct st_group_put_ret *ret,
+                 struct arena *mem, struct err *e) {
   static const struct pg_sql create = {
       "group_create",
-      "INSERT INTO executor_group (ns, name, channel, routing, max_connections, secret_sealed, secret_previous_sealed, created_at, "
-      "updated_at, version) SELECT $1::text, $2::text, $3::int4::int2, $4::int4::int2, $5::int4, $6::text, $7::text, n.now, n.now, 1 FROM "
+      "INSERT INTO executor_group (ns, name, channel, routing, max_connections, secret_sealed, "
+      "secret_previous_sealed, created_at, "
+      "updated_at, version) SELECT $1::text, $2::text, $3::int4::int2, $4::int4::int2, $5::int4, $6::text, "
+      "$7::text, n.now, n.now, 1 FROM "
       "(SELECT " PG_NOW " AS now OFFSET 0) n ON CONFLICT (ns, name) DO NOTHING RETURNING " GROUP_COLUMNS,
       PG_WRITE};
   static const struct pg_sql change = {
       "group_change",
-      "UPDATE executor_group SET channel = $3::int4::int2, routing = $4::int4::int2, max_connections = $5::int4, secret_sealed = $6::text, "
+      "UPDATE executor_group SET channel = $3::int4::int2, routing = $4::int4::int2, max_connections = "
+      "$5::int4, secret_sealed = $6::text, "
       "secret_previous_sealed = $7::text, updated_at = " PG_NOW ", version = version + 1 "
       "WHERE ns = $1::text AND name = $2::text AND version = $8::int4 RETURNING " GROUP_COLUMNS,
       PG_WRITE};
@@ -95,18 +96,18 @@ int pg_group_put(struct store *store, const struct st_group_put *in, struct st_g
   return 0;
 }
 
-int pg_group_get(struct store *store, const struct st_group_get *in, struct st_group_get_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_group_get(struct store *store, const struct st_group_get *in, struct st_group_get_ret *ret,
+                 struct arena *mem, struct err *e) {
   return find_group(pg_of(store), in->ns, in->name, &ret->group, mem, e);
 }
 
-int pg_group_list(struct store *store, const struct st_group_list *in, struct st_group_list_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_group_list(struct store *store, const struct st_group_list *in, struct st_group_list_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "group_list",
-      "SELECT " GROUP_COLUMNS " FROM executor_group WHERE $1::text = '' OR ns = $1 ORDER BY ns COLLATE \"C\", name COLLATE \"C\"", PG_READ};
+      "SELECT " GROUP_COLUMNS
+      " FROM executor_group WHERE $1::text = '' OR ns = $1 ORDER BY ns COLLATE \"C\", name COLLATE \"C\"",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_text0(&s->args, in->ns);
@@ -122,13 +123,14 @@ int pg_group_list(struct store *store, const struct st_group_list *in, struct st
   return 0;
 }
 
-int pg_group_delete(struct store *store, const struct st_group_delete *in, struct st_group_delete_ret *ret, struct arena *mem,
-                    struct err *e)
-{
+int pg_group_delete(struct store *store, const struct st_group_delete *in, struct st_group_delete_ret *ret,
+                    struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "group_delete",
-      "WITH used AS MATERIALIZED (SELECT EXISTS (SELECT FROM task WHERE ns = $1::text AND group_name = $2::text AND state <> 3) AS by_task), "
-      "g AS (DELETE FROM executor_group WHERE ns = $1 AND name = $2 AND NOT (SELECT by_task FROM used) RETURNING 1), "
+      "WITH used AS MATERIALIZED (SELECT EXISTS (SELECT FROM task WHERE ns = $1::text AND group_name = "
+      "$2::text AND state <> 3) AS by_task), "
+      "g AS (DELETE FROM executor_group WHERE ns = $1 AND name = $2 AND NOT (SELECT by_task FROM used) "
+      "RETURNING 1), "
       "x AS (DELETE FROM executor WHERE ns = $1 AND group_name = $2 AND NOT (SELECT by_task FROM used)) "
       "SELECT by_task, (SELECT count(*) FROM g) FROM used",
       PG_WRITE};
@@ -147,17 +149,21 @@ int pg_group_delete(struct store *store, const struct st_group_delete *in, struc
 }
 
 /* ---------------------------------------------------------------- instances */
-int pg_executor_put(struct store *store, const struct st_executor_put *in, struct st_executor_put_ret *ret, struct arena *mem,
-                    struct err *e)
-{
+int pg_executor_put(struct store *store, const struct st_executor_put *in, struct st_executor_put_ret *ret,
+                    struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "executor_put",
-      "INSERT INTO executor AS x (ns, group_name, id, url, handlers, version, labels, incarnation, slots, running, state, "
-      "registered_at, beat_at) SELECT g.ns, g.name, $3::text, $4::text, $5::text, $6::text, $7::text, 1, $8::int4, $9::int4, 0, "
-      "n.now, n.now FROM executor_group g, (SELECT " PG_NOW " AS now OFFSET 0) n WHERE g.ns = $1::text AND g.name = $2::text "
+      "INSERT INTO executor AS x (ns, group_name, id, url, handlers, version, labels, incarnation, slots, "
+      "running, state, "
+      "registered_at, beat_at) SELECT g.ns, g.name, $3::text, $4::text, $5::text, $6::text, $7::text, 1, "
+      "$8::int4, $9::int4, 0, "
+      "n.now, n.now FROM executor_group g, (SELECT " PG_NOW
+      " AS now OFFSET 0) n WHERE g.ns = $1::text AND g.name = $2::text "
       "ON CONFLICT (ns, group_name, id) DO UPDATE SET url = excluded.url, handlers = excluded.handlers, "
-      "version = excluded.version, labels = excluded.labels, incarnation = x.incarnation + 1, slots = excluded.slots, "
-      "running = excluded.running, state = 0, registered_at = excluded.registered_at, beat_at = excluded.beat_at "
+      "version = excluded.version, labels = excluded.labels, incarnation = x.incarnation + 1, slots = "
+      "excluded.slots, "
+      "running = excluded.running, state = 0, registered_at = excluded.registered_at, beat_at = "
+      "excluded.beat_at "
       "RETURNING incarnation, beat_at",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
@@ -183,10 +189,10 @@ int pg_executor_put(struct store *store, const struct st_executor_put *in, struc
   return 0;
 }
 
-static void add_beats(struct pg_store *s, const struct st_executor_beat *in)
-{
+static void add_beats(struct pg_store *s, const struct st_executor_beat *in) {
   struct pgw_args *a = &s->args;
-  const size_t texts[] = {offsetof(struct executor_row, ns), offsetof(struct executor_row, group), offsetof(struct executor_row, id)};
+  const size_t texts[] = {offsetof(struct executor_row, ns), offsetof(struct executor_row, group),
+                          offsetof(struct executor_row, id)};
   for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
     pgw_array(a, PG_TEXT_OID, in->count);
     for (size_t i = 0; i < in->count; i++)
@@ -201,16 +207,19 @@ static void add_beats(struct pg_store *s, const struct st_executor_beat *in)
 
 /* In the order of the key: two nodes' beats of the same instances must not wait for each other in a circle. */
 int pg_executor_beat(struct store *store, const struct st_executor_beat *in, struct st_executor_beat_ret *ret,
-                     struct arena *mem, struct err *e)
-{
+                     struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "executor_beat",
-      "WITH u AS MATERIALIZED (SELECT k.at, u.running, u.ord, n.now FROM (SELECT " PG_NOW " AS now OFFSET 0) n, "
+      "WITH u AS MATERIALIZED (SELECT k.at, u.running, u.ord, n.now FROM (SELECT " PG_NOW
+      " AS now OFFSET 0) n, "
       "unnest($1::text[], $2::text[], $3::text[], $4::int4[]) WITH ORDINALITY u (ns, grp, id, running, ord) "
-      "CROSS JOIN LATERAL (SELECT ctid AS at, ns, group_name, id FROM executor k WHERE k.ns = u.ns AND k.group_name = u.grp AND k.id = u.id "
+      "CROSS JOIN LATERAL (SELECT ctid AS at, ns, group_name, id FROM executor k WHERE k.ns = u.ns AND "
+      "k.group_name = u.grp AND k.id = u.id "
       "AND k.state <> 3 OFFSET 0) k ORDER BY k.ns, k.group_name, k.id), "
-      "b AS (UPDATE executor x SET beat_at = u.now, running = u.running, state = CASE state WHEN 2 THEN 0 ELSE state END FROM u "
-      "WHERE x.ctid = u.at RETURNING u.ord, x.state) SELECT " PG_NOW ", b.ord, b.state FROM (SELECT 1) one LEFT JOIN b ON true",
+      "b AS (UPDATE executor x SET beat_at = u.now, running = u.running, state = CASE state WHEN 2 THEN 0 "
+      "ELSE state END FROM u "
+      "WHERE x.ctid = u.at RETURNING u.ord, x.state) SELECT " PG_NOW
+      ", b.ord, b.state FROM (SELECT 1) one LEFT JOIN b ON true",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -233,13 +242,13 @@ int pg_executor_beat(struct store *store, const struct st_executor_beat *in, str
   return 0;
 }
 
-int pg_executor_state(struct store *store, const struct st_executor_state *in, struct st_executor_state_ret *ret,
-                      struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {"executor_state",
-                                  "UPDATE executor SET state = $4::int4::int2 WHERE ns = $1::text AND group_name = $2::text "
-                                  "AND id = $3::text RETURNING 1",
-                                  PG_WRITE};
+int pg_executor_state(struct store *store, const struct st_executor_state *in,
+                      struct st_executor_state_ret *ret, struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "executor_state",
+      "UPDATE executor SET state = $4::int4::int2 WHERE ns = $1::text AND group_name = $2::text "
+      "AND id = $3::text RETURNING 1",
+      PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -254,8 +263,8 @@ int pg_executor_state(struct store *store, const struct st_executor_state *in, s
   return code;
 }
 
-static struct executor_row *read_executors(const PGresult *r, struct arena *mem, int first_col, size_t *ret_count)
-{
+static struct executor_row *read_executors(const PGresult *r, struct arena *mem, int first_col,
+                                           size_t *ret_count) {
   size_t n = PQntuples(r) && PQgetisnull(r, 0, first_col) ? 0 : (size_t)PQntuples(r);
   struct executor_row *rows = arena_array(mem, n, sizeof *rows);
   for (size_t i = 0; i < n; i++) {
@@ -280,13 +289,13 @@ static struct executor_row *read_executors(const PGresult *r, struct arena *mem,
   return rows;
 }
 
-int pg_executor_expire(struct store *store, const struct st_executor_expire *in, struct st_executor_expire_ret *ret,
-                       struct arena *mem, struct err *e)
-{
+int pg_executor_expire(struct store *store, const struct st_executor_expire *in,
+                       struct st_executor_expire_ret *ret, struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "executor_expire",
       "WITH forgotten AS (DELETE FROM executor WHERE state IN (2, 3) AND beat_at < " PG_NOW " - $2::int8) "
-      "UPDATE executor x SET state = 2 WHERE state IN (0, 1) AND beat_at < " PG_NOW " - $1::int8 RETURNING " EXECUTOR_COLUMNS("x."),
+      "UPDATE executor x SET state = 2 WHERE state IN (0, 1) AND beat_at < " PG_NOW
+      " - $1::int8 RETURNING " EXECUTOR_COLUMNS("x."),
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -299,13 +308,13 @@ int pg_executor_expire(struct store *store, const struct st_executor_expire *in,
 }
 
 int pg_executor_list(struct store *store, const struct st_executor_list *in, struct st_executor_list_ret *ret,
-                     struct arena *mem, struct err *e)
-{
+                     struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "executor_list",
-      "SELECT n.now, " EXECUTOR_COLUMNS("x.") " FROM (SELECT " PG_NOW " AS now OFFSET 0) n LEFT JOIN executor x "
-      "ON ($1::text = '' OR x.ns = $1) AND ($2::text = '' OR x.group_name = $2) "
-      "ORDER BY x.ns COLLATE \"C\", x.group_name COLLATE \"C\", x.id COLLATE \"C\"",
+      "SELECT n.now, " EXECUTOR_COLUMNS(
+          "x.") " FROM (SELECT " PG_NOW " AS now OFFSET 0) n LEFT JOIN executor x "
+                "ON ($1::text = '' OR x.ns = $1) AND ($2::text = '' OR x.group_name = $2) "
+                "ORDER BY x.ns COLLATE \"C\", x.group_name COLLATE \"C\", x.id COLLATE \"C\"",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;

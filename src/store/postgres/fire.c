@@ -7,41 +7,45 @@
 /* A run that has ended stands in history, and the key of run does not guard it. An instant of the schedule after the watermark as
  * seen cannot be there: only the others are looked up. ON CONFLICT costs a third of an insert, and there is next to never a
  * conflict: the first try is without it. */
-#define FIRE_FRESH(on_conflict)                                                                                        \
-  "WITH adv AS (UPDATE shard s SET fired_at = w.new_at, fired_task = w.new_task FROM (SELECT w.* FROM "                \
-  "unnest($1::fire_shard_in[]) w CROSS JOIN LATERAL (SELECT id FROM shard WHERE id = w.shard FOR UPDATE OFFSET 0) l "  \
-  "ORDER BY w.shard OFFSET 0) w WHERE s.id = w.shard AND s.epoch = w.epoch AND s.tasks_version = w.tasks_version "     \
-  "AND s.fired_at = w.seen_at AND s.fired_task = w.seen_task AND (w.new_at, w.new_task) >= (w.seen_at, w.seen_task) "  \
-  "AND w.new_at <= " PG_NOW " + $2::int8 RETURNING s.id), "                                                            \
+#define FIRE_FRESH(on_conflict)                                                                              \
+  "WITH adv AS (UPDATE shard s SET fired_at = w.new_at, fired_task = w.new_task FROM (SELECT w.* FROM "      \
+  "unnest($1::fire_shard_in[]) w CROSS JOIN LATERAL (SELECT id FROM shard WHERE id = w.shard FOR UPDATE "    \
+  "OFFSET 0) l "                                                                                             \
+  "ORDER BY w.shard OFFSET 0) w WHERE s.id = w.shard AND s.epoch = w.epoch AND s.tasks_version = "           \
+  "w.tasks_version "                                                                                         \
+  "AND s.fired_at = w.seen_at AND s.fired_task = w.seen_task AND (w.new_at, w.new_task) >= (w.seen_at, "     \
+  "w.seen_task) "                                                                                            \
+  "AND w.new_at <= " PG_NOW " + $2::int8 RETURNING s.id), "                                                  \
   "fresh AS (INSERT INTO run SELECT r.* FROM unnest($3::run[]) r WHERE r." OF_ADVANCED " " on_conflict ")"
-#define FIRE_OTHERS                                                                                                    \
-  ", checked AS (INSERT INTO run SELECT r.* FROM unnest($4::run[]) r WHERE r." OF_ADVANCED                             \
-  " AND NOT EXISTS (SELECT FROM run_history h WHERE h.scheduled_at = r.scheduled_at AND h.task_id = r.task_id "        \
-  "AND h.part = r.part OFFSET 0) ON CONFLICT DO NOTHING), "                                                            \
-  "ended AS (INSERT INTO run_history SELECT h.* FROM unnest($5::run_history[]) h WHERE h." OF_ADVANCED                 \
-  " AND NOT EXISTS (SELECT FROM run r WHERE r.shard = h.shard AND r.scheduled_at = h.scheduled_at "                    \
-  "AND r.task_id = h.task_id AND r.part = h.part OFFSET 0) ON CONFLICT DO NOTHING), "                                  \
-  "p AS (" PG_PROGRESS_PUT("$6", "u." OF_ADVANCED) "), "                                                               \
-  "i AS (DELETE FROM inbox i USING unnest($7::int4[], $8::int8[]) u (shard, no) CROSS JOIN LATERAL "                   \
-  "(SELECT k.ctid AS at FROM inbox k WHERE k.shard = u.shard AND k.no = u.no OFFSET 0) k "                             \
-  "WHERE i.ctid = k.at AND u." OF_ADVANCED ")"
+#define FIRE_OTHERS                                                                                          \
+  ", checked AS (INSERT INTO run SELECT r.* FROM unnest($4::run[]) r WHERE r." OF_ADVANCED                   \
+  " AND NOT EXISTS (SELECT FROM run_history h WHERE h.scheduled_at = r.scheduled_at AND h.task_id = "        \
+  "r.task_id "                                                                                               \
+  "AND h.part = r.part OFFSET 0) ON CONFLICT DO NOTHING), "                                                  \
+  "ended AS (INSERT INTO run_history SELECT h.* FROM unnest($5::run_history[]) h WHERE h." OF_ADVANCED       \
+  " AND NOT EXISTS (SELECT FROM run r WHERE r.shard = h.shard AND r.scheduled_at = h.scheduled_at "          \
+  "AND r.task_id = h.task_id AND r.part = h.part OFFSET 0) ON CONFLICT DO NOTHING), "                        \
+  "p AS (" PG_PROGRESS_PUT("$6", "u." OF_ADVANCED) "), "                                                     \
+                                                   "i AS (DELETE FROM inbox i USING unnest($7::int4[], "     \
+                                                   "$8::int8[]) u (shard, no) CROSS JOIN LATERAL "           \
+                                                   "(SELECT k.ctid AS at FROM inbox k WHERE k.shard = "      \
+                                                   "u.shard AND k.no = u.no OFFSET 0) k "                    \
+                                                   "WHERE i.ctid = k.at AND u." OF_ADVANCED ")"
 #define FIRE_ANSWER " SELECT " PG_NOW ", adv.id FROM (SELECT 1) one LEFT JOIN adv ON true"
 
 /* The first is nearly every FIRE, and to begin and end a statement of half the parts costs half. */
 static const struct pg_sql sql_fire_fresh = {"fire_fresh", FIRE_FRESH("") FIRE_ANSWER, PG_WRITE};
 static const struct pg_sql sql_fire = {"fire", FIRE_FRESH("") FIRE_OTHERS FIRE_ANSWER, PG_WRITE};
-static const struct pg_sql sql_fire_again = {"fire_again", FIRE_FRESH("ON CONFLICT DO NOTHING") FIRE_OTHERS FIRE_ANSWER,
-                                             PG_WRITE};
+static const struct pg_sql sql_fire_again = {
+    "fire_again", FIRE_FRESH("ON CONFLICT DO NOTHING") FIRE_OTHERS FIRE_ANSWER, PG_WRITE};
 
-static int by_shard(const void *a, const void *b)
-{
+static int by_shard(const void *a, const void *b) {
   const struct fire_shard *const *x = a, *const *y = b;
   return ((*x)->shard > (*y)->shard) - ((*x)->shard < (*y)->shard);
 }
 
 /* In the order of the ids: the order in which they are locked. */
-static void add_fire_shards(struct pg_store *s, const struct st_fire *in, struct arena *mem)
-{
+static void add_fire_shards(struct pg_store *s, const struct st_fire *in, struct arena *mem) {
   struct pgw_args *a = &s->args;
   const struct fire_shard **order = arena_array(mem, in->shard_count, sizeof *order);
   for (size_t i = 0; i < in->shard_count; i++)
@@ -64,8 +68,7 @@ static void add_fire_shards(struct pg_store *s, const struct st_fire *in, struct
 }
 
 /* The columns of run, or (ended) of run_history, in the order of the table. */
-static void add_run(struct pgw_args *a, const struct run_row *w, bool ended)
-{
+static void add_run(struct pgw_args *a, const struct run_row *w, bool ended) {
   pgw_row(a, ended ? 24 : 22);
   pgw_col_i8(a, w->key.scheduled_at);
   pgw_col_i8(a, w->key.task_id);
@@ -97,8 +100,7 @@ static void add_run(struct pgw_args *a, const struct run_row *w, bool ended)
 }
 
 /* Those that the key of run alone guards (fresh), or the others. Returns how many. */
-static size_t add_open(struct pg_store *s, const struct st_fire *in, const usec_t *seen_at, bool fresh)
-{
+static size_t add_open(struct pg_store *s, const struct st_fire *in, const usec_t *seen_at, bool fresh) {
   size_t n = 0;
   for (int pass = 0; pass < 2; pass++) {
     if (pass == 1)
@@ -118,8 +120,8 @@ static size_t add_open(struct pg_store *s, const struct st_fire *in, const usec_
   return n;
 }
 
-void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct progress_row *rows, size_t count)
-{
+void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct progress_row *rows,
+                     size_t count) {
   pgw_array(a, o->types.progress, count);
   for (size_t i = 0; i < count; i++) {
     pgw_row(a, 4);
@@ -132,8 +134,7 @@ void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct
   pgw_array_end(a);
 }
 
-static void add_inbox(struct pgw_args *a, const struct inbox_row *rows, size_t count)
-{
+static void add_inbox(struct pgw_args *a, const struct inbox_row *rows, size_t count) {
   pgw_array(a, PG_INT4_OID, count);
   for (size_t i = 0; i < count; i++)
     pgw_el_i4(a, rows[i].shard);
@@ -144,8 +145,8 @@ static void add_inbox(struct pgw_args *a, const struct inbox_row *rows, size_t c
   pgw_array_end(a);
 }
 
-static const struct pg_sql *add_fire(struct pg_store *s, const struct st_fire *in, bool again, struct arena *mem)
-{
+static const struct pg_sql *add_fire(struct pg_store *s, const struct st_fire *in, bool again,
+                                     struct arena *mem) {
   usec_t *seen_at = arena_array(mem, (size_t)s->source->shard_count, sizeof *seen_at);
   for (size_t i = 0; i < in->shard_count; i++)
     if (in->shards[i].shard >= 0 && in->shards[i].shard < s->source->shard_count)
@@ -165,12 +166,13 @@ static const struct pg_sql *add_fire(struct pg_store *s, const struct st_fire *i
   return again ? &sql_fire_again : &sql_fire;
 }
 
-int pg_fire(struct store *store, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem, struct err *e)
-{
+int pg_fire(struct store *store, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
+            struct err *e) {
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   bool *advanced = arena_array(mem, in->shard_count, sizeof *advanced);
-  int code = pgc_one(s, add_fire(s, in, s->locked, mem), &r, e); /* inside shard_lock a refusal would end the transaction */
+  int code = pgc_one(s, add_fire(s, in, s->locked, mem), &r,
+                     e); /* inside shard_lock a refusal would end the transaction */
   if (code == ERR_CONFLICT && !s->locked)
     code = pgc_one(s, add_fire(s, in, true, mem), &r, e);
   if (code < 0)

@@ -2,16 +2,16 @@
 #include "store/postgres/pg.h"
 #include "base/parse.h"
 
-int pg_inbox_add(struct store *store, const struct st_inbox_add *in, struct st_inbox_add_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_inbox_add(struct store *store, const struct st_inbox_add *in, struct st_inbox_add_ret *ret,
+                 struct arena *mem, struct err *e) {
   static const struct pg_sql number = {"inbox_no", "SELECT nextval('inbox_no')", PG_READ};
-  static const struct pg_sql q = {"inbox_add",
-                                  "WITH " PG_IDEM_CTE ", "
-                                  "i AS (INSERT INTO inbox (shard, no, kind, body) SELECT $7::int4, $5, $8::int4, $9::text "
-                                  "WHERE " PG_IDEM_IS_NEW " RETURNING shard) "
-                                  "SELECT pg_notify('" PG_CHANNEL "', shard::text) FROM i",
-                                  PG_WRITE};
+  static const struct pg_sql q = {
+      "inbox_add",
+      "WITH " PG_IDEM_CTE ", "
+      "i AS (INSERT INTO inbox (shard, no, kind, body) SELECT $7::int4, $5, $8::int4, $9::text "
+      "WHERE " PG_IDEM_IS_NEW " RETURNING shard) "
+      "SELECT pg_notify('" PG_CHANNEL "', shard::text) FROM i",
+      PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result taken = NULL;
   auto_result r = NULL;
@@ -37,13 +37,13 @@ int pg_inbox_add(struct store *store, const struct st_inbox_add *in, struct st_i
   return 0;
 }
 
-int pg_inbox_read(struct store *store, const struct st_inbox_read *in, struct st_inbox_read_ret *ret, struct arena *mem,
-                  struct err *e)
-{
-  static const struct pg_sql q = {"inbox_read",
-                                  "SELECT i.* FROM unnest($1::int4[]) s (id) CROSS JOIN LATERAL (SELECT shard, no, kind, body "
-                                  "FROM inbox WHERE shard = s.id ORDER BY no LIMIT $2::int4 OFFSET 0) i ORDER BY i.no LIMIT $2",
-                                  PG_READ};
+int pg_inbox_read(struct store *store, const struct st_inbox_read *in, struct st_inbox_read_ret *ret,
+                  struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "inbox_read",
+      "SELECT i.* FROM unnest($1::int4[]) s (id) CROSS JOIN LATERAL (SELECT shard, no, kind, body "
+      "FROM inbox WHERE shard = s.id ORDER BY no LIMIT $2::int4 OFFSET 0) i ORDER BY i.no LIMIT $2",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pg_add_i4s(&s->args, in->shards, in->shard_count);
@@ -66,13 +66,13 @@ int pg_inbox_read(struct store *store, const struct st_inbox_read *in, struct st
 }
 
 /* Each shard once, in the order of the ids. */
-static size_t take_notifications(struct pg_store *s, bool *changed)
-{
+static size_t take_notifications(struct pg_store *s, bool *changed) {
   size_t n = 0;
   PGnotify *note;
   while ((note = PQnotifies(s->conn))) {
     int64_t shard;
-    if (parse_i64(slice_of(note->extra), 0, s->source->shard_count - 1, &shard, NULL) == 0 && !changed[shard]) {
+    if (parse_i64(slice_of(note->extra), 0, s->source->shard_count - 1, &shard, NULL) == 0 &&
+        !changed[shard]) {
       changed[shard] = true;
       n++;
     }
@@ -81,9 +81,8 @@ static size_t take_notifications(struct pg_store *s, bool *changed)
   return n;
 }
 
-int pg_wait_change(struct store *store, const struct st_wait_change *in, struct st_wait_change_ret *ret, struct arena *mem,
-                   struct err *e)
-{
+int pg_wait_change(struct store *store, const struct st_wait_change *in, struct st_wait_change_ret *ret,
+                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {"listen", "LISTEN " PG_CHANNEL, PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;

@@ -3,42 +3,44 @@
 #include <stdio.h>
 
 #define PARTITIONS_BEFORE_DAYS 1
-#define PARTITIONS_AHEAD_DAYS 3
-#define DDL_LOCK_TIMEOUT "500ms" /* FINISH shall not wait for us longer */
+#define PARTITIONS_AHEAD_DAYS  3
+#define DDL_LOCK_TIMEOUT       "500ms" /* FINISH shall not wait for us longer */
 
 struct day {
   usec_t from, to;
   char name[40];
 };
 
-static int ddl(struct pg_store *s, struct err *e, const char *text)
-{
+static int ddl(struct pg_store *s, struct err *e, const char *text) {
   const struct pg_sql q = {"ddl", text, PG_READ, true};
   auto_result r = NULL;
   return pgc_one(s, &q, &r, e);
 }
 
-static int make_partition(struct pg_store *s, const struct day *d, struct err *e)
-{
+static int make_partition(struct pg_store *s, const struct day *d, struct err *e) {
   char text[256];
-  snprintf(text, sizeof text, "CREATE TABLE IF NOT EXISTS %s PARTITION OF run_history FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")",
+  snprintf(text, sizeof text,
+           "CREATE TABLE IF NOT EXISTS %s PARTITION OF run_history FOR VALUES FROM (%" PRId64 ") TO (%" PRId64
+           ")",
            d->name, d->from, d->to);
   return ddl(s, e, text);
 }
 
 /* The default partition holds rows of that day: take them along. Nobody else may insert meanwhile. */
-static int make_partition_of_default(struct pg_store *s, const struct day *d, struct err *e)
-{
+static int make_partition_of_default(struct pg_store *s, const struct day *d, struct err *e) {
   char text[5][320];
   int r = 0;
   snprintf(text[0], sizeof text[0], "LOCK TABLE run_history, run_history_default IN ACCESS EXCLUSIVE MODE");
   snprintf(text[1], sizeof text[1], "CREATE TABLE %s (LIKE run_history INCLUDING ALL)", d->name);
   snprintf(text[2], sizeof text[2],
-           "INSERT INTO %s SELECT * FROM run_history_default WHERE scheduled_at >= %" PRId64 " AND scheduled_at < %" PRId64, d->name,
-           d->from, d->to);
+           "INSERT INTO %s SELECT * FROM run_history_default WHERE scheduled_at >= %" PRId64
+           " AND scheduled_at < %" PRId64,
+           d->name, d->from, d->to);
   snprintf(text[3], sizeof text[3],
-           "DELETE FROM run_history_default WHERE scheduled_at >= %" PRId64 " AND scheduled_at < %" PRId64, d->from, d->to);
-  snprintf(text[4], sizeof text[4], "ALTER TABLE run_history ATTACH PARTITION %s FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")",
+           "DELETE FROM run_history_default WHERE scheduled_at >= %" PRId64 " AND scheduled_at < %" PRId64,
+           d->from, d->to);
+  snprintf(text[4], sizeof text[4],
+           "ALTER TABLE run_history ATTACH PARTITION %s FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")",
            d->name, d->from, d->to);
   for (size_t i = 0; r == 0 && i < sizeof text / sizeof text[0]; i++)
     r = ddl(s, e, text[i]);
@@ -47,9 +49,9 @@ static int make_partition_of_default(struct pg_store *s, const struct day *d, st
 
 /* One transaction; 1: another node is at it. */
 static int in_transaction(struct pg_store *s, const struct day *d,
-                          int (*make)(struct pg_store *, const struct day *, struct err *), struct err *e)
-{
-  static const struct pg_sql timeout = {"upkeep_timeout", "SET LOCAL lock_timeout = '" DDL_LOCK_TIMEOUT "'", PG_READ};
+                          int (*make)(struct pg_store *, const struct day *, struct err *), struct err *e) {
+  static const struct pg_sql timeout = {"upkeep_timeout", "SET LOCAL lock_timeout = '" DDL_LOCK_TIMEOUT "'",
+                                        PG_READ};
   static const struct pg_sql lock = {"upkeep_lock", "SELECT pg_try_advisory_xact_lock($1::int8)", PG_READ};
   PGresult *r[3] = {0};
   pgc_begin(s);
@@ -67,12 +69,13 @@ static int in_transaction(struct pg_store *s, const struct day *d,
   return code;
 }
 
-int pg_make_partitions(struct pg_store *s, struct err *e)
-{
+int pg_make_partitions(struct pg_store *s, struct err *e) {
   static const struct pg_sql q = {
       "partitions_missing",
-      "SELECT d, p.name FROM (SELECT " PG_NOW " / 86400000000 AS today OFFSET 0) n, generate_series(n.today - $1::int4, n.today + $2::int4) d, "
-      "LATERAL (SELECT 'run_history_' || to_char(to_timestamp(d * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD') AS name) p "
+      "SELECT d, p.name FROM (SELECT " PG_NOW
+      " / 86400000000 AS today OFFSET 0) n, generate_series(n.today - $1::int4, n.today + $2::int4) d, "
+      "LATERAL (SELECT 'run_history_' || to_char(to_timestamp(d * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD') AS "
+      "name) p "
       "WHERE to_regclass(p.name) IS NULL ORDER BY d",
       PG_READ};
   auto_arena mem = {};
@@ -93,12 +96,12 @@ int pg_make_partitions(struct pg_store *s, struct err *e)
   return code < 0 ? code : 0;
 }
 
-int pg_maintain(struct store *store, const struct st_maintain *in, struct st_maintain_ret *ret, struct arena *mem, struct err *e)
-{
+int pg_maintain(struct store *store, const struct st_maintain *in, struct st_maintain_ret *ret,
+                struct arena *mem, struct err *e) {
   static const char *const vacuums[] = {
-      "VACUUM (SKIP_LOCKED, TRUNCATE false) run",   "VACUUM (SKIP_LOCKED, TRUNCATE false) shard",
+      "VACUUM (SKIP_LOCKED, TRUNCATE false) run",          "VACUUM (SKIP_LOCKED, TRUNCATE false) shard",
       "VACUUM (SKIP_LOCKED, TRUNCATE false) shard_finish", "VACUUM (SKIP_LOCKED, TRUNCATE false) progress",
-      "VACUUM (SKIP_LOCKED, TRUNCATE false) inbox", "VACUUM (SKIP_LOCKED, TRUNCATE false) node"};
+      "VACUUM (SKIP_LOCKED, TRUNCATE false) inbox",        "VACUUM (SKIP_LOCKED, TRUNCATE false) node"};
   struct pg_store *s = pg_of(store);
   (void)in;
   (void)ret;

@@ -1,13 +1,12 @@
 /* Nodes, leases, shards. */
 #include "store/postgres/pg.h"
 
-#define SHARD_COLUMNS(t)                                                                                               \
+#define SHARD_COLUMNS(t)                                                                                     \
   t "id, " t "owner, " t "incarnation, " t "epoch, " t "fired_at, " t "fired_task, " t "tasks_version"
 
 static struct slice not_null(struct slice s) { return s.p ? s : SLICE(""); }
 
-static void read_shard(struct pgw_cursor *c, struct shard_row *ret)
-{
+static void read_shard(struct pgw_cursor *c, struct shard_row *ret) {
   ret->id = (int32_t)pgw_next_int(c);
   ret->owner = not_null(pgw_next_text(c));
   ret->incarnation = pgw_next_int(c);
@@ -17,8 +16,7 @@ static void read_shard(struct pgw_cursor *c, struct shard_row *ret)
   ret->tasks_version = pgw_next_int(c);
 }
 
-static struct shard_row *read_shards(const PGresult *r, struct arena *mem, size_t *ret_count)
-{
+static struct shard_row *read_shards(const PGresult *r, struct arena *mem, size_t *ret_count) {
   size_t n = (size_t)PQntuples(r);
   struct shard_row *rows = arena_array(mem, n, sizeof *rows);
   for (size_t i = 0; i < n; i++) {
@@ -29,16 +27,14 @@ static struct shard_row *read_shards(const PGresult *r, struct arena *mem, size_
   return rows;
 }
 
-void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count)
-{
+void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count) {
   pgw_array(a, PG_INT4_OID, count);
   for (size_t i = 0; i < count; i++)
     pgw_el_i4(a, v[i]);
   pgw_array_end(a);
 }
 
-static void add_texts(struct pgw_args *a, const struct slice *v, size_t count)
-{
+static void add_texts(struct pgw_args *a, const struct slice *v, size_t count) {
   pgw_array(a, PG_TEXT_OID, count);
   for (size_t i = 0; i < count; i++)
     pgw_el_text(a, v[i]);
@@ -46,16 +42,18 @@ static void add_texts(struct pgw_args *a, const struct slice *v, size_t count)
 }
 
 /* An incarnation is never given twice, not even to a node that left and came back. */
-int pg_node_join(struct store *store, const struct st_node_join *in, struct st_node_join_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_node_join(struct store *store, const struct st_node_join *in, struct st_node_join_ret *ret,
+                 struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_join",
       "INSERT INTO node (id, incarnation, renewals, lease_until, started_at, address, version, tzdata) "
-      "SELECT $1::text, nextval('node_incarnation'), 0, n.now + $5::int8, n.now, $2::text, $3::text, $4::text "
+      "SELECT $1::text, nextval('node_incarnation'), 0, n.now + $5::int8, n.now, $2::text, $3::text, "
+      "$4::text "
       "FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
-      "ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0, lease_until = excluded.lease_until, "
-      "started_at = excluded.started_at, address = excluded.address, version = excluded.version, tzdata = excluded.tzdata "
+      "ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0, lease_until = "
+      "excluded.lease_until, "
+      "started_at = excluded.started_at, address = excluded.address, version = excluded.version, tzdata = "
+      "excluded.tzdata "
       "RETURNING incarnation, started_at, lease_until",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
@@ -76,14 +74,14 @@ int pg_node_join(struct store *store, const struct st_node_join *in, struct st_n
   return 0;
 }
 
-int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st_node_renew_ret *ret, struct arena *mem,
-                  struct err *e)
-{
-  static const struct pg_sql q = {"node_renew",
-                                  "UPDATE node SET renewals = renewals + 1, lease_until = n.now + $3::int8 "
-                                  "FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
-                                  "WHERE id = $1::text AND incarnation = $2::int8 RETURNING n.now, lease_until",
-                                  PG_WRITE};
+int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st_node_renew_ret *ret,
+                  struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "node_renew",
+      "UPDATE node SET renewals = renewals + 1, lease_until = n.now + $3::int8 "
+      "FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
+      "WHERE id = $1::text AND incarnation = $2::int8 RETURNING n.now, lease_until",
+      PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)mem;
@@ -100,9 +98,8 @@ int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st
   return 0;
 }
 
-int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st_node_leave_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st_node_leave_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_leave",
       "WITH gone AS (DELETE FROM node WHERE id = $1::text AND incarnation = $2::int8 RETURNING 1), "
@@ -122,13 +119,13 @@ int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st
   return code;
 }
 
-int pg_node_list(struct store *store, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem,
-                 struct err *e)
-{
-  static const struct pg_sql q = {"node_list",
-                                  "SELECT n.now, id, address, version, tzdata, incarnation, renewals, lease_until, started_at "
-                                  "FROM (SELECT " PG_NOW " AS now OFFSET 0) n LEFT JOIN node ON true ORDER BY id",
-                                  PG_READ};
+int pg_node_list(struct store *store, const struct st_node_list *in, struct st_node_list_ret *ret,
+                 struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "node_list",
+      "SELECT n.now, id, address, version, tzdata, incarnation, renewals, lease_until, started_at "
+      "FROM (SELECT " PG_NOW " AS now OFFSET 0) n LEFT JOIN node ON true ORDER BY id",
+      PG_READ};
   auto_result r = NULL;
   (void)in;
   int code = pgc_one(pg_of(store), &q, &r, e);
@@ -154,10 +151,10 @@ int pg_node_list(struct store *store, const struct st_node_list *in, struct st_n
   return 0;
 }
 
-int pg_shard_list(struct store *store, const struct st_shard_list *in, struct st_shard_list_ret *ret, struct arena *mem,
-                  struct err *e)
-{
-  static const struct pg_sql q = {"shard_list", "SELECT " SHARD_COLUMNS("") ", " PG_NOW " FROM shard ORDER BY id", PG_READ};
+int pg_shard_list(struct store *store, const struct st_shard_list *in, struct st_shard_list_ret *ret,
+                  struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"shard_list",
+                                  "SELECT " SHARD_COLUMNS("") ", " PG_NOW " FROM shard ORDER BY id", PG_READ};
   auto_result r = NULL;
   (void)in;
   int code = pgc_one(pg_of(store), &q, &r, e);
@@ -169,12 +166,12 @@ int pg_shard_list(struct store *store, const struct st_shard_list *in, struct st
 }
 
 /* End sessions of ours that hold a fence row and do nothing: their node was stopped inside a transaction. */
-static void end_idle_holders(struct pg_store *s)
-{
+static void end_idle_holders(struct pg_store *s) {
   static const struct pg_sql q = {
       "end_idle_holders",
       "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.application_name LIKE 'kelou %' "
-      "AND a.datname = current_database() AND a.state LIKE 'idle in transaction%' AND a.pid <> pg_backend_pid() "
+      "AND a.datname = current_database() AND a.state LIKE 'idle in transaction%' AND a.pid <> "
+      "pg_backend_pid() "
       "AND a.state_change < clock_timestamp() - interval '" PG_CLAIM_LOCK_TIMEOUT "' "
       "AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted "
       "AND l.relation IN ('shard'::regclass, 'shard_finish'::regclass))",
@@ -184,23 +181,26 @@ static void end_idle_holders(struct pg_store *s)
 }
 
 /* Lock, then decide by what a later statement sees: the wait for a lock may have changed everything. */
-int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct st_shard_claim_ret *ret, struct arena *mem,
-                   struct err *e)
-{
-  static const struct pg_sql timeout = {"claim_timeout", "SET LOCAL lock_timeout = '" PG_CLAIM_LOCK_TIMEOUT "'", PG_READ};
-  static const struct pg_sql me = {"claim_me",
-                                   "SELECT 1 FROM node WHERE id = $1::text AND incarnation = $2::int8", PG_READ};
-  static const struct pg_sql lock = {"claim_lock", "SELECT 1 FROM shard WHERE id = ANY ($1::int4[]) ORDER BY id FOR UPDATE",
-                                     PG_READ};
+int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct st_shard_claim_ret *ret,
+                   struct arena *mem, struct err *e) {
+  static const struct pg_sql timeout = {"claim_timeout",
+                                        "SET LOCAL lock_timeout = '" PG_CLAIM_LOCK_TIMEOUT "'", PG_READ};
+  static const struct pg_sql me = {
+      "claim_me", "SELECT 1 FROM node WHERE id = $1::text AND incarnation = $2::int8", PG_READ};
+  static const struct pg_sql lock = {
+      "claim_lock", "SELECT 1 FROM shard WHERE id = ANY ($1::int4[]) ORDER BY id FOR UPDATE", PG_READ};
   static const struct pg_sql claim = {
       "claim",
       "WITH taken AS (UPDATE shard s SET owner = $1::text, incarnation = $2::int8, epoch = epoch + 1 "
-      "WHERE id = ANY ($3::int4[]) AND EXISTS (SELECT FROM node WHERE node.id = $1 AND node.incarnation = $2) AND (s.owner IS NULL "
+      "WHERE id = ANY ($3::int4[]) AND EXISTS (SELECT FROM node WHERE node.id = $1 AND node.incarnation = "
+      "$2) AND (s.owner IS NULL "
       "OR s.owner = ANY ($4::text[]) OR (s.owner = $1 AND s.incarnation < $2) "
-      "OR coalesce((SELECT n.lease_until FROM node n WHERE n.id = s.owner AND n.incarnation = s.incarnation), 0) < " PG_NOW ") "
-      "RETURNING " SHARD_COLUMNS("s.") "), "
-      "fenced AS (UPDATE shard_finish f SET epoch = taken.epoch FROM taken WHERE f.id = taken.id) "
-      "SELECT " SHARD_COLUMNS("") " FROM taken ORDER BY id",
+      "OR coalesce((SELECT n.lease_until FROM node n WHERE n.id = s.owner AND n.incarnation = "
+      "s.incarnation), 0) < " PG_NOW ") "
+      "RETURNING " SHARD_COLUMNS(
+          "s.") "), "
+                "fenced AS (UPDATE shard_finish f SET epoch = taken.epoch FROM taken WHERE f.id = taken.id) "
+                "SELECT " SHARD_COLUMNS("") " FROM taken ORDER BY id",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   PGresult *r[6] = {0};
@@ -233,14 +233,14 @@ int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct 
 }
 
 int pg_shard_release(struct store *store, const struct st_shard_release *in, struct st_shard_release_ret *ret,
-                     struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {
-      "shard_release",
-      "WITH mine AS (SELECT id FROM shard WHERE id = ANY ($3::int4[]) AND owner = $1::text AND incarnation = $2::int8 "
-      "ORDER BY id FOR UPDATE) "
-      "UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine WHERE s.id = mine.id AND s.owner = $1 AND s.incarnation = $2",
-      PG_WRITE};
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"shard_release",
+                                  "WITH mine AS (SELECT id FROM shard WHERE id = ANY ($3::int4[]) AND owner "
+                                  "= $1::text AND incarnation = $2::int8 "
+                                  "ORDER BY id FOR UPDATE) "
+                                  "UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine WHERE s.id = "
+                                  "mine.id AND s.owner = $1 AND s.incarnation = $2",
+                                  PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -251,11 +251,11 @@ int pg_shard_release(struct store *store, const struct st_shard_release *in, str
   return pgc_one(s, &q, &r, e);
 }
 
-int pg_shard_lock(struct store *store, const struct st_shard_lock *in, struct st_shard_lock_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_shard_lock(struct store *store, const struct st_shard_lock *in, struct st_shard_lock_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "shard_lock", "SELECT " SHARD_COLUMNS("") " FROM shard WHERE id = $1::int4 AND epoch = $2::int8 FOR UPDATE", PG_READ};
+      "shard_lock",
+      "SELECT " SHARD_COLUMNS("") " FROM shard WHERE id = $1::int4 AND epoch = $2::int8 FOR UPDATE", PG_READ};
   struct pg_store *s = pg_of(store);
   PGresult *r[2] = {0};
   if (s->locked)
@@ -280,9 +280,8 @@ int pg_shard_lock(struct store *store, const struct st_shard_lock *in, struct st
   return code;
 }
 
-int pg_shard_unlock(struct store *store, const struct st_shard_unlock *in, struct st_shard_unlock_ret *ret, struct arena *mem,
-                    struct err *e)
-{
+int pg_shard_unlock(struct store *store, const struct st_shard_unlock *in, struct st_shard_unlock_ret *ret,
+                    struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   (void)ret;
   (void)mem;

@@ -5,23 +5,23 @@
 #include <inttypes.h>
 #include <libpq-fe.h>
 
-#define PG_NOW "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"
-#define PG_CHANNEL "kelou"                       /* NOTIFY channel; the payload is the shard */
-#define PG_MIGRATION_LOCK INT64_C(0x6b656c6f75)  /* advisory lock of migrations and of the first token */
-#define PG_UPKEEP_LOCK (PG_MIGRATION_LOCK + 1)   /* advisory lock of the making of partitions */
-#define PG_CONNECT_TIMEOUT "5"                   /* seconds */
-#define PG_STATEMENT_TIMEOUT (30 * USEC_PER_SEC)  /* when the options name none */
-#define PG_IDLE_TX_TIMEOUT (5 * USEC_PER_SEC / 3)
+#define PG_NOW                "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"
+#define PG_CHANNEL            "kelou"                 /* NOTIFY channel; the payload is the shard */
+#define PG_MIGRATION_LOCK     INT64_C(0x6b656c6f75)   /* advisory lock of migrations and of the first token */
+#define PG_UPKEEP_LOCK        (PG_MIGRATION_LOCK + 1) /* advisory lock of the making of partitions */
+#define PG_CONNECT_TIMEOUT    "5"                     /* seconds */
+#define PG_STATEMENT_TIMEOUT  (30 * USEC_PER_SEC)     /* when the options name none */
+#define PG_IDLE_TX_TIMEOUT    (5 * USEC_PER_SEC / 3)
 #define PG_CLAIM_LOCK_TIMEOUT "200ms"
-#define PG_ARGS_MAX 24
-#define PG_PREPARED_MAX 256 /* power of two, several times the number of statements */
-#define PG_PIPELINE_MAX 64
+#define PG_ARGS_MAX           24
+#define PG_PREPARED_MAX       256 /* power of two, several times the number of statements */
+#define PG_PIPELINE_MAX       64
 
 /* ---------------------------------------------------------------- wire.c: parameters */
-#define PG_INT8_OID 20
-#define PG_INT2_OID 21
-#define PG_INT4_OID 23
-#define PG_TEXT_OID 25
+#define PG_INT8_OID   20
+#define PG_INT2_OID   21
+#define PG_INT4_OID   23
+#define PG_TEXT_OID   25
 #define PG_FLOAT8_OID 701
 
 /* The parameters of one statement, in order. Zeroed = empty; kept from statement to statement. */
@@ -64,14 +64,13 @@ struct pgw_cursor {
   int row, col;
   struct arena *mem;
 };
-static inline struct pgw_cursor pgw_row_of(const PGresult *r, size_t row, struct arena *mem)
-{
+static inline struct pgw_cursor pgw_row_of(const PGresult *r, size_t row, struct arena *mem) {
   return (struct pgw_cursor){r, (int)row, 0, mem};
 }
-int64_t pgw_next_int(struct pgw_cursor *c);        /* int2, int4, int8, bool; NULL: 0 */
-bool pgw_next_null(const struct pgw_cursor *c);    /* is the next one NULL? */
-double pgw_next_progress(struct pgw_cursor *c);    /* NULL: -1 */
-struct slice pgw_next_text(struct pgw_cursor *c);  /* copied to mem; NULL: p == NULL */
+int64_t pgw_next_int(struct pgw_cursor *c);       /* int2, int4, int8, bool; NULL: 0 */
+bool pgw_next_null(const struct pgw_cursor *c);   /* is the next one NULL? */
+double pgw_next_progress(struct pgw_cursor *c);   /* NULL: -1 */
+struct slice pgw_next_text(struct pgw_cursor *c); /* copied to mem; NULL: p == NULL */
 int64_t pgw_int(const PGresult *r, int row, int col);
 
 /* ---------------------------------------------------------------- conn.c: a session */
@@ -86,7 +85,8 @@ struct pg_sql { /* static const: the address is its identity */
   bool unprepared; /* planned anew each time, for these very parameters: lists with optional filters */
 };
 struct pg_types { /* of the composite types */
-  uint32_t run, run_history, progress, fire_shard_in, run_update_in, run_finish_in, attempt_in, task_in, executor;
+  uint32_t run, run_history, progress, fire_shard_in, run_update_in, run_finish_in, attempt_in, task_in,
+      executor;
 };
 struct pg_source {
   struct store_source base;
@@ -110,9 +110,9 @@ struct pg_store {
     bool prepares;
   } pipeline[PG_PIPELINE_MAX];
   int pipeline_count, statement_count;
-  struct err broken; /* why the pipeline could not be sent */
+  struct err broken;                 /* why the pipeline could not be sent */
   int64_t task_id_next, task_id_end; /* ids taken from the sequence, not used yet: [next, end) */
-  char sqlstate[6];  /* of the last refused statement */
+  char sqlstate[6];                  /* of the last refused statement */
 };
 
 void pgr_clear(PGresult **r);
@@ -128,57 +128,69 @@ int pgc_one(struct pg_store *s, const struct pg_sql *q, PGresult **ret, struct e
 void pgc_begin(struct pg_store *s);
 int pgc_commit(struct pg_store *s, struct err *e);
 void pgc_rollback(struct pg_store *s);
-bool pgc_refused(const struct pg_store *s, const char *sqlstate); /* was it this that refused the last statement? */
-void pgc_drop(struct pg_store *s); /* close the connection */
+bool pgc_refused(const struct pg_store *s,
+                 const char *sqlstate); /* was it this that refused the last statement? */
+void pgc_drop(struct pg_store *s);      /* close the connection */
 /* Wait until the connection has something to read or the time is up; ERR_UNAVAILABLE when it is lost. */
 int pgc_wait(struct pg_store *s, usec_t timeout, struct err *e);
 int pgc_ready(struct pg_store *s, struct err *e); /* connected, and not closed by the server meanwhile */
-PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err *e); /* plain, settings made */
+PGconn *pgc_connect(const struct pg_source *o, enum store_role role,
+                    struct err *e); /* plain, settings made */
 void pgc_close(struct store *s);
 /* 0 rows or more; the text of a server's error, on one line. */
 int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 
-#define PG_UNIQUE_VIOLATION "23505"
-#define PG_CHECK_VIOLATION "23514"
+#define PG_UNIQUE_VIOLATION   "23505"
+#define PG_CHECK_VIOLATION    "23514"
 #define PG_LOCK_NOT_AVAILABLE "55P03"
 
 /* ---------------------------------------------------------------- rows shared by several files */
 /* of a row of run and of run_history, in the order of pg_read_run */
-#define PG_RUN_COMMON(t)                                                                                               \
-  t "shard, " t "scheduled_at, " t "task_id, " t "part, " t "version, " t "state, " t "reason, " t "origin, " t        \
-    "attempt, " t "fired_at, " t "attempt_at, " t "started_at, " t "missed_first, " t "missed_count, " t               \
-    "progress, " t "executor, " t "pin, " t "payload, " t "origin_run, " t "error_type, " t "error_message, "
-#define PG_RUN_OPEN(t) PG_RUN_COMMON(t) t "not_before, NULL::int8 AS finished_at, NULL::text AS result, NULL::text AS error_detail"
-#define PG_RUN_ENDED(t) PG_RUN_COMMON(t) "NULL::int8 AS not_before, " t "finished_at, " t "result, " t "error_detail"
+#define PG_RUN_COMMON(t)                                                                                     \
+  t "shard, " t "scheduled_at, " t "task_id, " t "part, " t "version, " t "state, " t "reason, " t           \
+    "origin, " t "attempt, " t "fired_at, " t "attempt_at, " t "started_at, " t "missed_first, " t           \
+    "missed_count, " t "progress, " t "executor, " t "pin, " t "payload, " t "origin_run, " t                \
+    "error_type, " t "error_message, "
+#define PG_RUN_OPEN(t)                                                                                       \
+  PG_RUN_COMMON(t) t "not_before, NULL::int8 AS finished_at, NULL::text AS result, NULL::text AS "           \
+                     "error_detail"
+#define PG_RUN_ENDED(t)                                                                                      \
+  PG_RUN_COMMON(t) "NULL::int8 AS not_before, " t "finished_at, " t "result, " t "error_detail"
 /* A negative value leaves the stored one; several rows of one task: the last value of each column that is not negative. FIRE and
  * FINISH may write one row at the same time: never read first. `rows`: the parameter, `condition`: on u. */
-#define PG_PROGRESS_PUT(rows, condition)                                                                               \
-  "INSERT INTO progress AS p (task_id, base_at, fired, shard) SELECT u.task_id, "                                      \
-  "coalesce((array_agg(u.base_at ORDER BY u.ord DESC) FILTER (WHERE u.base_at >= 0))[1], -1), "                        \
-  "coalesce((array_agg(u.fired ORDER BY u.ord DESC) FILTER (WHERE u.fired >= 0))[1], -1), u.shard "                    \
-  "FROM unnest(" rows "::progress[]) WITH ORDINALITY u (task_id, base_at, fired, shard, ord) WHERE " condition         \
-  " GROUP BY u.shard, u.task_id ON CONFLICT (shard, task_id) DO UPDATE SET "                                           \
-  "base_at = CASE WHEN excluded.base_at < 0 THEN p.base_at ELSE excluded.base_at END, "                                \
+#define PG_PROGRESS_PUT(rows, condition)                                                                     \
+  "INSERT INTO progress AS p (task_id, base_at, fired, shard) SELECT u.task_id, "                            \
+  "coalesce((array_agg(u.base_at ORDER BY u.ord DESC) FILTER (WHERE u.base_at >= 0))[1], -1), "              \
+  "coalesce((array_agg(u.fired ORDER BY u.ord DESC) FILTER (WHERE u.fired >= 0))[1], -1), u.shard "          \
+  "FROM unnest(" rows                                                                                        \
+  "::progress[]) WITH ORDINALITY u (task_id, base_at, fired, shard, ord) WHERE " condition                   \
+  " GROUP BY u.shard, u.task_id ON CONFLICT (shard, task_id) DO UPDATE SET "                                 \
+  "base_at = CASE WHEN excluded.base_at < 0 THEN p.base_at ELSE excluded.base_at END, "                      \
   "fired = CASE WHEN excluded.fired < 0 THEN p.fired ELSE excluded.fired END"
 void pg_read_run(struct pgw_cursor *c, struct run_row *ret);
-void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct progress_row *rows, size_t count);
-void pg_add_idem(struct pgw_args *a, const struct idem *idem); /* route, key, body hash, keep: four parameters */
+void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct progress_row *rows,
+                     size_t count);
+void pg_add_idem(struct pgw_args *a,
+                 const struct idem *idem); /* route, key, body hash, keep: four parameters */
 /* The first answer to this key. 1: found, ERR_IDEMPOTENCY: it was for another body, ERR_UNAVAILABLE: it has just expired. */
-int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, struct slice *ret_ref, struct arena *mem,
-                  struct err *e);
+int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, struct slice *ret_ref,
+                  struct arena *mem, struct err *e);
 /* A CTE `idem` that has a row unless this key has an answer: parameters $1…$4 of pg_add_idem, $5::int8 the number,
  * $6::text the ref of this answer. Use it with PG_IDEM_IS_NEW. */
-#define PG_IDEM_CTE                                                                                                    \
-  "idem AS (INSERT INTO idempotency AS i (route, key, body_hash, no, ref, expires_at) "                                \
-  "SELECT $1::text, $2::text, $3::bytea, $5::int8, $6::text, " PG_NOW " + $4::int8 WHERE $1 IS NOT NULL "              \
-  "ON CONFLICT (route, key) DO UPDATE SET body_hash = excluded.body_hash, no = excluded.no, ref = excluded.ref, "      \
+#define PG_IDEM_CTE                                                                                          \
+  "idem AS (INSERT INTO idempotency AS i (route, key, body_hash, no, ref, expires_at) "                      \
+  "SELECT $1::text, $2::text, $3::bytea, $5::int8, $6::text, " PG_NOW " + $4::int8 WHERE $1 IS NOT NULL "    \
+  "ON CONFLICT (route, key) DO UPDATE SET body_hash = excluded.body_hash, no = excluded.no, ref = "          \
+  "excluded.ref, "                                                                                           \
   "expires_at = excluded.expires_at WHERE i.expires_at <= " PG_NOW " RETURNING 1)"
 #define PG_IDEM_IS_NEW "($1::text IS NULL OR EXISTS (SELECT FROM idem))"
 void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count);
 
-int pg_make_partitions(struct pg_store *s, struct err *e); /* of run_history: from yesterday to some days ahead */
+int pg_make_partitions(struct pg_store *s,
+                       struct err *e); /* of run_history: from yesterday to some days ahead */
 extern const struct store_ops pg_ops;
-#define OP(n)                                                                                                      \
-  int pg_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e);
+#define OP(n)                                                                                                \
+  int pg_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \
+             struct err *e);
 #include "store/store_ops.def"
 static inline struct pg_store *pg_of(struct store *s) { return (struct pg_store *)s; }

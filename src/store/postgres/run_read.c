@@ -2,11 +2,11 @@
 #include "store/postgres/pg.h"
 
 #define NEWEST_FIRST(t) " ORDER BY " t "scheduled_at DESC, " t "task_id DESC, " t "part DESC "
-#define TASK_OF_RUN                                                                                                    \
-  " LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = r.shard AND id = r.task_id OFFSET 0) t ON true "
+#define TASK_OF_RUN                                                                                          \
+  " LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = r.shard AND id = r.task_id OFFSET 0) t ON "   \
+  "true "
 
-void pg_read_run(struct pgw_cursor *c, struct run_row *ret)
-{
+void pg_read_run(struct pgw_cursor *c, struct run_row *ret) {
   ret->key.shard = (int32_t)pgw_next_int(c);
   ret->key.scheduled_at = pgw_next_int(c);
   ret->key.task_id = pgw_next_int(c);
@@ -34,14 +34,14 @@ void pg_read_run(struct pgw_cursor *c, struct run_row *ret)
   ret->error_detail = pgw_next_text(c);
 }
 
-int pg_run_load(struct store *store, const struct st_run_load *in, struct st_run_load_ret *ret, struct arena *mem,
-                struct err *e)
-{
-  static const struct pg_sql q = {"run_load",
-                                  "SELECT " PG_RUN_OPEN("r.") " FROM run r WHERE r.shard = $1::int4 AND (r.shard, r.scheduled_at, "
+int pg_run_load(struct store *store, const struct st_run_load *in, struct st_run_load_ret *ret,
+                struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "run_load",
+      "SELECT " PG_RUN_OPEN("r.") " FROM run r WHERE r.shard = $1::int4 AND (r.shard, r.scheduled_at, "
                                   "r.task_id, r.part) > ($1, $2::int8, $3::int8, $4::int4) "
                                   "ORDER BY r.shard, r.scheduled_at, r.task_id, r.part LIMIT $5::int4",
-                                  PG_READ};
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i4(&s->args, in->shard);
@@ -63,14 +63,16 @@ int pg_run_load(struct store *store, const struct st_run_load *in, struct st_run
   return 0;
 }
 
-int pg_run_get(struct store *store, const struct st_run_get *in, struct st_run_get_ret *ret, struct arena *mem, struct err *e)
-{
+int pg_run_get(struct store *store, const struct st_run_get *in, struct st_run_get_ret *ret,
+               struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "run_get",
-      "SELECT r.*, t.name, t.ns FROM (SELECT " PG_RUN_OPEN("o.") " FROM run o WHERE o.shard = $1::int4 "
-      "AND o.scheduled_at = $2::int8 AND o.task_id = $3::int8 AND o.part = $4::int4 "
-      "UNION ALL SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE h.scheduled_at = $2 AND h.task_id = $3 AND h.part = $4 "
-      "AND h.shard = $1) r" TASK_OF_RUN "LIMIT 1",
+      "SELECT r.*, t.name, t.ns FROM (SELECT " PG_RUN_OPEN(
+          "o.") " FROM run o WHERE o.shard = $1::int4 "
+                "AND o.scheduled_at = $2::int8 AND o.task_id = $3::int8 AND o.part = $4::int4 "
+                "UNION ALL SELECT " PG_RUN_ENDED(
+                    "h.") " FROM run_history h WHERE h.scheduled_at = $2 AND h.task_id = $3 AND h.part = $4 "
+                          "AND h.shard = $1) r" TASK_OF_RUN "LIMIT 1",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -91,23 +93,27 @@ int pg_run_get(struct store *store, const struct st_run_get *in, struct st_run_g
 }
 
 /* $1 scheduled_at, $2 task, $3 part: below these; $4 since, $5 states, $6 reason, $7 executor, $8 ns, $9 task, $10 limit */
-#define LIST_FILTER(t)                                                                                                 \
-  t "scheduled_at <= $1::int8 AND (" t "scheduled_at, " t "task_id, " t "part) < ($1, $2::int8, $3::int4) AND " t      \
-    "scheduled_at >= $4::int8 AND ($5::int4 = 0 OR ($5 >> " t "state) & 1 = 1) AND ($6::int4 < 0 OR " t "reason = $6) " \
-    "AND ($7::text IS NULL OR " t "executor = $7) AND ($9::int8 = 0 OR " t "task_id = $9) AND ($8::text IS NULL "      \
+#define LIST_FILTER(t)                                                                                       \
+  t "scheduled_at <= $1::int8 AND (" t "scheduled_at, " t "task_id, " t                                      \
+    "part) < ($1, $2::int8, $3::int4) AND " t "scheduled_at >= $4::int8 AND ($5::int4 = 0 OR ($5 >> " t      \
+    "state) & 1 = 1) AND ($6::int4 < 0 OR " t "reason = $6) "                                                \
+    "AND ($7::text IS NULL OR " t "executor = $7) AND ($9::int8 = 0 OR " t                                   \
+    "task_id = $9) AND ($8::text IS NULL "                                                                   \
     "OR EXISTS (SELECT FROM task WHERE shard = " t "shard AND id = " t "task_id AND ns = $8 OFFSET 0))"
 
 static const struct pg_sql sql_list = {
     "run_list",
-    "SELECT r.*, t.name, t.ns FROM ((SELECT " PG_RUN_OPEN("o.") " FROM shard s CROSS JOIN LATERAL (SELECT * FROM run r "
-    "WHERE r.shard = s.id AND " LIST_FILTER("r.") NEWEST_FIRST("r.") "LIMIT $10::int4 OFFSET 0) o "
-    "WHERE $11::int4 < 0 OR s.id = $11) "
-    "UNION ALL (SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE " LIST_FILTER("h.") NEWEST_FIRST("h.") "LIMIT $10)"
-    ") r" TASK_OF_RUN NEWEST_FIRST("r.") "LIMIT $10",
+    "SELECT r.*, t.name, t.ns FROM ((SELECT " PG_RUN_OPEN(
+        "o.") " FROM shard s CROSS JOIN LATERAL (SELECT * FROM run r "
+              "WHERE r.shard = s.id AND " LIST_FILTER("r.") NEWEST_FIRST(
+                  "r.") "LIMIT $10::int4 OFFSET 0) o "
+                        "WHERE $11::int4 < 0 OR s.id = $11) "
+                        "UNION ALL (SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE " LIST_FILTER("h.")
+                            NEWEST_FIRST("h.") "LIMIT $10)"
+                                               ") r" TASK_OF_RUN NEWEST_FIRST("r.") "LIMIT $10",
     PG_READ, true};
 
-static void add_list_filter(struct pg_store *s, const struct st_run_list *in)
-{
+static void add_list_filter(struct pg_store *s, const struct st_run_list *in) {
   static const struct slice any;
   struct pgw_args *a = &s->args;
   struct run_key top = {.scheduled_at = INT64_MAX, .task_id = INT64_MAX, .part = INT32_MAX};
@@ -128,9 +134,8 @@ static void add_list_filter(struct pg_store *s, const struct st_run_list *in)
   pgw_i4(a, in->task_id ? shard_of_task(in->task_id, s->source->shard_count) : -1);
 }
 
-int pg_run_list(struct store *store, const struct st_run_list *in, struct st_run_list_ret *ret, struct arena *mem,
-                struct err *e)
-{
+int pg_run_list(struct store *store, const struct st_run_list *in, struct st_run_list_ret *ret,
+                struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   add_list_filter(s, in);
@@ -150,14 +155,14 @@ int pg_run_list(struct store *store, const struct st_run_list *in, struct st_run
   return 0;
 }
 
-int pg_attempt_list(struct store *store, const struct st_attempt_list *in, struct st_attempt_list_ret *ret, struct arena *mem,
-                    struct err *e)
-{
-  static const struct pg_sql q = {"attempt_list",
-                                  "SELECT attempt, state, reason, dispatched_at, started_at, finished_at, executor, error_type, "
-                                  "error_message FROM attempt WHERE scheduled_at = $1::int8 AND task_id = $2::int8 "
-                                  "AND part = $3::int4 ORDER BY attempt",
-                                  PG_READ};
+int pg_attempt_list(struct store *store, const struct st_attempt_list *in, struct st_attempt_list_ret *ret,
+                    struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "attempt_list",
+      "SELECT attempt, state, reason, dispatched_at, started_at, finished_at, executor, error_type, "
+      "error_message FROM attempt WHERE scheduled_at = $1::int8 AND task_id = $2::int8 "
+      "AND part = $3::int4 ORDER BY attempt",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i8(&s->args, in->key.scheduled_at);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #define SERVER_VERSION_MIN 140000
-#define SHARDS_DEFAULT 32
+#define SHARDS_DEFAULT     32
 
 const struct store_ops pg_ops = {
     .name = "postgres",
@@ -14,8 +14,7 @@ const struct store_ops pg_ops = {
 #include "store/store_ops.def"
 };
 
-static int plain(PGconn *conn, const char *text, const struct pgw_args *a, PGresult **ret, struct err *e)
-{
+static int plain(PGconn *conn, const char *text, const struct pgw_args *a, PGresult **ret, struct err *e) {
   const char *values[PG_ARGS_MAX];
   int formats[PG_ARGS_MAX], n = a ? a->count : 0;
   for (int i = 0; i < n; i++) {
@@ -33,14 +32,15 @@ static int plain(PGconn *conn, const char *text, const struct pgw_args *a, PGres
 }
 
 /* ---------------------------------------------------------------- migrations */
-static int list_applied(void *db, struct arena *mem, struct migration_applied **ret, size_t *ret_count, struct err *e)
-{
+static int list_applied(void *db, struct arena *mem, struct migration_applied **ret, size_t *ret_count,
+                        struct err *e) {
   auto_result made = NULL;
   auto_result r = NULL;
-  int code = plain(db,
-                   "CREATE TABLE IF NOT EXISTS schema_migration (number int4 PRIMARY KEY, name text NOT NULL, "
-                   "checksum text NOT NULL, applied_at int8 NOT NULL)",
-                   NULL, &made, e);
+  int code =
+      plain(db,
+            "CREATE TABLE IF NOT EXISTS schema_migration (number int4 PRIMARY KEY, name text NOT NULL, "
+            "checksum text NOT NULL, applied_at int8 NOT NULL)",
+            NULL, &made, e);
   if (code == 0)
     code = plain(db, "SELECT number, name, checksum FROM schema_migration ORDER BY number", NULL, &r, e);
   if (code < 0)
@@ -58,14 +58,12 @@ static int list_applied(void *db, struct arena *mem, struct migration_applied **
   return 0;
 }
 
-static int run_script(PGconn *conn, const char *script, struct err *e)
-{
+static int run_script(PGconn *conn, const char *script, struct err *e) {
   auto_result r = PQexec(conn, script); /* many statements: the simple protocol */
   return PQresultStatus(r) == PGRES_COMMAND_OK ? 0 : pgc_error(conn, r, ERR_SCHEMA, e);
 }
 
-static int apply_migration(void *db, const struct migration *m, const char *checksum, struct err *e)
-{
+static int apply_migration(void *db, const struct migration *m, const char *checksum, struct err *e) {
   struct pgw_args a = {0};
   auto_result row = NULL;
   int r = run_script(db, "BEGIN", e);
@@ -75,34 +73,35 @@ static int apply_migration(void *db, const struct migration *m, const char *chec
   pgw_text0(&a, slice_of(m->name));
   pgw_text0(&a, slice_of(checksum));
   if (r == 0)
-    r = plain(db, "INSERT INTO schema_migration VALUES ($1::int4, $2::text, $3::text, " PG_NOW ")", &a, &row, e);
+    r = plain(db, "INSERT INTO schema_migration VALUES ($1::int4, $2::text, $3::text, " PG_NOW ")", &a, &row,
+              e);
   pgw_done(&a);
   if (r == 0)
     return run_script(db, "COMMIT", e);
-  (void)run_script(db, "ROLLBACK", NULL); /* the first error is told; a lost connection rolls back by itself */
+  (void)run_script(db, "ROLLBACK",
+                   NULL); /* the first error is told; a lost connection rolls back by itself */
   return r;
 }
 
 static const struct migrate_ops migrate_ops = {list_applied, apply_migration};
 
 /* The first node makes the shards; fired_at = now, so that nothing before the database's birth is due. */
-static int make_shards(PGconn *conn, int shard_count, struct err *e)
-{
+static int make_shards(PGconn *conn, int shard_count, struct err *e) {
   struct pgw_args a = {0};
   auto_result r = NULL;
   pgw_i4(&a, shard_count > 0 ? shard_count : SHARDS_DEFAULT);
   int code = plain(conn,
                    "WITH m AS (INSERT INTO meta (shard_count, created_at) VALUES ($1::int4, " PG_NOW
                    ") ON CONFLICT DO NOTHING RETURNING shard_count, created_at), "
-                   "s AS (INSERT INTO shard (id, fired_at) SELECT i, created_at FROM m, generate_series(0, shard_count - 1) i) "
+                   "s AS (INSERT INTO shard (id, fired_at) SELECT i, created_at FROM m, generate_series(0, "
+                   "shard_count - 1) i) "
                    "INSERT INTO shard_finish (id) SELECT i FROM m, generate_series(0, shard_count - 1) i",
                    &a, &r, e);
   pgw_done(&a);
   return code;
 }
 
-static int migrate(PGconn *conn, struct pg_source *o, int shard_count, struct err *e)
-{
+static int migrate(PGconn *conn, struct pg_source *o, int shard_count, struct err *e) {
   char text[80];
   auto_result lock = NULL;
   auto_result unlock = NULL;
@@ -118,8 +117,7 @@ static int migrate(PGconn *conn, struct pg_source *o, int shard_count, struct er
 }
 
 /* ---------------------------------------------------------------- checks */
-static int backend_pid(PGconn *conn, int32_t *ret, struct err *e)
-{
+static int backend_pid(PGconn *conn, int32_t *ret, struct err *e) {
   auto_result r = NULL;
   int code = plain(conn, "SELECT pg_backend_pid()", NULL, &r, e);
   if (code == 0)
@@ -129,8 +127,7 @@ static int backend_pid(PGconn *conn, int32_t *ret, struct err *e)
 
 /* A pooler in between shows itself by another backend's pid than the start-up told. In transaction mode our server connection
  * goes to somebody else while we hold no transaction: session settings, prepared statements and locks would be lost. */
-static int check_pooler(PGconn *conn, const struct pg_source *o, struct err *e)
-{
+static int check_pooler(PGconn *conn, const struct pg_source *o, struct err *e) {
   int32_t first = 0, other = 0, again = 0;
   auto_result begun = NULL;
   int r = backend_pid(conn, &first, e);
@@ -145,30 +142,32 @@ static int check_pooler(PGconn *conn, const struct pg_source *o, struct err *e)
   if (r == 0)
     r = backend_pid(conn, &again, e);
   if (r == 0 && (other == first || again != first))
-    r = err_set(e, ERR_INVALID, "the database URL leads to a pooler in transaction mode: connect to PostgreSQL itself");
+    r = err_set(e, ERR_INVALID,
+                "the database URL leads to a pooler in transaction mode: connect to PostgreSQL itself");
   PQfinish(second);
   return r;
 }
 
-static int check_server(PGconn *conn, const struct pg_source *o, struct err *e)
-{
+static int check_server(PGconn *conn, const struct pg_source *o, struct err *e) {
   if (PQserverVersion(conn) < SERVER_VERSION_MIN)
-    return err_set(e, ERR_SCHEMA, "PostgreSQL %d is too old: 14 or later is needed", PQserverVersion(conn) / 10000);
+    return err_set(e, ERR_SCHEMA, "PostgreSQL %d is too old: 14 or later is needed",
+                   PQserverVersion(conn) / 10000);
   const char *encoding = PQparameterStatus(conn, "server_encoding");
   if (!encoding || strcmp(encoding, "UTF8") != 0)
-    return err_set(e, ERR_SCHEMA, "the database's encoding is %s: UTF8 is needed", encoding ? encoding : "unknown");
+    return err_set(e, ERR_SCHEMA, "the database's encoding is %s: UTF8 is needed",
+                   encoding ? encoding : "unknown");
   return check_pooler(conn, o, e);
 }
 
-static int read_types(PGconn *conn, struct pg_source *o, struct err *e)
-{
+static int read_types(PGconn *conn, struct pg_source *o, struct err *e) {
   auto_result r = NULL;
-  int code = plain(conn,
-                   "SELECT 'run'::regtype::oid, 'run_history'::regtype::oid, 'progress'::regtype::oid, "
-                   "'fire_shard_in'::regtype::oid, 'run_update_in'::regtype::oid, 'run_finish_in'::regtype::oid, "
-                   "'attempt_in'::regtype::oid, 'task_in'::regtype::oid, 'executor'::regtype::oid, "
-                   "(SELECT shard_count FROM meta)",
-                   NULL, &r, e);
+  int code =
+      plain(conn,
+            "SELECT 'run'::regtype::oid, 'run_history'::regtype::oid, 'progress'::regtype::oid, "
+            "'fire_shard_in'::regtype::oid, 'run_update_in'::regtype::oid, 'run_finish_in'::regtype::oid, "
+            "'attempt_in'::regtype::oid, 'task_in'::regtype::oid, 'executor'::regtype::oid, "
+            "(SELECT shard_count FROM meta)",
+            NULL, &r, e);
   if (code < 0)
     return code;
   struct pgw_cursor c = pgw_row_of(r, 0, NULL);
@@ -182,15 +181,14 @@ static int read_types(PGconn *conn, struct pg_source *o, struct err *e)
 }
 
 /* ---------------------------------------------------------------- the source */
-static void source_close(struct store_source *source)
-{
+static void source_close(struct store_source *source) {
   struct pg_source *o = (struct pg_source *)source;
   mem_free(o->url);
   mem_free(o);
 }
 
-static int source_session(struct store_source *source, enum store_role role, struct store **ret, struct err *e)
-{
+static int source_session(struct store_source *source, enum store_role role, struct store **ret,
+                          struct err *e) {
   struct pg_store *s = mem_zalloc(sizeof *s);
   s->base.ops = &pg_ops;
   s->source = (struct pg_source *)source;
@@ -206,8 +204,7 @@ static int source_session(struct store_source *source, enum store_role role, str
 
 static const struct store_source_ops source_ops = {"postgres", source_session, source_close};
 
-static int make_partitions(struct pg_source *o, struct err *e)
-{
+static int make_partitions(struct pg_source *o, struct err *e) {
   struct store *s;
   int r = source_session(&o->base, STORE_API, &s, e);
   if (r < 0)
@@ -217,8 +214,7 @@ static int make_partitions(struct pg_source *o, struct err *e)
   return r;
 }
 
-int pg_source_open(const struct store_options *options, struct store_source **ret, struct err *e)
-{
+int pg_source_open(const struct store_options *options, struct store_source **ret, struct err *e) {
   struct pg_source *o = mem_zalloc(sizeof *o);
   o->base.ops = &source_ops;
   o->url = mem_strdup(options->url);
@@ -241,9 +237,10 @@ int pg_source_open(const struct store_options *options, struct store_source **re
 }
 
 /* ---------------------------------------------------------------- meta */
-int pg_meta(struct store *store, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {"meta", "SELECT " PG_NOW ", 'PostgreSQL ' || current_setting('server_version')", PG_READ};
+int pg_meta(struct store *store, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem,
+            struct err *e) {
+  static const struct pg_sql q = {
+      "meta", "SELECT " PG_NOW ", 'PostgreSQL ' || current_setting('server_version')", PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)in;

@@ -3,15 +3,16 @@
 #include <stdio.h>
 
 #define TASK_ID_BLOCK 32 /* INCREMENT BY of the sequence */
-#define VERSION_COLUMNS                                                                                                \
-  "change_no, effective_at, anchor, updated_at, version, shard, state, kind, ns, name, description, definition, "      \
+#define VERSION_COLUMNS                                                                                      \
+  "change_no, effective_at, anchor, updated_at, version, shard, state, kind, ns, name, description, "        \
+  "definition, "                                                                                             \
   "payload, group_name, handler, schedule_text, updated_by, note"
 /* what the callers get: in the order of read_version */
-#define ANSWER_COLUMNS(t) t "id, " t "version, " t "shard, " t "change_no, " t "effective_at, " t "anchor, " t "state"
+#define ANSWER_COLUMNS(t)                                                                                    \
+  t "id, " t "version, " t "shard, " t "change_no, " t "effective_at, " t "anchor, " t "state"
 _Static_assert(TASK_ENABLED == 0 && TASK_COMPLETED == 2 && TASK_DELETED == 3, "numbers used in SQL");
 
-static void read_version(const PGresult *r, size_t row, struct task_version_row *ret)
-{
+static void read_version(const PGresult *r, size_t row, struct task_version_row *ret) {
   struct pgw_cursor c = pgw_row_of(r, row, NULL);
   ret->task_id = pgw_next_int(&c);
   ret->version = (int32_t)pgw_next_int(&c);
@@ -23,8 +24,7 @@ static void read_version(const PGresult *r, size_t row, struct task_version_row 
 }
 
 /* ---------------------------------------------------------------- idempotency */
-void pg_add_idem(struct pgw_args *a, const struct idem *idem)
-{
+void pg_add_idem(struct pgw_args *a, const struct idem *idem) {
   static const struct idem none;
   const struct idem *i = idem ? idem : &none;
   pgw_text(a, i->route);
@@ -33,11 +33,12 @@ void pg_add_idem(struct pgw_args *a, const struct idem *idem)
   pgw_i8(a, i->keep);
 }
 
-int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, struct slice *ret_ref, struct arena *mem,
-                  struct err *e)
-{
+int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, struct slice *ret_ref,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "idem_first", "SELECT body_hash = $3::bytea, no, ref FROM idempotency WHERE route = $1::text AND key = $2::text", PG_READ};
+      "idem_first",
+      "SELECT body_hash = $3::bytea, no, ref FROM idempotency WHERE route = $1::text AND key = $2::text",
+      PG_READ};
   auto_result r = NULL;
   pgw_text0(&s->args, idem->route);
   pgw_text0(&s->args, idem->key);
@@ -56,9 +57,9 @@ int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, 
 }
 
 /* ---------------------------------------------------------------- create */
-static int take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err *e)
-{
-  static const struct pg_sql q = {"task_ids", "SELECT nextval('task_id') FROM generate_series(1, $1::int4)", PG_READ};
+static int take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err *e) {
+  static const struct pg_sql q = {"task_ids", "SELECT nextval('task_id') FROM generate_series(1, $1::int4)",
+                                  PG_READ};
   auto_result r = NULL;
   size_t left = (size_t)(s->task_id_end - s->task_id_next), row = 0;
   if (left < count) {
@@ -77,8 +78,7 @@ static int take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct 
   return 0;
 }
 
-static void add_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t *ids)
-{
+static void add_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t *ids) {
   struct pgw_args *a = &s->args;
   pgw_array(a, s->source->types.task_in, in->count);
   for (size_t i = 0; i < in->count; i++) {
@@ -103,8 +103,7 @@ static void add_tasks(struct pg_store *s, const struct st_task_put *in, const in
   pgw_array_end(a);
 }
 
-static void add_shards_of(struct pg_store *s, const int64_t *ids, size_t count)
-{
+static void add_shards_of(struct pg_store *s, const int64_t *ids, size_t count) {
   pgw_array(&s->args, PG_INT4_OID, count);
   for (size_t i = 0; i < count; i++)
     pgw_el_i4(&s->args, shard_of_task(ids[i], s->source->shard_count));
@@ -112,11 +111,11 @@ static void add_shards_of(struct pg_store *s, const int64_t *ids, size_t count)
 }
 
 /* Which of the names is it? One that a task has, else the second of two equal ones in the call. */
-static int name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e)
-{
+static int name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e) {
   static const struct pg_sql q = {
       "task_name_taken",
-      "SELECT u.ord FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (ns, name, ord) WHERE EXISTS (SELECT FROM task t "
+      "SELECT u.ord FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (ns, name, ord) WHERE EXISTS "
+      "(SELECT FROM task t "
       "WHERE t.ns = u.ns AND t.name = u.name AND t.state <> 3 OFFSET 0) ORDER BY u.ord LIMIT 1",
       PG_READ};
   auto_result r = NULL;
@@ -144,9 +143,8 @@ static int name_taken(struct pg_store *s, const struct task_def *defs, size_t co
   return err_field(e, ERR_CONFLICT, field, "the name %.*s is in use", SLICE_FMT(defs[found].name));
 }
 
-static int first_answer(struct pg_store *s, const struct idem *idem, struct task_version_row **ret, struct arena *mem,
-                        struct err *e)
-{
+static int first_answer(struct pg_store *s, const struct idem *idem, struct task_version_row **ret,
+                        struct arena *mem, struct err *e) {
   static const struct pg_sql q = {"task_first",
                                   "SELECT task_id, version, shard, change_no, effective_at, anchor, state, "
                                   "payload IS NOT NULL, name, definition FROM task_version "
@@ -175,18 +173,21 @@ static int first_answer(struct pg_store *s, const struct idem *idem, struct task
   return 1;
 }
 
-int pg_task_put(struct store *store, const struct st_task_put *in, struct st_task_put_ret *ret, struct arena *mem,
-                struct err *e)
-{
+int pg_task_put(struct store *store, const struct st_task_put *in, struct st_task_put_ret *ret,
+                struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_put",
       "WITH " PG_IDEM_CTE ", "
-      "l AS (SELECT id FROM shard WHERE id = ANY ($8::int4[]) AND " PG_IDEM_IS_NEW " ORDER BY id FOR UPDATE), "
+      "l AS (SELECT id FROM shard WHERE id = ANY ($8::int4[]) AND " PG_IDEM_IS_NEW
+      " ORDER BY id FOR UPDATE), "
       "s AS (UPDATE shard SET tasks_version = tasks_version + 1 FROM l WHERE shard.id = l.id "
       "RETURNING shard.id, tasks_version, greatest(" PG_NOW ", fired_at) AS effective_at), "
-      "d AS MATERIALIZED (SELECT t.ord, t.id, 1 AS version, t.shard, s.tasks_version AS change_no, s.effective_at, "
-      "coalesce(t.anchor, s.effective_at) AS anchor, t.state, t.kind, t.ns, t.name, t.description, t.definition, t.payload, "
-      "t.group_name, t.handler, t.schedule_text, $9::text AS updated_by, NULL::text AS note, s.effective_at AS updated_at "
+      "d AS MATERIALIZED (SELECT t.ord, t.id, 1 AS version, t.shard, s.tasks_version AS change_no, "
+      "s.effective_at, "
+      "coalesce(t.anchor, s.effective_at) AS anchor, t.state, t.kind, t.ns, t.name, t.description, "
+      "t.definition, t.payload, "
+      "t.group_name, t.handler, t.schedule_text, $9::text AS updated_by, NULL::text AS note, s.effective_at "
+      "AS updated_at "
       "FROM unnest($7::task_in[]) t JOIN s ON s.id = t.shard), "
       "n AS (INSERT INTO task (id, created_at, created_by, " VERSION_COLUMNS ") "
       "SELECT id, updated_at, updated_by, " VERSION_COLUMNS " FROM d), "
@@ -228,32 +229,34 @@ int pg_task_put(struct store *store, const struct st_task_put *in, struct st_tas
 
 /* ---------------------------------------------------------------- change */
 /* $1 shard, $2 id, $3 state, $4 by, $5 note, $6 inbox kind, $7 inbox body or NULL, $8… the definition */
-#define CHANGE(set_definition)                                                                                         \
-  "WITH s AS (UPDATE shard SET tasks_version = tasks_version + 1 WHERE id = $1::int4 "                                 \
-  "RETURNING tasks_version, greatest(" PG_NOW ", fired_at) AS effective_at), "                                         \
-  "t AS (UPDATE task SET version = version + 1, change_no = s.tasks_version, effective_at = s.effective_at, "          \
-  "updated_at = " PG_NOW ", state = $3::int2, updated_by = $4::text, note = $5::text" set_definition                   \
-  " FROM s WHERE shard = $1 AND id = $2::int8 RETURNING task.*), "                                                     \
-  "v AS (INSERT INTO task_version (task_id, " VERSION_COLUMNS ") SELECT id, " VERSION_COLUMNS " FROM t), "             \
-  "i AS (INSERT INTO inbox (shard, kind, body) SELECT $1, $6::int4, $7::text WHERE $7 IS NOT NULL) "                   \
-  "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition, pg_notify('" PG_CHANNEL "', shard::text) FROM t"
+#define CHANGE(set_definition)                                                                               \
+  "WITH s AS (UPDATE shard SET tasks_version = tasks_version + 1 WHERE id = $1::int4 "                       \
+  "RETURNING tasks_version, greatest(" PG_NOW ", fired_at) AS effective_at), "                               \
+  "t AS (UPDATE task SET version = version + 1, change_no = s.tasks_version, effective_at = "                \
+  "s.effective_at, "                                                                                         \
+  "updated_at = " PG_NOW ", state = $3::int2, updated_by = $4::text, note = $5::text" set_definition         \
+  " FROM s WHERE shard = $1 AND id = $2::int8 RETURNING task.*), "                                           \
+  "v AS (INSERT INTO task_version (task_id, " VERSION_COLUMNS ") SELECT id, " VERSION_COLUMNS " FROM t), "   \
+  "i AS (INSERT INTO inbox (shard, kind, body) SELECT $1, $6::int4, $7::text WHERE $7 IS NOT NULL) "         \
+  "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition, pg_notify('" PG_CHANNEL             \
+                               "', shard::text) FROM t"
 
 static const struct pg_sql sql_change_state = {"task_change_state", CHANGE(""), PG_WRITE};
 static const struct pg_sql sql_change_definition = {
     "task_change_definition",
-    CHANGE(", anchor = coalesce($8::int8, anchor), kind = $9::int2, name = $10::text, description = $11::text, "
-           "definition = $12::text, payload = $13::text, group_name = $14::text, handler = $15::text, schedule_text = $16::text"),
+    CHANGE(
+        ", anchor = coalesce($8::int8, anchor), kind = $9::int2, name = $10::text, description = $11::text, "
+        "definition = $12::text, payload = $13::text, group_name = $14::text, handler = $15::text, "
+        "schedule_text = $16::text"),
     PG_WRITE};
 
 /* state as int2 parameters: two bytes */
-static void add_i2(struct pgw_args *a, int v)
-{
+static void add_i2(struct pgw_args *a, int v) {
   const char p[2] = {(char)(v >> 8), (char)v};
   pgw_bytes(a, p, 2);
 }
 
-static void add_change(struct pg_store *s, const struct st_task_change *in, int32_t shard)
-{
+static void add_change(struct pg_store *s, const struct st_task_change *in, int32_t shard) {
   struct pgw_args *a = &s->args;
   pgw_i4(a, shard);
   pgw_i8(a, in->task_id);
@@ -279,8 +282,7 @@ static void add_change(struct pg_store *s, const struct st_task_change *in, int3
   pgc_add(s, in->def ? &sql_change_definition : &sql_change_state);
 }
 
-static void read_answer(const PGresult *r, struct task_version_row *ret, struct arena *mem)
-{
+static void read_answer(const PGresult *r, struct task_version_row *ret, struct arena *mem) {
   struct pgw_cursor c = pgw_row_of(r, 0, mem);
   read_version(r, 0, ret);
   c.col = 7;
@@ -290,14 +292,15 @@ static void read_answer(const PGresult *r, struct task_version_row *ret, struct 
 }
 
 /* Under the shard's lock: may this change be made? 0: yes, 1: it is so already. */
-static int check_change(const struct st_task_change *in, const PGresult *task, const PGresult *open, struct err *e)
-{
+static int check_change(const struct st_task_change *in, const PGresult *task, const PGresult *open,
+                        struct err *e) {
   struct task_version_row now = {0};
   if (PQntuples(task) == 0)
     return err_set(e, ERR_NOT_FOUND, "there is no task %" PRId64, in->task_id);
   read_version(task, 0, &now);
   if (in->expected_version && in->expected_version != now.version)
-    return err_set(e, ERR_STALE, "the task is at version %d, not %d", (int)now.version, (int)in->expected_version);
+    return err_set(e, ERR_STALE, "the task is at version %d, not %d", (int)now.version,
+                   (int)in->expected_version);
   if (!in->def && in->state == now.state)
     return 1;
   if (in->state == TASK_DELETED && !in->even_with_open_runs && pgw_int(open, 0, 0))
@@ -306,15 +309,17 @@ static int check_change(const struct st_task_change *in, const PGresult *task, c
 }
 
 static int lock_and_check(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
-                          struct arena *mem, struct err *e)
-{
-  static const struct pg_sql lock = {"task_change_lock", "SELECT 1 FROM shard WHERE id = $1::int4 FOR UPDATE", PG_READ};
-  static const struct pg_sql now = {"task_change_now",
-                                    "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition FROM task "
-                                    "WHERE shard = $1::int4 AND id = $2::int8 AND state <> 3",
-                                    PG_READ};
+                          struct arena *mem, struct err *e) {
+  static const struct pg_sql lock = {"task_change_lock", "SELECT 1 FROM shard WHERE id = $1::int4 FOR UPDATE",
+                                     PG_READ};
+  static const struct pg_sql now = {
+      "task_change_now",
+      "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition FROM task "
+                                   "WHERE shard = $1::int4 AND id = $2::int8 AND state <> 3",
+      PG_READ};
   static const struct pg_sql open = {
-      "task_change_open", "SELECT EXISTS (SELECT FROM run WHERE shard = $1::int4 AND task_id = $2::int8)", PG_READ};
+      "task_change_open", "SELECT EXISTS (SELECT FROM run WHERE shard = $1::int4 AND task_id = $2::int8)",
+      PG_READ};
   int32_t shard = shard_of_task(in->task_id, s->source->shard_count);
   PGresult *r[4] = {0};
   pgc_begin(s);
@@ -336,9 +341,8 @@ static int lock_and_check(struct pg_store *s, const struct st_task_change *in, s
   return code;
 }
 
-int pg_task_change(struct store *store, const struct st_task_change *in, struct st_task_change_ret *ret, struct arena *mem,
-                   struct err *e)
-{
+int pg_task_change(struct store *store, const struct st_task_change *in, struct st_task_change_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   int code = lock_and_check(s, in, ret, mem, e);
@@ -354,18 +358,22 @@ int pg_task_change(struct store *store, const struct st_task_change *in, struct 
   }
   bool name = code == ERR_CONFLICT && pgc_refused(s, PG_UNIQUE_VIOLATION);
   pgc_rollback(s);
-  return name ? err_field(e, ERR_CONFLICT, "/name", "the name %.*s is in use", SLICE_FMT(in->def->name)) : code;
+  return name ? err_field(e, ERR_CONFLICT, "/name", "the name %.*s is in use", SLICE_FMT(in->def->name))
+              : code;
 }
 
 int pg_task_complete(struct store *store, const struct st_task_complete *in, struct st_task_complete_ret *ret,
-                     struct arena *mem, struct err *e)
-{
+                     struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_complete",
-      "WITH u AS MATERIALIZED (SELECT * FROM unnest($1::int4[], $2::int8[], $3::int4[]) u (shard, id, version)), "
-      "t AS (UPDATE task SET state = 2 FROM u CROSS JOIN LATERAL (SELECT k.ctid AS at FROM task k WHERE k.shard = u.shard "
-      "AND k.id = u.id AND k.version = u.version AND k.state = 0 OFFSET 0) k WHERE task.ctid = k.at AND task.version = u.version) "
-      "UPDATE task_version v SET state = 2 FROM u CROSS JOIN LATERAL (SELECT k.ctid AS at FROM task_version k "
+      "WITH u AS MATERIALIZED (SELECT * FROM unnest($1::int4[], $2::int8[], $3::int4[]) u (shard, id, "
+      "version)), "
+      "t AS (UPDATE task SET state = 2 FROM u CROSS JOIN LATERAL (SELECT k.ctid AS at FROM task k WHERE "
+      "k.shard = u.shard "
+      "AND k.id = u.id AND k.version = u.version AND k.state = 0 OFFSET 0) k WHERE task.ctid = k.at AND "
+      "task.version = u.version) "
+      "UPDATE task_version v SET state = 2 FROM u CROSS JOIN LATERAL (SELECT k.ctid AS at FROM task_version "
+      "k "
       "WHERE k.task_id = u.id AND k.version = u.version AND k.state = 0 OFFSET 0) k WHERE v.ctid = k.at",
       PG_WRITE};
   struct pg_store *s = pg_of(store);

@@ -2,15 +2,15 @@
 #include "store/postgres/pg.h"
 
 /* of task (key column "id") and of task_version (key column "task_id"), the same in both */
-#define VERSION_READ(t, key)                                                                                           \
-  t key ", " t "version, " t "shard, " t "change_no, " t "effective_at, " t "anchor, " t "state, " t                   \
-    "payload IS NOT NULL, " t "name, " t "definition"
-#define TASK_READ(t, key)                                                                                              \
-  VERSION_READ(t, key) ", " t "ns, " t "description, " t "payload, " t "group_name, " t "handler, " t                  \
-                       "schedule_text, " t "updated_by, " t "note, " t "kind, " t "updated_at, t.created_by, t.created_at"
+#define VERSION_READ(t, key)                                                                                 \
+  t key ", " t "version, " t "shard, " t "change_no, " t "effective_at, " t "anchor, " t "state, " t         \
+        "payload IS NOT NULL, " t "name, " t "definition"
+#define TASK_READ(t, key)                                                                                    \
+  VERSION_READ(t, key)                                                                                       \
+  ", " t "ns, " t "description, " t "payload, " t "group_name, " t "handler, " t "schedule_text, " t         \
+  "updated_by, " t "note, " t "kind, " t "updated_at, t.created_by, t.created_at"
 
-static void read_version(struct pgw_cursor *c, struct task_version_row *ret)
-{
+static void read_version(struct pgw_cursor *c, struct task_version_row *ret) {
   ret->task_id = pgw_next_int(c);
   ret->version = (int32_t)pgw_next_int(c);
   ret->shard = (int32_t)pgw_next_int(c);
@@ -23,8 +23,7 @@ static void read_version(struct pgw_cursor *c, struct task_version_row *ret)
   ret->definition = pgw_next_text(c);
 }
 
-static void read_task(struct pgw_cursor *c, struct task_row *ret)
-{
+static void read_task(struct pgw_cursor *c, struct task_row *ret) {
   read_version(c, &ret->v);
   ret->ns = pgw_next_text(c);
   ret->description = pgw_next_text(c);
@@ -40,8 +39,7 @@ static void read_task(struct pgw_cursor *c, struct task_row *ret)
   ret->created_at = pgw_next_int(c);
 }
 
-static struct task_version_row *read_versions(const PGresult *r, struct arena *mem, size_t *ret_count)
-{
+static struct task_version_row *read_versions(const PGresult *r, struct arena *mem, size_t *ret_count) {
   size_t n = (size_t)PQntuples(r);
   struct task_version_row *rows = arena_array(mem, n, sizeof *rows);
   for (size_t i = 0; i < n; i++) {
@@ -52,8 +50,7 @@ static struct task_version_row *read_versions(const PGresult *r, struct arena *m
   return rows;
 }
 
-static struct task_row *read_tasks(const PGresult *r, struct arena *mem, size_t *ret_count)
-{
+static struct task_row *read_tasks(const PGresult *r, struct arena *mem, size_t *ret_count) {
   size_t n = (size_t)PQntuples(r);
   struct task_row *rows = arena_array(mem, n, sizeof *rows);
   for (size_t i = 0; i < n; i++) {
@@ -66,19 +63,22 @@ static struct task_row *read_tasks(const PGresult *r, struct arena *mem, size_t 
 
 static void add_text_filter(struct pgw_args *a, struct slice s) { pgw_text(a, s.n ? s : (struct slice){0}); }
 
-int pg_task_get(struct store *store, const struct st_task_get *in, struct st_task_get_ret *ret, struct arena *mem,
-                struct err *e)
-{
+int pg_task_get(struct store *store, const struct st_task_get *in, struct st_task_get_ret *ret,
+                struct arena *mem, struct err *e) {
   static const struct pg_sql by_id = {
-      "task_get", "SELECT " TASK_READ("t.", "id") " FROM task t WHERE shard = $1::int4 AND id = $2::int8 AND state <> 3", PG_READ};
+      "task_get",
+      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE shard = $1::int4 AND id = $2::int8 AND state <> 3",
+      PG_READ};
   static const struct pg_sql by_name = {
       "task_get_name",
-      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE ns = $1::text AND name = $2::text AND state <> 3", PG_READ};
-  static const struct pg_sql by_version = {"task_get_version",
-                                           "SELECT " TASK_READ("v.", "task_id") " FROM task t JOIN task_version v "
+      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE ns = $1::text AND name = $2::text AND state <> 3",
+      PG_READ};
+  static const struct pg_sql by_version = {
+      "task_get_version",
+      "SELECT " TASK_READ("v.", "task_id") " FROM task t JOIN task_version v "
                                            "ON v.task_id = t.id AND v.version = $3::int4 "
                                            "WHERE t.shard = $1::int4 AND t.id = $2::int8 AND t.state <> 3",
-                                           PG_READ};
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   int64_t id = in->task_id;
@@ -109,25 +109,29 @@ int pg_task_get(struct store *store, const struct st_task_get *in, struct st_tas
 }
 
 /* $1 after, $2 limit, $3 ns, $4 group, $5 handler, $6 prefix, $7 contained, $8 state, $9 kind */
-#define LIST_FILTER                                                                                                    \
-  "($3::text IS NULL OR t.ns = $3) AND ($4::text IS NULL OR t.group_name = $4) AND ($5::text IS NULL OR t.handler = $5) " \
-  "AND ($6::text IS NULL OR starts_with(t.name, $6)) AND ($7::text IS NULL OR strpos(t.name, $7) > 0) "               \
+#define LIST_FILTER                                                                                          \
+  "($3::text IS NULL OR t.ns = $3) AND ($4::text IS NULL OR t.group_name = $4) AND ($5::text IS NULL OR "    \
+  "t.handler = $5) "                                                                                         \
+  "AND ($6::text IS NULL OR starts_with(t.name, $6)) AND ($7::text IS NULL OR strpos(t.name, $7) > 0) "      \
   "AND CASE WHEN $8::int4 < 0 THEN t.state <> 3 ELSE t.state = $8 END AND ($9::int4 < 0 OR t.kind = $9)"
 
-int pg_task_list(struct store *store, const struct st_task_list *in, struct st_task_list_ret *ret, struct arena *mem,
-                 struct err *e)
-{
+int pg_task_list(struct store *store, const struct st_task_list *in, struct st_task_list_ret *ret,
+                 struct arena *mem, struct err *e) {
   /* by id over all shards: the first of each shard, merged, then the rest of those rows */
   static const struct pg_sql merged = {
       "task_list",
-      "SELECT " TASK_READ("t.", "id") " FROM (SELECT k.shard, k.id FROM shard s CROSS JOIN LATERAL (SELECT t.shard, t.id FROM task t "
-      "WHERE t.shard = s.id AND t.id > $1::int8 AND " LIST_FILTER " ORDER BY t.id LIMIT $2::int4 OFFSET 0) k "
-      "ORDER BY k.id LIMIT $2) k CROSS JOIN LATERAL (SELECT * FROM task WHERE shard = k.shard AND id = k.id OFFSET 0) t "
-      "ORDER BY t.id",
+      "SELECT " TASK_READ("t.", "id") " FROM (SELECT k.shard, k.id FROM shard s CROSS JOIN LATERAL (SELECT "
+                                      "t.shard, t.id FROM task t "
+                                      "WHERE t.shard = s.id AND t.id > $1::int8 AND " LIST_FILTER
+                                      " ORDER BY t.id LIMIT $2::int4 OFFSET 0) k "
+                                      "ORDER BY k.id LIMIT $2) k CROSS JOIN LATERAL (SELECT * FROM task "
+                                      "WHERE shard = k.shard AND id = k.id OFFSET 0) t "
+                                      "ORDER BY t.id",
       PG_READ, true};
   static const struct pg_sql of_group = {
       "task_list_group",
-      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE t.id > $1::int8 AND t.state <> 3 AND " LIST_FILTER " ORDER BY t.id LIMIT $2::int4",
+      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE t.id > $1::int8 AND t.state <> 3 AND " LIST_FILTER
+                                      " ORDER BY t.id LIMIT $2::int4",
       PG_READ, true};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -148,13 +152,13 @@ int pg_task_list(struct store *store, const struct st_task_list *in, struct st_t
 }
 
 int pg_task_versions(struct store *store, const struct st_task_versions *in, struct st_task_versions_ret *ret,
-                     struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {"task_versions",
-                                  "SELECT " TASK_READ("v.", "task_id") " FROM task t JOIN task_version v ON v.task_id = t.id "
-                                  "WHERE t.shard = $1::int4 AND t.id = $2::int8 AND t.state <> 3 "
-                                  "AND v.version < $3::int4 ORDER BY v.version DESC LIMIT $4::int4",
-                                  PG_READ};
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "task_versions",
+      "SELECT " TASK_READ("v.", "task_id") " FROM task t JOIN task_version v ON v.task_id = t.id "
+                                           "WHERE t.shard = $1::int4 AND t.id = $2::int8 AND t.state <> 3 "
+                                           "AND v.version < $3::int4 ORDER BY v.version DESC LIMIT $4::int4",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i4(&s->args, shard_of_task(in->task_id, s->source->shard_count));
@@ -167,16 +171,19 @@ int pg_task_versions(struct store *store, const struct st_task_versions *in, str
   return code;
 }
 
-int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st_task_stats_ret *ret, struct arena *mem,
-                  struct err *e)
-{
+int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st_task_stats_ret *ret,
+                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_stats",
-      "SELECT h.*, o.*, coalesce((SELECT state FROM run_history WHERE task_id = $2::int8 AND scheduled_at >= $3::int8 "
+      "SELECT h.*, o.*, coalesce((SELECT state FROM run_history WHERE task_id = $2::int8 AND scheduled_at >= "
+      "$3::int8 "
       "AND state <> 5 ORDER BY scheduled_at DESC, part DESC LIMIT 1), -1) FROM "
-      "(SELECT count(*) FILTER (WHERE state <> 5), count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), "
-      "count(*) FILTER (WHERE state = 4), count(*) FILTER (WHERE state = 5), coalesce(sum(attempt), 0)::int8, "
-      "avg(finished_at - started_at)::int8, max(finished_at - started_at), max(scheduled_at) FILTER (WHERE state <> 5), "
+      "(SELECT count(*) FILTER (WHERE state <> 5), count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE "
+      "state = 3), "
+      "count(*) FILTER (WHERE state = 4), count(*) FILTER (WHERE state = 5), coalesce(sum(attempt), "
+      "0)::int8, "
+      "avg(finished_at - started_at)::int8, max(finished_at - started_at), max(scheduled_at) FILTER (WHERE "
+      "state <> 5), "
       "max(finished_at) FILTER (WHERE state <> 5), max(started_at) FILTER (WHERE state <> 5) "
       "FROM run_history WHERE task_id = $2 AND scheduled_at >= $3) h, "
       "(SELECT count(*), coalesce(sum(attempt), 0)::int8, max(scheduled_at), max(started_at) FROM run "
@@ -213,13 +220,14 @@ int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st
   return 0;
 }
 
-int pg_task_load(struct store *store, const struct st_task_load *in, struct st_task_load_ret *ret, struct arena *mem,
-                 struct err *e)
-{
-  static const struct pg_sql q = {"task_load",
-                                  "SELECT " VERSION_READ("", "id") " FROM task WHERE shard = $1::int4 AND id > $2::int8 "
-                                  "AND (state = 0 OR effective_at > $3::int8) ORDER BY id LIMIT $4::int4",
-                                  PG_READ};
+int pg_task_load(struct store *store, const struct st_task_load *in, struct st_task_load_ret *ret,
+                 struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "task_load",
+      "SELECT " VERSION_READ("",
+                             "id") " FROM task WHERE shard = $1::int4 AND id > $2::int8 "
+                                   "AND (state = 0 OR effective_at > $3::int8) ORDER BY id LIMIT $4::int4",
+      PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i4(&s->args, in->shard);
@@ -232,14 +240,15 @@ int pg_task_load(struct store *store, const struct st_task_load *in, struct st_t
   return code;
 }
 
-int pg_task_load_older(struct store *store, const struct st_task_load_older *in, struct st_task_load_older_ret *ret,
-                       struct arena *mem, struct err *e)
-{
+int pg_task_load_older(struct store *store, const struct st_task_load_older *in,
+                       struct st_task_load_older_ret *ret, struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_load_older",
-      "SELECT " VERSION_READ("v.", "task_id") " FROM task_version n CROSS JOIN LATERAL (SELECT * FROM task_version v "
-      "WHERE v.task_id = n.task_id AND v.version = n.version - 1 OFFSET 0) v "
-      "WHERE n.shard = $1::int4 AND n.version > 1 AND n.effective_at > $2::int8 ORDER BY v.task_id, v.version",
+      "SELECT " VERSION_READ(
+          "v.", "task_id") " FROM task_version n CROSS JOIN LATERAL (SELECT * FROM task_version v "
+                           "WHERE v.task_id = n.task_id AND v.version = n.version - 1 OFFSET 0) v "
+                           "WHERE n.shard = $1::int4 AND n.version > 1 AND n.effective_at > $2::int8 ORDER "
+                           "BY v.task_id, v.version",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -253,15 +262,17 @@ int pg_task_load_older(struct store *store, const struct st_task_load_older *in,
 
 /* The number of the limit's row comes whole: the answer may pass the limit, a number is never cut. */
 int pg_task_changes(struct store *store, const struct st_task_changes *in, struct st_task_changes_ret *ret,
-                    struct arena *mem, struct err *e)
-{
+                    struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_changes",
-      "WITH bound AS MATERIALIZED (SELECT coalesce((SELECT change_no FROM task_version WHERE shard = $1::int4 "
+      "WITH bound AS MATERIALIZED (SELECT coalesce((SELECT change_no FROM task_version WHERE shard = "
+      "$1::int4 "
       "AND change_no > $2::int8 ORDER BY change_no, task_id OFFSET $3::int4 - 1 LIMIT 1), "
       "(SELECT greatest(tasks_version, $2) FROM shard WHERE id = $1)) AS upto) "
-      "SELECT " VERSION_READ("v.", "task_id") ", bound.upto FROM bound LEFT JOIN LATERAL (SELECT * FROM task_version v "
-      "WHERE v.shard = $1 AND v.change_no > $2 AND v.change_no <= bound.upto OFFSET 0) v ON true ORDER BY v.change_no, v.task_id",
+      "SELECT " VERSION_READ(
+          "v.", "task_id") ", bound.upto FROM bound LEFT JOIN LATERAL (SELECT * FROM task_version v "
+                           "WHERE v.shard = $1 AND v.change_no > $2 AND v.change_no <= bound.upto OFFSET 0) "
+                           "v ON true ORDER BY v.change_no, v.task_id",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -278,13 +289,14 @@ int pg_task_changes(struct store *store, const struct st_task_changes *in, struc
   return 0;
 }
 
-int pg_payload_get(struct store *store, const struct st_payload_get *in, struct st_payload_get_ret *ret, struct arena *mem,
-                   struct err *e)
-{
+int pg_payload_get(struct store *store, const struct st_payload_get *in, struct st_payload_get_ret *ret,
+                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "payload_get",
-      "SELECT v.ns, v.name, v.payload, v.definition, v.anchor FROM unnest($1::int8[], $2::int4[]) WITH ORDINALITY "
-      "u (task_id, version, ord) LEFT JOIN LATERAL (SELECT ns, name, payload, definition, anchor FROM task_version t "
+      "SELECT v.ns, v.name, v.payload, v.definition, v.anchor FROM unnest($1::int8[], $2::int4[]) WITH "
+      "ORDINALITY "
+      "u (task_id, version, ord) LEFT JOIN LATERAL (SELECT ns, name, payload, definition, anchor FROM "
+      "task_version t "
       "WHERE t.task_id = u.task_id AND t.version = u.version OFFSET 0) v ON true ORDER BY u.ord",
       PG_READ};
   struct pg_store *s = pg_of(store);
@@ -312,10 +324,11 @@ int pg_payload_get(struct store *store, const struct st_payload_get *in, struct 
 }
 
 int pg_progress_load(struct store *store, const struct st_progress_load *in, struct st_progress_load_ret *ret,
-                     struct arena *mem, struct err *e)
-{
-  static const struct pg_sql q = {
-      "progress_load", "SELECT task_id, shard, greatest(base_at, 0), greatest(fired, 0) FROM progress WHERE shard = $1::int4 ORDER BY task_id", PG_READ};
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"progress_load",
+                                  "SELECT task_id, shard, greatest(base_at, 0), greatest(fired, 0) FROM "
+                                  "progress WHERE shard = $1::int4 ORDER BY task_id",
+                                  PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i4(&s->args, in->shard);
