@@ -75,35 +75,21 @@ static bool yaml_plain(struct slice s) {
   return letter;
 }
 
-/* JSON's quotes are YAML's; what JSON leaves as it is but YAML does not print is escaped. */
+/* JSON's quotes and escapes are YAML's too. */
 static void yaml_text(struct str *out, struct slice s) {
   if (yaml_plain(s)) {
     str_add(out, s);
     return;
   }
-  auto_str quoted;
-  str_init(&quoted, s.n * 6 + 16);
-  str_add_json(&quoted, s);
-  struct slice rest = str_slice(&quoted);
   str_addc(out, '"');
-  while (rest.n) {
-    size_t n = slice_utf8_step(rest);
-    bool c1 = n == 2 && (unsigned char)rest.p[0] == 0xc2 && (unsigned char)rest.p[1] < 0xa0;
-    if (rest.p[0] == 0x7f)
-      str_addz(out, "\\x7f");
-    else if (c1)
-      str_addf(out, "\\x%02x", (unsigned char)rest.p[1]);
-    else
-      str_add(out, slice_n(rest.p, n ? n : 1));
-    n = n ? n : 1;
-    rest = slice_n(rest.p + n, rest.n - n);
-  }
+  str_add_json(out, s);
   str_addc(out, '"');
 }
 
-/* A value after "key:" or "-": a scalar on the same line, or a block. `first` is where the block's first line begins. */
+/* `inline_first`: the first line of the block goes on where "- " stands. */
 static void add_yaml(struct str *out, const json_t *j, int depth, bool inline_first);
 
+/* A value after "key:" or "-": a scalar on the same line, or a block. */
 static void yaml_after(struct str *out, const json_t *j, int depth, bool after_dash) {
   if (is_flat(j)) {
     str_addc(out, ' ');

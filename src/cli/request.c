@@ -176,7 +176,7 @@ static int read_document(struct builder *b) {
   const struct invocation *g = b->given;
   json_t *document = NULL;
   if (g->values[OPT_file] && g->values[OPT_patch]) {
-    words_complain(SAY_need_one_of, "--patch, -f", NULL);
+    words_complain(SAY_not_both, "-f", "--patch");
     return EXIT_USAGE;
   }
   if (g->values[OPT_file] && input_document(g->values[OPT_file], &document, &e) < 0)
