@@ -121,7 +121,8 @@ static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret
 static struct delivery *new_delivery(struct dispatcher *d, struct waiting *w, struct instance *i) {
   struct run_job *j = w->job;
   struct delivery *v = mem_zalloc(sizeof *v);
-  v->job = take(w->job);
+  v->job = j;
+  w->job = NULL;
   v->text = take(w->text);
   v->instance = i; /* the slot itself is the attempt's: it may be given back before the answer comes */
   v->instance_id = mem_strdup(i->id);

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "core/model.h"
 #include "core/rows.h"
+#include "store/rows.h"
 
 struct store;
 struct store_source;
@@ -44,77 +45,6 @@ int store_session(struct store_source *s, enum store_role role, struct store **r
 
 #define STORE_CAP_NOTIFY      1u /* wait_change works */
 #define STORE_CAP_SINGLE_NODE 2u /* one node owns the whole database */
-
-/* ------------------------------------------------------------------ rows */
-struct node_row {
-  struct slice id, address, version, tzdata;
-  int64_t incarnation, renewals;
-  usec_t lease_until, started_at;
-};
-struct shard_row {
-  int32_t id;
-  struct slice owner; /* node id, empty when released */
-  int64_t incarnation, epoch;
-  usec_t fired_at; /* watermark: every (due, task) up to this pair has been decided */
-  int64_t fired_task;
-  int64_t tasks_version; /* number of the last change of a task of this shard; also its feed */
-};
-/* One version of a task as the trigger needs it. */
-struct task_version_row {
-  int64_t task_id;
-  int32_t version, shard;
-  int64_t change_no; /* the shard's tasks_version that this version made */
-  usec_t
-      effective_at; /* instants t > effective_at are this version's, until the next version's effective_at */
-  usec_t anchor;    /* FIXED_RATE anchor, ONE_TIME run_at; else the creation's instant */
-  enum task_state state;
-  bool has_payload;
-  struct slice name, definition;
-};
-/* A task as people see it: the current version and who made it. */
-struct task_row {
-  struct task_version_row v;
-  struct slice ns, description, payload, group, handler, schedule_text, created_by, updated_by, note;
-  enum schedule_kind kind;
-  usec_t created_at, updated_at; /* updated_at: when this version was made */
-};
-struct inbox_row {
-  int32_t shard;
-  int64_t no;
-  int32_t kind;      /* enum of src/run/inbox.h */
-  struct slice body; /* JSON */
-};
-struct group_row {
-  int64_t id;
-  struct slice ns, name;
-  enum channel channel;
-  enum routing routing;
-  int32_t max_connections;                            /* per executor */
-  struct slice secret_sealed, secret_previous_sealed; /* crypto_seal texts */
-  usec_t created_at, updated_at;
-  int32_t version;
-};
-struct executor_row {
-  struct slice ns, group, id, url, handlers /* JSON array */, version, labels /* JSON object */;
-  int64_t incarnation; /* raised by each register */
-  int32_t slots, running;
-  enum executor_state state;
-  usec_t registered_at, beat_at;
-};
-struct token_row {
-  int64_t id;
-  struct slice name, ns, group; /* empty: all */
-  enum token_role role;
-  uint8_t hash[32];
-  usec_t created_at, expires_at; /* 0 = never */
-  struct slice created_by;
-};
-/* Idempotency-Key of a creating request. NULL pointer = none given. */
-struct idem {
-  struct slice route, key;
-  uint8_t body_hash[32];
-  usec_t keep; /* how long the answer is remembered */
-};
 
 /* ------------------------------------------------------------------ nodes, shards (src/cluster) */
 struct st_meta {

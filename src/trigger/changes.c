@@ -4,6 +4,50 @@
 
 enum { CHANGES_PAGE = 1000, INBOX_PAGE = 1000 };
 
+/* A paused or COMPLETED task was not loaded: when it comes back, what it had counted comes with it. */
+static bool comes_back(struct owned_shard *w, const struct shard_version *v) {
+  return v->version > 1 && v->spec && (v->spec->kind == SCHEDULE_FIXED_DELAY || v->spec->max_runs) &&
+         !shard_find(w->shard, v->task_id);
+}
+
+/* `open`: a scheduled run had not ended, as seen before `all` was read. */
+static void put_back(struct owned_shard *w, const struct shard_version *v, bool open,
+                     const struct st_progress_load_ret *all) {
+  if (v->spec)
+    (void)task_spec_ref(v->spec);
+  shard_put(w->shard, v);
+  shard_put_progress(w->shard, v->task_id, 0, 0, open && v->spec && v->spec->kind == SCHEDULE_FIXED_DELAY);
+  for (size_t i = 0; i < all->count; i++)
+    if (all->rows[i].task_id == v->task_id)
+      shard_put_progress(w->shard, v->task_id, all->rows[i].base_at, all->rows[i].fired, false);
+}
+
+static int apply_page(struct engine *g, struct owned_shard *w, struct store *store,
+                      const struct st_task_changes_ret *page, struct err *e) {
+  struct shard_version *v = arena_array(&g->mem, page->count, sizeof *v);
+  bool *back = arena_array(&g->mem, page->count, sizeof *back), any = false;
+  bool *open = arena_array(&g->mem, page->count, sizeof *open);
+  for (size_t i = 0; i < page->count; i++) {
+    engine_take_version(g, &page->rows[i], &v[i]);
+    back[i] = comes_back(w, &v[i]);
+    open[i] = back[i] && run_has_scheduled(g->o.runs, v[i].task_id);
+    any = any || back[i];
+  }
+  struct st_progress_load_ret all = {0};
+  int rc =
+      any ? store_progress_load(store, &(struct st_progress_load){shard_id(w->shard)}, &all, &g->mem, e) : 0;
+  for (size_t i = 0; i < page->count; i++) {
+    if (rc < 0) {
+      task_spec_unref(&v[i].spec);
+      continue;
+    }
+    if (back[i] && !shard_find(w->shard, v[i].task_id))
+      put_back(w, &v[i], open[i], &all);
+    shard_change(w->shard, &v[i], page->rows[i].change_no);
+  }
+  return rc;
+}
+
 int engine_changes(struct engine *g, struct owned_shard *w, struct store *store) {
   struct st_task_changes_ret page;
   size_t before = shard_task_count(w->shard);
@@ -17,28 +61,42 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
       log_warn("changes of tasks not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
       return rc;
     }
-    for (size_t i = 0; i < page.count; i++) {
-      struct shard_version v;
-      engine_take_version(g, &page.rows[i], &v);
-      shard_change(w->shard, &v, page.rows[i].change_no);
+    rc = apply_page(g, w, store, &page, &e);
+    if (rc < 0) {
+      log_warn("progress of tasks not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
+      return rc;
     }
   } while (page.count >= CHANGES_PAGE);
   atomic_fetch_add(&g->tasks, shard_task_count(w->shard) - before);
   return 0;
 }
 
-/* A task that is COMPLETED was not loaded; a person may trigger it all the same. */
-static void fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id) {
+/* A task that is paused or COMPLETED was not loaded; a person may trigger it all the same. False: not now. */
+static bool fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id) {
   if (shard_find(w->shard, task_id))
-    return;
+    return true;
   auto_arena mem = {0};
   struct st_task_get_ret ret;
   if (store_task_get(g->o.api, &(struct st_task_get){.task_id = task_id}, &ret, &mem, NULL) < 0)
-    return; /* deleted: the shard says so in the run */
+    return true; /* deleted: the shard says so in the run */
+  if (ret.task.v.change_no >
+      shard_tasks_version(w->shard)) { /* made just now: first the feed, which has its earlier versions too */
+    w->look = true;
+    return false;
+  }
   struct shard_version v;
   engine_take_version(g, &ret.task.v, &v);
-  shard_put(w->shard, &v);
+  struct st_progress_load_ret all = {0};
+  bool open = run_has_scheduled(g->o.runs, task_id);
+  if (comes_back(w, &v) &&
+      store_progress_load(g->o.api, &(struct st_progress_load){shard_id(w->shard)}, &all, &mem, NULL) < 0) {
+    task_spec_unref(&v.spec); /* the next look finds the request again */
+    return false;
+  }
+  put_back(w, &v, open, &all);
+  task_spec_unref(&v.spec);
   atomic_fetch_add(&g->tasks, 1);
+  return true;
 }
 
 /* An inbox row as a request; false: it waits (a cancel whose runs are still open). A row that asks for nothing (any more) becomes an
@@ -57,7 +115,8 @@ static bool to_request(struct engine *g, struct owned_shard *w, const struct inb
     ret->key = item.request.key;
     return run_cancel_task(g->o.runs, item.request.key.task_id) == 0;
   }
-  fetch_task(g, w, item.request.key.task_id);
+  if (!fetch_task(g, w, item.request.key.task_id))
+    return false;
   *ret = item.request;
   ret->inbox_no = row->no;
   return true;

@@ -22,8 +22,7 @@ struct bench {
 
 enum { PUT = 1000 };
 
-static int make_group(struct bench *b, struct err *e)
-{
+static int make_group(struct bench *b, struct err *e) {
   auto_arena mem = {0};
   char secret[REGISTRY_SECRET_MAX];
   struct group_row row;
@@ -32,18 +31,29 @@ static int make_group(struct bench *b, struct err *e)
   if (rc < 0 && rc != ERR_CONFLICT)
     return rc;
   struct slice handler = SLICE("*");
-  struct executor_new x = {.ns = SLICE("default"), .group = SLICE("bench"), .id = SLICE("inproc"), .url = SLICE("http://127.0.0.1:9"), .handlers = &handler, .handler_count = 1, .slots = REGISTRY_SLOTS_MAX};
+  struct executor_new x = {.ns = SLICE("default"),
+                           .group = SLICE("bench"),
+                           .id = SLICE("inproc"),
+                           .url = SLICE("http://127.0.0.1:9"),
+                           .handlers = &handler,
+                           .handler_count = 1,
+                           .slots = REGISTRY_SLOTS_MAX};
   struct executor_registered reg;
   return registry_register(b->server->registry, &x, &reg, e);
 }
 
 /* FIXED_RATE tasks whose instants are spread evenly; or ONE_TIME tasks that are all due at one instant. */
-static int make_tasks(struct bench *b, usec_t start, struct err *e)
-{
+static int make_tasks(struct bench *b, usec_t start, struct err *e) {
   auto_arena mem = {0};
   usec_t every = b->tasks * USEC_PER_SEC / b->rate;
-  const char *text = b->herd ? arena_printf(&mem, "{\"schedule\":{\"kind\":\"ONE_TIME\",\"run_at\":\"2199-01-01T00:00:00Z\"},\"name\":\"x\",\"executor_group\":\"bench\",\"handler\":\"noop\"}")
-                             : arena_printf(&mem, "{\"schedule\":{\"kind\":\"FIXED_RATE\",\"every\":\"%lldms\"},\"name\":\"x\",\"executor_group\":\"bench\",\"handler\":\"noop\",\"overlap_policy\":\"ALLOW\"}", (long long)(every / 1000));
+  const char *text =
+      b->herd
+          ? arena_printf(&mem, "{\"schedule\":{\"kind\":\"ONE_TIME\",\"run_at\":\"2199-01-01T00:00:00Z\"},"
+                               "\"name\":\"x\",\"executor_group\":\"bench\",\"handler\":\"noop\"}")
+          : arena_printf(&mem,
+                         "{\"schedule\":{\"kind\":\"FIXED_RATE\",\"every\":\"%lldms\"},\"name\":\"x\","
+                         "\"executor_group\":\"bench\",\"handler\":\"noop\",\"overlap_policy\":\"ALLOW\"}",
+                         (long long)(every / 1000));
   auto_json *doc = NULL;
   struct zone_set *zones = zones_open("/usr/share/zoneinfo");
   struct task_input input;
@@ -59,20 +69,27 @@ static int make_tasks(struct bench *b, usec_t start, struct err *e)
     size_t n = 0;
     for (; n < PUT && done + (int64_t)n < b->tasks; n++) {
       int64_t i = done + (int64_t)n;
-      defs[n] = (struct task_def){.ns = SLICE("default"), .name = slice_of(arena_printf(&page, "bench-%lld-%lld", (long long)getpid(), (long long)i)), .definition = slice_of(input.definition),
-                                  .group = SLICE("bench"), .handler = SLICE("noop"), .schedule_text = SLICE("bench"), .kind = input.spec->kind,
-                                  .anchor = b->herd ? start : start + (usec_t)((double)i * (double)every / (double)b->tasks)};
+      defs[n] = (struct task_def){
+          .ns = SLICE("default"),
+          .name = slice_of(arena_printf(&page, "bench-%lld-%lld", (long long)getpid(), (long long)i)),
+          .definition = slice_of(input.definition),
+          .group = SLICE("bench"),
+          .handler = SLICE("noop"),
+          .schedule_text = SLICE("bench"),
+          .kind = input.spec->kind,
+          .anchor = b->herd ? start : start + (usec_t)((double)i * (double)every / (double)b->tasks)};
     }
     struct st_task_put_ret ret;
-    rc = store_task_put(b->server->api_store, &(struct st_task_put){.defs = defs, .count = n, .by = SLICE("bench")}, &ret, &page, e);
+    rc =
+        store_task_put(b->server->api_store,
+                       &(struct st_task_put){.defs = defs, .count = n, .by = SLICE("bench")}, &ret, &page, e);
   }
   task_input_done(&input);
   engine_changed(b->server->engine, -1);
   return rc;
 }
 
-static double counter(const char *name)
-{
+static double counter(const char *name) {
   auto_str text;
   str_init(&text, (size_t)4 << 20);
   metric_render(&text);
@@ -85,14 +102,15 @@ static double counter(const char *name)
   return sum;
 }
 
-static void beat(struct bench *b)
-{
+static void beat(struct bench *b) {
   enum executor_state st;
-  (void)registry_beat(b->server->registry, &(struct executor_beat){.ns = SLICE("default"), .group = SLICE("bench"), .id = SLICE("inproc")}, &st, NULL);
+  (void)registry_beat(
+      b->server->registry,
+      &(struct executor_beat){.ns = SLICE("default"), .group = SLICE("bench"), .id = SLICE("inproc")}, &st,
+      NULL);
 }
 
-static void wait_until(struct bench *b, usec_t mono)
-{
+static void wait_until(struct bench *b, usec_t mono) {
   while (clock_system.mono(&clock_system) < mono) {
     beat(b);
     usec_t left = mono - clock_system.mono(&clock_system);
@@ -100,13 +118,11 @@ static void wait_until(struct bench *b, usec_t mono)
   }
 }
 
-static int compare(const void *a, const void *b)
-{
+static int compare(const void *a, const void *b) {
   return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b);
 }
 
-static void print_lateness(struct inproc *in)
-{
+static void print_lateness(struct inproc *in) {
   mutex_lock(&in->lock); /* deliveries go on */
   in->max = 0;
   mutex_unlock(&in->lock);
@@ -114,12 +130,12 @@ static void print_lateness(struct inproc *in)
     return;
   qsort(in->lateness_us, in->count, sizeof *in->lateness_us, compare);
 #define Q(q) ((double)in->lateness_us[(size_t)((double)(in->count - 1) * (q))] / 1000)
-  printf("lateness (committed and handed over), ms: p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f  of %zu\n", Q(.5), Q(.99), Q(.999), Q(1), in->count);
+  printf("lateness (committed and handed over), ms: p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f  of %zu\n",
+         Q(.5), Q(.99), Q(.999), Q(1), in->count);
 #undef Q
 }
 
-static void run(struct bench *b)
-{
+static void run(struct bench *b) {
   usec_t t0 = clock_system.mono(&clock_system);
   wait_until(b, t0 + b->warmup * USEC_PER_SEC);
   struct usage before, after;
@@ -134,14 +150,16 @@ static void run(struct bench *b)
   measure(b->database_pid, &after);
   lives = counter("kelou_runs_total") - lives;
   fires = counter("kelou_fires_total") - fires;
-  printf("offered %lld/s  fired %.0f/s  lives %.0f/s over %.1f s\n", (long long)b->rate, fires / took, lives / took, took);
-  printf("CPU per life, us: node %.1f  database %.1f   of two cores: %.0f %%   RSS %.0f MB\n", (after.self_us - before.self_us) / lives,
-         (after.database_us - before.database_us) / lives, (after.self_us - before.self_us + after.database_us - before.database_us) / took / 2e4, after.rss_mb);
+  printf("offered %lld/s  fired %.0f/s  lives %.0f/s over %.1f s\n", (long long)b->rate, fires / took,
+         lives / took, took);
+  printf("CPU per life, us: node %.1f  database %.1f   of two cores: %.0f %%   RSS %.0f MB\n",
+         (after.self_us - before.self_us) / lives, (after.database_us - before.database_us) / lives,
+         (after.self_us - before.self_us + after.database_us - before.database_us) / took / 2e4,
+         after.rss_mb);
   print_lateness(&b->in);
 }
 
-static void run_herd(struct bench *b, usec_t at)
-{
+static void run_herd(struct bench *b, usec_t at) {
   while (cluster_now(b->server->cluster) < at)
     usleep(1000);
   double want = (double)b->tasks;
@@ -154,18 +172,22 @@ static void run_herd(struct bench *b, usec_t at)
       ended = now;
     usleep(2000);
   }
-  printf("herd of %lld at one instant: all fired after %.3f s, all ended after %.3f s\n", (long long)b->tasks, (double)(fired - at) / 1e6, (double)(ended - at) / 1e6);
+  printf("herd of %lld at one instant: all fired after %.3f s, all ended after %.3f s\n", (long long)b->tasks,
+         (double)(fired - at) / 1e6, (double)(ended - at) / 1e6);
 }
 
-static int start(struct bench *b, struct err *e)
-{
+static int start(struct bench *b, struct err *e) {
   auto_arena mem = {0};
-  const char *sets[] = {arena_printf(&mem, "store.url=%s", b->store), arena_printf(&mem, "node.state_dir=%s", b->state_dir), "http.listen=127.0.0.1:0", NULL};
+  const char *sets[] = {arena_printf(&mem, "store.url=%s", b->store),
+                        arena_printf(&mem, "node.state_dir=%s", b->state_dir), "http.listen=127.0.0.1:0",
+                        NULL};
   struct conf_errors errors = {0};
   struct conf *conf = NULL;
-  if (conf_load(&(struct conf_sources){.items = settings, .n_items = settings_count, .sets = sets}, &conf, &errors) < 0)
+  if (conf_load(&(struct conf_sources){.items = settings, .n_items = settings_count, .sets = sets}, &conf,
+                &errors) < 0)
     return err_set(e, ERR_INVALID, "%s", errors.list[0].text);
-  struct server_options o = {.conf = conf, .version = "bench", .channel = inproc_channel, .channel_arg = &b->in};
+  struct server_options o = {
+      .conf = conf, .version = "bench", .channel = inproc_channel, .channel_arg = &b->in};
   usec_t t0 = clock_system.mono(&clock_system);
   int rc = server_start(&o, &b->server, e);
   conf_unref(&conf);
@@ -174,17 +196,19 @@ static int start(struct bench *b, struct err *e)
   if (rc >= 0) {
     struct usage u;
     measure(b->database_pid, &u);
-    printf("ready after %.2f s, RSS %.0f MB\n", (double)(clock_system.mono(&clock_system) - t0) / 1e6, u.rss_mb);
+    printf("ready after %.2f s, RSS %.0f MB\n", (double)(clock_system.mono(&clock_system) - t0) / 1e6,
+           u.rss_mb);
     b->in.now = (usec_t(*)(void *))cluster_now;
     b->in.now_arg = b->server->cluster;
   }
   return rc;
 }
 
-int main(int argc, char **argv)
-{
-  static const struct option options[] = {{"store", 1, NULL, 's'}, {"state-dir", 1, NULL, 'd'}, {"tasks", 1, NULL, 'n'}, {"rate", 1, NULL, 'r'}, {"seconds", 1, NULL, 't'},
-                                          {"warmup", 1, NULL, 'w'}, {"database-pid", 1, NULL, 'p'}, {"herd", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+int main(int argc, char **argv) {
+  static const struct option options[] = {
+      {"store", 1, NULL, 's'},        {"state-dir", 1, NULL, 'd'}, {"tasks", 1, NULL, 'n'},
+      {"rate", 1, NULL, 'r'},         {"seconds", 1, NULL, 't'},   {"warmup", 1, NULL, 'w'},
+      {"database-pid", 1, NULL, 'p'}, {"herd", 0, NULL, 'h'},      {NULL, 0, NULL, 0}};
   struct bench b = {.tasks = 1000, .rate = 1000, .seconds = 10, .warmup = 3, .in = {.max = 20000000}};
   for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
     switch (o) {
@@ -199,7 +223,9 @@ int main(int argc, char **argv)
     default: return 2;
     }
   if (!b.store || !b.state_dir || optind < argc) {
-    fputs("usage: kelou-bench --store URL --state-dir DIR [--tasks N] [--rate R] [--seconds S] [--warmup S] [--database-pid PID] [--herd]\n", stderr);
+    fputs("usage: kelou-bench --store URL --state-dir DIR [--tasks N] [--rate R] [--seconds S] [--warmup S] "
+          "[--database-pid PID] [--herd]\n",
+          stderr);
     return 2;
   }
   struct err e = {0};

@@ -1,8 +1,7 @@
 #include "inproc.h"
 #include "base/mem.h"
 
-static void send(void *arg, struct delivery *v)
-{
+static void send(void *arg, struct delivery *v) {
   struct inproc *x = arg;
   if (x->now) {
     usec_t late = x->now(x->now_arg) - v->job->key.scheduled_at;
@@ -17,13 +16,11 @@ static void send(void *arg, struct delivery *v)
   dispatch_answer(x->dispatcher, v, &a);
 }
 
-static void cancel(void *arg, struct instance *i, const struct live_cancel *c, int64_t fence)
-{
+static void cancel(void *arg, struct instance *i, const struct live_cancel *c, int64_t fence) {
   (void)arg, (void)i, (void)c, (void)fence; /* nothing runs on */
 }
 
-struct dispatch_channel inproc_channel(void *arg, struct dispatcher *d)
-{
+struct dispatch_channel inproc_channel(void *arg, struct dispatcher *d) {
   ((struct inproc *)arg)->dispatcher = d;
   return (struct dispatch_channel){"inproc", send, cancel, arg};
 }

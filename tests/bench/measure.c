@@ -11,8 +11,7 @@ struct stat_line {
   long rss_pages;
 };
 
-static int read_stat(const char *pid, struct stat_line *ret)
-{
+static int read_stat(const char *pid, struct stat_line *ret) {
   char path[64], text[1024];
   (void)snprintf(path, sizeof path, "/proc/%s/stat", pid);
   FILE *f = fopen(path, "r");
@@ -24,7 +23,9 @@ static int read_stat(const char *pid, struct stat_line *ret)
   char *p = strrchr(text, ')'); /* the name may hold anything */
   unsigned long utime, stime;
   long cutime, cstime;
-  if (!p || sscanf(p + 2, "%*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld", &ret->ppid, &utime, &stime, &cutime, &cstime, &ret->rss_pages) < 6)
+  if (!p ||
+      sscanf(p + 2, "%*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
+             &ret->ppid, &utime, &stime, &cutime, &cstime, &ret->rss_pages) < 6)
     return -1;
   double tick = 1e6 / (double)sysconf(_SC_CLK_TCK);
   ret->cpu_us = (double)(utime + stime) * tick;
@@ -32,8 +33,7 @@ static int read_stat(const char *pid, struct stat_line *ret)
   return 0;
 }
 
-void measure(int database_pid, struct usage *ret)
-{
+void measure(int database_pid, struct usage *ret) {
   struct stat_line s;
   *ret = (struct usage){0};
   if (read_stat("self", &s) == 0) {

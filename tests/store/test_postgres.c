@@ -282,7 +282,8 @@ static void test_claim_ends_idle_holder(void **state) {
   assert_int_equal(claim.count, 2);
   assert_int_equal(claim.shards[0].epoch, shards[4].epoch + 1);
   r = CALL_OWN(stopped, shard_unlock, &unlock, .commit = true);
-  assert_true(r == ERR_UNAVAILABLE || r == ERR_UNKNOWN_OUTCOME); /* unknown: its end came while COMMIT was on the way */
+  assert_true(r == ERR_UNAVAILABLE ||
+              r == ERR_UNKNOWN_OUTCOME); /* unknown: its end came while COMMIT was on the way */
   refresh_shards(taker);
   assert_true(slice_eqz(shards[4].owner, "taker"));
   store_close(&stopped);

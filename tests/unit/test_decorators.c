@@ -28,8 +28,7 @@ struct fake {
 };
 static struct fake_source source;
 
-static int called(struct store *s, const char *op)
-{
+static int called(struct store *s, const char *op) {
   struct fake_source *o = ((struct fake *)s)->source;
   mutex_lock(&o->m);
   o->calls++;
@@ -43,24 +42,22 @@ static int called(struct store *s, const char *op)
   mutex_unlock(&o->m);
   return answer;
 }
-static void fake_close(struct store *s)
-{
+static void fake_close(struct store *s) {
   struct fake_source *o = ((struct fake *)s)->source;
   mutex_lock(&o->m);
   o->open--;
   mutex_unlock(&o->m);
   mem_free(s);
 }
-#define OP(n)                                                                                                          \
-  static int fake_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \
-                      struct err *e)                                                                                   \
-  {                                                                                                                    \
-    (void)in;                                                                                                          \
-    (void)mem;                                                                                                         \
-    int r = called(s, #n);                                                                                             \
-    if (r >= 0)                                                                                                        \
-      memset(ret, 1, sizeof *ret);                                                                                     \
-    return r < 0 ? err_set(e, r, "fake") : r;                                                                          \
+#define OP(n)                                                                                                \
+  static int fake_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, \
+                      struct err *e) {                                                                       \
+    (void)in;                                                                                                \
+    (void)mem;                                                                                               \
+    int r = called(s, #n);                                                                                   \
+    if (r >= 0)                                                                                              \
+      memset(ret, 1, sizeof *ret);                                                                           \
+    return r < 0 ? err_set(e, r, "fake") : r;                                                                \
   }
 #include "store/store_ops.def"
 static const struct store_ops fake_ops = {
@@ -70,8 +67,7 @@ static const struct store_ops fake_ops = {
 #define OP(n) .n = fake_##n,
 #include "store/store_ops.def"
 };
-static int fake_session(struct store_source *base, enum store_role role, struct store **ret, struct err *e)
-{
+static int fake_session(struct store_source *base, enum store_role role, struct store **ret, struct err *e) {
   struct fake_source *o = (struct fake_source *)base;
   (void)role;
   mutex_lock(&o->m);
@@ -93,32 +89,29 @@ static int fake_session(struct store_source *base, enum store_role role, struct 
 }
 static const struct store_source_ops fake_source_ops = {"fake", fake_session, NULL};
 
-static int setup(void **state)
-{
+static int setup(void **state) {
   (void)state;
   source = (struct fake_source){.base.ops = &fake_source_ops};
   mutex_init(&source.m);
   cond_init(&source.changed);
   return 0;
 }
-static struct store *fake_store(void)
-{
+static struct store *fake_store(void) {
   struct store *s;
   assert_int_equal(fake_session(&source.base, STORE_API, &s, NULL), 0);
   return s;
 }
 
 /* Calls every operation once through `s`; the number of them whose answer was `answer`. */
-static int call_all(struct store *s, int answer)
-{
+static int call_all(struct store *s, int answer) {
   struct arena mem = {0};
   struct err e;
   int n = 0;
-#define OP(n_)                                                                                                         \
-  {                                                                                                                    \
-    struct st_##n_ in = {0};                                                                                           \
-    struct st_##n_##_ret ret = {0};                                                                                    \
-    n += store_##n_(s, &in, &ret, &mem, &e) == answer;                                                                 \
+#define OP(n_)                                                                                               \
+  {                                                                                                          \
+    struct st_##n_ in = {0};                                                                                 \
+    struct st_##n_##_ret ret = {0};                                                                          \
+    n += store_##n_(s, &in, &ret, &mem, &e) == answer;                                                       \
   }
 #include "store/store_ops.def"
   arena_done(&mem);
@@ -126,8 +119,7 @@ static int call_all(struct store *s, int answer)
 }
 
 /* ---------------------------------------------------------------- pool */
-static void pool_passes_all_but_those_of_a_session(void **state)
-{
+static void pool_passes_all_but_those_of_a_session(void **state) {
   struct store *p;
   struct err e;
   (void)state;
@@ -147,8 +139,7 @@ struct caller {
   struct store *s;
   int answer;
 };
-static void call_meta(void *arg)
-{
+static void call_meta(void *arg) {
   struct caller *c = arg;
   struct arena mem = {0};
   struct st_meta_ret ret;
@@ -156,8 +147,7 @@ static void call_meta(void *arg)
   c->answer = store_meta(c->s, &(struct st_meta){0}, &ret, &mem, &e);
   arena_done(&mem);
 }
-static void wait_inside(int n)
-{
+static void wait_inside(int n) {
   mutex_lock(&source.m);
   for (int i = 0; i < 1000 && source.inside < n; i++)
     cond_wait(&source.changed, &source.m, 10 * USEC_PER_MS);
@@ -165,8 +155,7 @@ static void wait_inside(int n)
   mutex_unlock(&source.m);
 }
 
-static void pool_is_bounded(void **state)
-{
+static void pool_is_bounded(void **state) {
   struct store *p;
   struct err e = {0};
   struct caller callers[2] = {0}, third = {0};
@@ -193,8 +182,7 @@ static void pool_is_bounded(void **state)
   store_close(&p);
 }
 
-static void pool_waits_for_a_session(void **state)
-{
+static void pool_waits_for_a_session(void **state) {
   struct store *p;
   struct err e = {0};
   struct caller callers[6] = {0};
@@ -219,8 +207,7 @@ static void pool_waits_for_a_session(void **state)
   store_close(&p);
 }
 
-static void pool_replaces_broken_sessions(void **state)
-{
+static void pool_replaces_broken_sessions(void **state) {
   static const int broken[] = {ERR_UNAVAILABLE, ERR_UNKNOWN_OUTCOME};
   struct store *p;
   struct err e = {0};
@@ -249,15 +236,13 @@ static void pool_replaces_broken_sessions(void **state)
 
 /* ---------------------------------------------------------------- trace */
 static usec_t trace_time;
-static usec_t trace_clock_now(const struct clock *c)
-{
+static usec_t trace_clock_now(const struct clock *c) {
   (void)c;
   return trace_time += 3 * USEC_PER_MS;
 }
 static const struct clock trace_clock = {trace_clock_now, trace_clock_now};
 
-static void expect_metric(const char *line)
-{
+static void expect_metric(const char *line) {
   auto_str out = {0};
   str_init(&out, (size_t)1 << 20);
   metric_render(&out);
@@ -266,8 +251,7 @@ static void expect_metric(const char *line)
   assert_non_null(strstr(out.p, line));
 }
 
-static void trace_times_and_counts(void **state)
-{
+static void trace_times_and_counts(void **state) {
   struct store *t = store_trace(fake_store(), USEC_PER_SEC, &trace_clock);
   (void)state;
   assert_string_equal(t->ops->name, "fake");
@@ -289,14 +273,12 @@ static void trace_times_and_counts(void **state)
 }
 
 /* ---------------------------------------------------------------- faults */
-static enum store_fault decide(void *arg, const char *op)
-{
+static enum store_fault decide(void *arg, const char *op) {
   assert_non_null(op);
   return *(enum store_fault *)arg;
 }
 
-static void faults_happen_as_decided(void **state)
-{
+static void faults_happen_as_decided(void **state) {
   enum store_fault fault = STORE_FAULT_NONE;
   struct store *f = store_faults(fake_store(), decide, &fault);
   struct arena mem = {0};
@@ -321,8 +303,7 @@ static void faults_happen_as_decided(void **state)
   assert_int_equal(source.open, 0);
 }
 
-int main(void)
-{
+int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(pool_passes_all_but_those_of_a_session, setup),
       cmocka_unit_test_setup(pool_is_bounded, setup),

@@ -152,8 +152,9 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
     "missed_count, " t "progress, " t "executor, " t "pin, " t "payload, " t "origin_run, " t                \
     "error_type, " t "error_message, "
 #define PG_RUN_OPEN(t)                                                                                       \
-  PG_RUN_COMMON(t) t "not_before, NULL::int8 AS finished_at, NULL::text AS result, NULL::text AS "           \
-                     "error_detail"
+  PG_RUN_COMMON(t)                                                                                           \
+  t "not_before, NULL::int8 AS finished_at, NULL::text AS result, NULL::text AS "                            \
+    "error_detail"
 #define PG_RUN_ENDED(t)                                                                                      \
   PG_RUN_COMMON(t) "NULL::int8 AS not_before, " t "finished_at, " t "result, " t "error_detail"
 /* A negative value leaves the stored one; several rows of one task: the last value of each column that is not negative. FIRE and
