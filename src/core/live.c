@@ -176,9 +176,15 @@ void live_set_text(char **where, struct slice text) {
   *where = text.p ? mem_slicedup(text) : NULL;
 }
 
+/* Does a FIXED_DELAY task wait for the end of this run? */
+static bool live_is_delay(const struct live_run *r) {
+  return r->key.part == 0 && r->spec->kind == SCHEDULE_FIXED_DELAY;
+}
+
 void live_run_free(struct live *l, struct live_run *r) {
   live_wake(l, r, USEC_NEVER);
   l->by_phase[r->phase]--;
+  r->task->scheduled -= live_is_delay(r);
   HASH_DEL(l->runs, r);
   task_spec_unref(&r->spec);
   mem_free(r->executor);
@@ -274,6 +280,7 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   }
   struct live_run *r = new_run(l, row, spec);
   r->task = live_task_of(l, row->key.task_id);
+  r->task->scheduled += live_is_delay(r);
   count_in(r, adopted);
   if (adopted) {
     r->beat_at = now;
@@ -291,8 +298,13 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
 
 void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
   struct live_run *r, *next;
+  size_t kept = 0; /* between a step and its settle: what ended in it goes here and now, not there */
+  for (size_t i = 0; i < l->ended_count; i++)
+    if (l->ended[i]->key.shard != shard)
+      l->ended[kept++] = l->ended[i];
+  l->ended_count = kept;
   HASH_ITER (hh, l->runs, r, next) {
-    if (r->key.shard != shard)
+    if (r->key.shard != shard || r->ended) /* an ended one is live_settle's to free */
       continue;
     struct live_task *t = r->task;
     if (r->phase == PHASE_QUEUED) {
@@ -307,17 +319,12 @@ void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
   }
 }
 
+bool live_has(struct live *l, const struct run_key *key) { return live_find(l, key) != NULL; }
+
 bool live_has_scheduled(struct live *l, int64_t task_id) {
   struct live_task *t;
   HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
-  if (!t)
-    return false;
-  struct live_run *r, *next;
-  HASH_ITER (hh, l->runs, r, next) {
-    if (r->task == t && r->key.part == 0)
-      return true;
-  }
-  return false;
+  return t && t->scheduled > 0;
 }
 
 /* ---------------------------------------------------------------- questions */

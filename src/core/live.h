@@ -34,6 +34,7 @@ enum live_answer {
   LIVE_LATE,      /* for an ended run, an older attempt, or one that is not known here: changes nothing */
   LIVE_CONFLICT,  /* not possible in this phase */
   LIVE_FORBIDDEN, /* the reporter belongs to another namespace or group */
+  LIVE_UNKNOWN,   /* the driver's own: this node cannot say now */
 };
 
 /* A delivery to be made once the rows are committed. Texts are borrowed from the run: valid until the next turn. */
@@ -107,10 +108,11 @@ void live_undecide(struct live *l, int64_t task_id, bool queued);
  * false: it is here already. */
 bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
                struct live_out *out);
-/* Forget all runs of a shard: it was lost to another owner. Their slots come out as releases. */
+/* Forget all runs of a shard: it was lost to another owner. Their slots come out as releases. May come between a step and its settle. */
 void live_drop_shard(struct live *l, int32_t shard, struct live_out *out);
-/* Is a run of the schedule itself (part 0) of this task open? (FIXED_DELAY at load.) */
+/* Is a run of the schedule itself (part 0) of this task open, fired as FIXED_DELAY: will its end be told? (At load.) */
 bool live_has_scheduled(struct live *l, int64_t task_id);
+bool live_has(struct live *l, const struct run_key *key);
 
 /* --- the run writer's side */
 void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out);

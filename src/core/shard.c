@@ -71,9 +71,9 @@ void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_
   if (!t)
     return;
   struct sched_extra *x = sched_extra(t);
-  x->base_at = base_at;
+  x->open = x->open || open;
+  x->base_at = x->open ? 0 : base_at; /* the end that is still to be told counts, whatever the row says by now */
   x->fired = x->fired_pending = fired;
-  x->open = open;
 }
 
 void sched_queue(struct shard *s, struct sched_task *t) {
@@ -157,6 +157,8 @@ void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {
   if (!t)
     return;
   struct sched_extra *x = sched_extra(t);
+  if (end <= x->base_at) /* loaded with the tasks: its successor may have been fired already */
+    return;
   x->open = x->open_pending = false;
   x->base_at = end;
   sched_arm(s, t, false);

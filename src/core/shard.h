@@ -84,7 +84,8 @@ int32_t shard_id(const struct shard *s);
 void shard_reset(struct shard *s, int64_t epoch, int64_t tasks_version, usec_t fired_at, int64_t fired_task);
 /* Loading: versions of a task in ascending order (older ones first), then progress; shard_loaded arms everything. */
 void shard_put(struct shard *s, const struct shard_version *v);
-/* base_at, fired as stored; `open`: a scheduled run of this task has not ended. */
+/* base_at, fired as stored; `open`: a scheduled run of this task had not ended at a moment before base_at was read (once said, it stays
+ * so until shard_delay_ended). */
 void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open);
 void shard_loaded(struct shard *s);
 /* A change read from the feed (not while a batch is unsettled); `change_no` is the shard's tasks_version that made it. */

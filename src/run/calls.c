@@ -6,7 +6,7 @@
 
 /* Hand over what the open runs brought out. Called with the lock held; gives it back. */
 static void unlock_and_deliver(struct run_service *s) {
-  struct run_job *jobs = run_jobs_of(s, &s->opened);
+  struct run_job *jobs = run_jobs_of(s, &s->opened, s->epochs);
   struct live_release *releases =
       s->opened.releases_count ? mem_array(s->opened.releases_count, sizeof *releases) : NULL;
   size_t n = s->opened.releases_count;
@@ -84,6 +84,7 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
               struct spec_cache *specs, struct err *e) {
   mutex_lock(&s->lock);
   s->epochs[shard] = epoch;
+  s->adopting[shard] = true;
   mutex_unlock(&s->lock);
   auto_arena mem = {0};
   struct run_key after;
@@ -103,6 +104,9 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
     total += page.count;
     arena_clear(&mem);
   } while (page.count == ADOPT_PAGE);
+  mutex_lock(&s->lock);
+  s->adopting[shard] = false;
+  mutex_unlock(&s->lock);
   run_wake_writer(s);
   if (total)
     log_info("open runs taken over", LF_I("shard", shard), LF_I("runs", total));

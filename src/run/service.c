@@ -35,7 +35,9 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   s->queue = queue_new(o->queue_max);
   s->live = live_new(&o->limits, o->seed);
   s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
+  s->adopting = mem_array((size_t)o->shard_count, sizeof *s->adopting);
   s->lost = mem_array((size_t)o->shard_count, sizeof *s->lost);
+  s->turn_epochs = mem_array((size_t)o->shard_count, sizeof *s->turn_epochs);
   s->batch = mem_array(o->batch_max, sizeof(struct run_msg *));
   mutex_init(&s->lock);
   mutex_init(&s->pause_lock);
@@ -61,6 +63,11 @@ void run_answer(struct run_token *t, enum run_result r) {
 
 /* ---------------------------------------------------------------- a turn of the writer */
 
+/* Not ours, or a run that may be among those not read yet: to call it late would lose a result. */
+static bool unknown_here(struct run_service *s, const struct run_key *key) {
+  return s->epochs[key->shard] == 0 || (s->adopting[key->shard] && !live_has(s->live, key));
+}
+
 /* An event of a shard that is not ours changes nothing here; its answer waits with the others. */
 static void step_events(struct run_service *s, int n, usec_t now) {
   for (int i = 0; i < n; i++) {
@@ -69,10 +76,9 @@ static void step_events(struct run_service *s, int n, usec_t now) {
       live_executor_lost(s->live, m->ev.ns, m->ev.group, m->ev.executor, now, &s->out);
       continue;
     }
-    if (s->epochs[m->ev.key.shard] == 0) {
-      s->lost[m->ev.key.shard] = true;
+    if (unknown_here(s, &m->ev.key)) {
       if (m->ev.token)
-        live_out_answer(&s->out, m->ev.token, LIVE_LATE);
+        live_out_answer(&s->out, m->ev.token, LIVE_UNKNOWN);
       continue;
     }
     live_event(s->live, &m->ev, now, &s->out);
@@ -82,6 +88,8 @@ static void step_events(struct run_service *s, int n, usec_t now) {
 static void count_done(struct run_service *s) {
   for (size_t i = 0; i < s->out.done_count; i++) {
     const struct live_done *d = &s->out.done[i];
+    if (s->lost[d->key.shard])
+      continue;
     if (s->ended[d->state][d->reason])
       metric_add(s->ended[d->state][d->reason], 1);
     if (d->started_at && d->finished_at >= d->started_at)
@@ -99,25 +107,28 @@ static void answer_all(struct run_service *s) {
   static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED,
                                        [LIVE_LATE] = RUN_RESULT_LATE,
                                        [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
-                                       [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN};
+                                       [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN,
+                                       [LIVE_UNKNOWN] = RUN_RESULT_NOT_OWNER};
   for (size_t i = 0; i < s->out.answers_count; i++) {
     struct run_token *t = s->out.answers[i].token;
     run_answer(t, s->lost[t->shard] ? RUN_RESULT_NOT_OWNER : of[s->out.answers[i].answer]);
   }
 }
 
-/* What must follow the commit: nothing here blocks. */
+/* What must follow the commit: nothing here blocks. A shard that was lost in this turn has another owner, who sees to all this. */
 static void carry_out(struct run_service *s, struct run_job *jobs) {
   const struct run_hooks *h = &s->o.hooks;
   answer_all(s);
   if (jobs)
     h->deliver(h->arg, jobs);
   for (size_t i = 0; i < s->out.cancels_count; i++)
-    h->cancel(h->arg, &s->out.cancels[i], s->epochs[s->out.cancels[i].key.shard]);
+    if (!s->lost[s->out.cancels[i].key.shard])
+      h->cancel(h->arg, &s->out.cancels[i], s->turn_epochs[s->out.cancels[i].key.shard]);
   for (size_t i = 0; i < s->out.releases_count; i++)
     h->release(h->arg, s->out.releases[i].slot);
   for (size_t i = 0; i < s->out.progress_count; i++)
-    h->delay_ended(h->arg, &s->out.progress[i]);
+    if (!s->lost[s->out.progress[i].shard])
+      h->delay_ended(h->arg, &s->out.progress[i]);
 }
 
 /* False: the service is stopping and the database did not answer. */
@@ -126,14 +137,18 @@ static bool turn(struct run_service *s, int n) {
   live_out_clear(&s->out);
   memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
   mutex_lock(&s->lock);
+  memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
   step_events(s, n, now);
   (void)live_tick(s->live, now, s->o.batch_max, &s->out); /* the rest comes with the next turn */
   mutex_unlock(&s->lock);
 
   bool written = !live_out_writes(&s->out) || run_commit(s);
   if (written) {
+    for (int32_t i = 0; i < s->o.shard_count; i++)
+      if (s->lost[i])
+        s->turn_epochs[i] = -1; /* nothing of it is delivered */
     mutex_lock(&s->lock);
-    struct run_job *jobs = run_jobs_of(s, &s->out);
+    struct run_job *jobs = run_jobs_of(s, &s->out, s->turn_epochs);
     live_settle(s->live, &s->out);
     mutex_unlock(&s->lock);
     count_done(s);
@@ -209,7 +224,9 @@ void run_service_free(struct run_service **p) {
   store_close(&s->o.finish);
   arena_done(&s->mem);
   mem_free(s->epochs);
+  mem_free(s->adopting);
   mem_free(s->lost);
+  mem_free(s->turn_epochs);
   mem_free(s->batch);
   mutex_done(&s->lock);
   mutex_done(&s->pause_lock);

@@ -31,12 +31,14 @@ struct run_service {
   struct thread writer;
   _Atomic bool stopping;
   usec_t stop_at;    /* monotonic; written before `stopping` */
-  struct mutex lock; /* guards live, epochs, opened */
+  struct mutex lock; /* guards live, epochs, adopting, opened */
   struct live *live;
   int64_t *epochs;         /* by shard; 0 = not ours */
+  bool *adopting;          /* by shard: its open runs are still being read */
   struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
   struct cond pause;
   bool *lost;             /* by shard: fenced off in this turn (the writer's own) */
+  int64_t *turn_epochs;   /* by shard: as they were when this turn's step was taken (the writer's own) */
   struct live_out opened; /* what run_opened and run_adopt bring out */
   /* the writer's own */
   struct live_out out;
@@ -47,7 +49,13 @@ struct run_service {
 
 /* apply.c: commit the rows of s->out until the outcome is known. False: gave up (stopping). */
 bool run_commit(struct run_service *s);
-/* jobs.c: copy deliveries under the lock. */
-struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out);
+/* Another owner has the shard, or what we know of it is void: nothing of this turn counts for it. */
+void run_step_down(struct run_service *s, int32_t shard);
+/* Wait before the next try, longer each time. False: the service is stopping and its grace is over. */
+bool run_pause(struct run_service *s, usec_t *wait);
+/* poison.c: the database refuses this transaction for what is in it. Write all that can be written, run by run if need be; false: stopping. */
+bool run_commit_apart(struct run_service *s, const struct st_run_apply *all);
+/* jobs.c: copy deliveries under the lock, but those of shards whose epoch has moved since `epochs` were read. */
+struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, const int64_t *epochs);
 void run_wake_writer(struct run_service *s);
 void run_answer(struct run_token *t, enum run_result r);

@@ -52,12 +52,12 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
   return 0;
 }
 
+/* After load_tasks, which noted what was open: a run that ends meanwhile must not count as ended with the base of the run before it. */
 static int load_progress(struct engine *g, struct owned_shard *w, struct err *e) {
   struct st_progress_load_ret ret;
   int rc = store_progress_load(g->o.fire, &(struct st_progress_load){shard_id(w->shard)}, &ret, &g->mem, e);
   for (size_t i = 0; rc >= 0 && i < ret.count; i++)
-    shard_put_progress(w->shard, ret.rows[i].task_id, ret.rows[i].base_at, ret.rows[i].fired,
-                       run_has_scheduled(g->o.runs, ret.rows[i].task_id));
+    shard_put_progress(w->shard, ret.rows[i].task_id, ret.rows[i].base_at, ret.rows[i].fired, false);
   return rc;
 }
 
