@@ -1,4 +1,5 @@
 #include "core/live_run.h"
+#include <stdlib.h>
 
 struct live *live_new(const struct live_limits *limits, uint64_t seed) {
   struct live *l = mem_zalloc(sizeof *l);
@@ -304,7 +305,7 @@ void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
       l->ended[kept++] = l->ended[i];
   l->ended_count = kept;
   HASH_ITER (hh, l->runs, r, next) {
-    if (r->key.shard != shard || r->ended) /* an ended one is live_settle's to free */
+    if (r->key.shard != shard)
       continue;
     struct live_task *t = r->task;
     if (r->phase == PHASE_QUEUED) {
@@ -328,6 +329,24 @@ bool live_has_scheduled(struct live *l, int64_t task_id) {
 }
 
 /* ---------------------------------------------------------------- questions */
+
+static int by_key(const void *a, const void *b) { return run_key_cmp(a, b); }
+
+struct run_key *live_keys_of_shard(struct live *l, int32_t shard, size_t *ret_count) {
+  struct run_key *keys = NULL;
+  size_t n = 0, cap = 0;
+  struct live_run *r, *next;
+  HASH_ITER (hh, l->runs, r, next) {
+    if (r->key.shard != shard)
+      continue;
+    mem_reserve(keys, n, cap);
+    keys[n++] = r->key;
+  }
+  if (n)
+    qsort(keys, n, sizeof *keys, by_key);
+  *ret_count = n;
+  return keys;
+}
 
 struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count) {
   struct run_key *keys = NULL;

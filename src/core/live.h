@@ -28,6 +28,8 @@ struct live_event {
   struct slice result, error_type, error_message, error_detail;
   double progress; /* < 0: not said */
   void *token;     /* answered after the commit; NULL: nobody waits */
+  int64_t fence;   /* of the delivery that it is about; 0 = of none. Looked at by the driver: what went wrong with a delivery of an
+                      earlier owner says nothing about this one's */
 };
 enum live_answer {
   LIVE_RECORDED,  /* it changed something, or was seen and is durable */
@@ -119,6 +121,8 @@ void live_event(struct live *l, const struct live_event *ev, usec_t now, struct 
 /* All runs that this executor holds get EXECUTOR_LOST. */
 void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor,
                         usec_t now, struct live_out *out);
+/* Write RUNNING for all that are and whose row does not say so yet (before a stop: they need not be delivered again). */
+void live_write_running(struct live *l, usec_t now, struct live_out *out);
 /* Timers that have passed. At most `max` runs; true: more are waiting. */
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out);
 usec_t live_next_wake(const struct live *l); /* USEC_NEVER: none */
@@ -126,6 +130,8 @@ usec_t live_next_wake(const struct live *l); /* USEC_NEVER: none */
 void live_settle(struct live *l, struct live_out *out);
 
 /* --- questions */
+/* The keys of all open runs of a shard, in order: free with mem_free. */
+struct run_key *live_keys_of_shard(struct live *l, int32_t shard, size_t *ret_count);
 /* The keys of all open runs of a task: free with mem_free. */
 struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count);
 /* Shall this attempt still be delivered? (asked by the dispatcher just before it sends) */

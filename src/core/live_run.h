@@ -38,6 +38,8 @@ struct live_run {
 struct live_task {
   int64_t id;
   int64_t active, queued;       /* reservations included */
+  int64_t runs;                 /* that point here: SCHEDULED ones are neither active nor queued */
+  int64_t scheduled;            /* open runs of a FIXED_DELAY schedule itself */
   struct live_run *head, *tail; /* QUEUED runs in the order in which they were opened */
   UT_hash_handle hh;
 };

@@ -299,6 +299,16 @@ static enum run_event timer_event(const struct live *l, struct live_run *r, usec
   return EV_MAX_;
 }
 
+void live_write_running(struct live *l, usec_t now, struct live_out *out) {
+  struct live_run *r, *next;
+  HASH_ITER (hh, l->runs, r, next) {
+    if (r->ended || r->written_at || (r->phase != PHASE_ACCEPTED && r->phase != PHASE_PROGRESS))
+      continue;
+    struct step st = {.l = l, .r = r, .now = now, .out = out};
+    write_update(&st);
+  }
+}
+
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out) {
   while (live_next_wake(l) <= now) {
     if (max-- == 0)
@@ -324,7 +334,7 @@ bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out) {
 void live_settle(struct live *l, struct live_out *out) {
   for (size_t i = 0; i < out->updates_count; i++) {
     struct live_run *r = live_find(l, &out->updates[i].key);
-    if (!r)
+    if (!r || r->update_row != i + 1) /* dropped, or dropped and taken over anew, since the step */
       continue;
     r->db_state = out->updates[i].state;
     r->db_attempt = out->updates[i].attempt;

@@ -96,6 +96,7 @@ static void post_event(struct dispatcher *d, const struct run_job *j, enum run_e
   ev.kind = kind;
   ev.key = j->key;
   ev.attempt = j->attempt;
+  ev.fence = j->fence;
   struct err e = {0};
   for (int i = 0; run_post(d->o.runs, &ev, 1, NULL, NULL, &e) < 0 && i < 3; i++)
     log_warn("the run writer does not take an event, its timer will", LF_I("task", j->key.task_id), LF_E(&e));
@@ -394,7 +395,12 @@ void dispatcher_free(struct dispatcher **p) {
     next = w->next;
     waiting_free(d, &w);
   }
-  send_cancels(d, take(d->cancels));
+  for (struct cancel_order *o = d->cancels, *next; o; o = next) { /* the channel has gone */
+    next = o->next;
+    task_spec_unref(&o->c.spec);
+    mem_free(o->c.executor);
+    mem_free(o);
+  }
   take_hints(d, take(d->hints));
   parking_done(d);
   text_cache_done(&d->texts);

@@ -8,7 +8,7 @@
 
 static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
 
-/* The distinct shards of the turn with the epochs that we hold. */
+/* The distinct shards of the turn with the epochs that we held at its step. */
 static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
   struct live_out *o = &s->out;
   bool *seen = arena_array(&s->mem, (size_t)s->o.shard_count, sizeof *seen);
@@ -19,30 +19,28 @@ static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
     int32_t shard_ = (key_shard);                                                                            \
     if (!seen[shard_]) {                                                                                     \
       seen[shard_] = true;                                                                                   \
-      f[n++] = (struct fence_row){shard_, s->epochs[shard_]};                                                \
+      f[n++] = (struct fence_row){shard_, s->turn_epochs[shard_]};                                           \
     }                                                                                                        \
   } while (0)
-  mutex_lock(&s->lock);
   for (size_t i = 0; i < o->updates_count; i++)
     FENCE(o->updates[i].key.shard);
   for (size_t i = 0; i < o->finishes_count; i++)
     FENCE(o->finishes[i].key.shard);
   for (size_t i = 0; i < o->attempts_count; i++)
     FENCE(o->attempts[i].key.shard);
-  mutex_unlock(&s->lock);
 #undef FENCE
   *ret = f;
   return n;
 }
 
-/* A write was refused because the epoch moved: the shard has another owner, all we know of it is void. */
-static void step_down(struct run_service *s, const struct fence_row *f) {
-  log_warn("shard lost to another owner, stepping down", LF_I("shard", f->shard), LF_I("epoch", f->epoch));
-  s->lost[f->shard] = true;
-  s->o.hooks.lost_shard(s->o.hooks.arg, f->shard, f->epoch);
+void run_step_down(struct run_service *s, int32_t shard) {
+  if (s->lost[shard])
+    return;
+  s->lost[shard] = true;
+  s->o.hooks.lost_shard(s->o.hooks.arg, shard, s->turn_epochs[shard]);
 }
 
-static bool pause_before_retry(struct run_service *s, usec_t *wait) {
+bool run_pause(struct run_service *s, usec_t *wait) {
   usec_t until = clock_system.mono(&clock_system) + *wait;
   *wait = *wait * 2 > RETRY_MOST ? RETRY_MOST : *wait * 2;
   if (atomic_load(&s->stopping) && until > s->stop_at)
@@ -77,14 +75,21 @@ bool run_commit(struct run_service *s) {
     int rc = store_run_apply(s->o.finish, &in, &ret, &s->mem, &e);
     if (rc >= 0)
       break;
+    if (rc == ERR_INVALID || rc == ERR_CONFLICT || rc == ERR_INTERNAL) {
+      log_error("the database refuses a change of runs, looking for the one", LF_E(&e));
+      return run_commit_apart(s, &in);
+    }
     log_error("run state not written, trying again", LF_I("rows", o->updates_count + o->finishes_count),
               LF_D("after", wait), LF_E(&e));
-    if (!pause_before_retry(s, &wait))
+    if (!run_pause(s, &wait))
       return false;
   }
   (void)failpoint("run.after_commit");
   for (size_t i = 0; i < n; i++)
-    if (!ret.fence_ok[i])
-      step_down(s, &fences[i]);
+    if (!ret.fence_ok[i]) {
+      log_warn("shard lost to another owner, stepping down", LF_I("shard", fences[i].shard),
+               LF_I("epoch", fences[i].epoch));
+      run_step_down(s, fences[i].shard);
+    }
   return true;
 }

@@ -55,62 +55,97 @@ static int spec_of(struct spec_cache *specs, const struct payload_row *p, struct
       e);
 }
 
-static int adopt_page(struct run_service *s, struct store *store, const struct st_run_load_ret *page,
-                      struct spec_cache *specs, struct arena *mem, struct err *e) {
-  int64_t *ids = arena_array(mem, page->count, sizeof *ids);
-  int32_t *versions = arena_array(mem, page->count, sizeof *versions);
-  struct task_spec **spec = arena_array(mem, page->count, sizeof(struct task_spec *));
+struct adopted { /* what a take-over has read so far */
+  struct run_row *rows;
+  struct task_spec **specs;
+  size_t count, cap, specs_cap;
+  struct arena mem; /* texts of the rows */
+};
+
+static int adopt_page(struct store *store, const struct st_run_load_ret *page, struct spec_cache *specs,
+                      struct adopted *a, struct err *e) {
+  auto_arena mem = {0};
+  int64_t *ids = arena_array(&mem, page->count, sizeof *ids);
+  int32_t *versions = arena_array(&mem, page->count, sizeof *versions);
   for (size_t i = 0; i < page->count; i++) {
     ids[i] = page->rows[i].key.task_id;
     versions[i] = page->rows[i].version;
   }
   struct st_payload_get_ret defs;
-  int rc = store_payload_get(store, &(struct st_payload_get){ids, versions, page->count}, &defs, mem, e);
-  for (size_t i = 0; rc >= 0 && i < page->count; i++)
-    rc = spec_of(specs, &defs.rows[i], &spec[i], e);
-  if (rc >= 0) {
-    usec_t now = s->o.now(s->o.now_arg);
-    mutex_lock(&s->lock);
-    for (size_t i = 0; i < page->count; i++)
-      (void)live_open(s->live, &page->rows[i], spec[i], true, now, &s->opened);
-    unlock_and_deliver(s);
+  int rc = store_payload_get(store, &(struct st_payload_get){ids, versions, page->count}, &defs, &mem, e);
+  for (size_t i = 0; rc >= 0 && i < page->count; i++) {
+    mem_reserve(a->rows, a->count, a->cap);
+    mem_reserve(a->specs, a->count, a->specs_cap);
+    rc = spec_of(specs, &defs.rows[i], &a->specs[a->count], e);
+    if (rc >= 0)
+      a->rows[a->count++] = page->rows[i];
   }
-  for (size_t i = 0; i < page->count; i++)
-    task_spec_unref(&spec[i]);
   return rc;
 }
 
-int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
-              struct spec_cache *specs, struct err *e) {
-  mutex_lock(&s->lock);
-  s->epochs[shard] = epoch;
-  s->adopting[shard] = true;
-  mutex_unlock(&s->lock);
-  auto_arena mem = {0};
-  struct run_key after;
+static int read_open_runs(struct store *store, int32_t shard, struct spec_cache *specs, struct adopted *a,
+                          struct err *e) {
   struct st_run_load in = {.shard = shard, .limit = ADOPT_PAGE};
   struct st_run_load_ret page;
-  size_t total = 0;
+  struct run_key after;
   do {
-    int rc = store_run_load(store, &in, &page, &mem, e);
+    int rc = store_run_load(store, &in, &page, &a->mem, e);
     if (rc >= 0 && page.count)
-      rc = adopt_page(s, store, &page, specs, &mem, e);
+      rc = adopt_page(store, &page, specs, a, e);
     if (rc < 0)
       return rc;
     if (page.count) {
       after = page.rows[page.count - 1].key;
       in.after = &after;
     }
-    total += page.count;
-    arena_clear(&mem);
   } while (page.count == ADOPT_PAGE);
+  return 0;
+}
+
+static bool has_key(const struct run_key *sorted, size_t n, const struct run_key *k) {
+  for (size_t lo = 0; lo < n;) {
+    size_t middle = lo + (n - lo) / 2;
+    int c = run_key_cmp(&sorted[middle], k);
+    if (c == 0)
+      return true;
+    if (c < 0)
+      lo = middle + 1;
+    else
+      n = middle;
+  }
+  return false;
+}
+
+int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
+              struct spec_cache *specs, struct err *e) {
+  struct adopted a = {0};
+  size_t known_count = 0, total = 0;
   mutex_lock(&s->lock);
-  s->adopting[shard] = false;
+  s->epochs[shard] = epoch;
+  s->adopting[shard] = true;
+  struct run_key *known = live_keys_of_shard(s->live, shard, &known_count);
   mutex_unlock(&s->lock);
-  run_wake_writer(s);
+  int rc = read_open_runs(store, shard, specs, &a, e);
+  if (rc >= 0) {
+    usec_t now = s->o.now(s->o.now_arg);
+    mutex_lock(&s->lock);
+    /* all at once: a queued run must not be let go before the one that it waits for is known */
+    for (size_t i = 0; i < a.count; i++)
+      if (!has_key(known, known_count, &a.rows[i].key)) /* known before: it may have ended since its row was read */
+        total += live_open(s->live, &a.rows[i], a.specs[i], true, now, &s->opened);
+    s->adopting[shard] = false;
+    unlock_and_deliver(s);
+    run_wake_writer(s);
+  }
+  for (size_t i = 0; i < a.count; i++)
+    task_spec_unref(&a.specs[i]);
+  mem_free(a.rows);
+  mem_free(a.specs);
+  mem_free(known);
+  arena_done(&a.mem);
   if (total)
     log_info("open runs taken over", LF_I("shard", shard), LF_I("runs", total));
-  return 0;
+  return rc < 0 ? rc : 0;
 }
 
 void run_disown(struct run_service *s, int32_t shard) {
@@ -145,7 +180,7 @@ bool run_sending(struct run_service *s, const struct run_job *j, struct slice ex
 
 void *run_take_slot(struct run_service *s, const struct run_job *j) {
   mutex_lock(&s->lock);
-  void *slot = live_take_slot(s->live, &j->key, j->attempt);
+  void *slot = s->epochs[j->key.shard] == j->fence ? live_take_slot(s->live, &j->key, j->attempt) : NULL;
   mutex_unlock(&s->lock);
   return slot;
 }
@@ -186,7 +221,8 @@ static struct run_msg *msg_new(const struct live_event *ev) {
 
 int run_post(struct run_service *s, const struct live_event *events, size_t n,
              void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e) {
-  if (n == 0 || queue_size(s->queue) + n > s->o.queue_max)
+  /* nobody can be told to come again with what a delivery brought: for those there is as much room once more */
+  if (n == 0 || queue_size(s->queue) + n > (done ? s->o.queue_max : 2 * s->o.queue_max))
     return err_set(e, ERR_BUSY, "the run writer has %zu events waiting, no more are taken",
                    queue_size(s->queue));
   struct run_ticket *t = NULL;
@@ -235,12 +271,26 @@ size_t run_cancel_task(struct run_service *s, int64_t task_id) {
 
 /* ---------------------------------------------------------------- cancel and wait */
 
-struct cancel_wait {
+static const usec_t CANCEL_WAIT = 30 * USEC_PER_SEC;
+
+struct cancel_wait { /* of the caller and of the writer: the caller does not wait for ever */
   struct mutex m;
   struct cond c;
+  int refs;
   bool done;
   enum run_result result;
 };
+
+/* With the lock held; gives it back. */
+static void cancel_unref(struct cancel_wait *w) {
+  bool last = --w->refs == 0;
+  mutex_unlock(&w->m);
+  if (!last)
+    return;
+  cond_done(&w->c);
+  mutex_done(&w->m);
+  mem_free(w);
+}
 
 static void cancel_done(void *arg, const enum run_result *results, size_t n) {
   struct cancel_wait *w = arg;
@@ -249,27 +299,31 @@ static void cancel_done(void *arg, const enum run_result *results, size_t n) {
   w->result = results[0];
   w->done = true;
   cond_signal(&w->c);
-  mutex_unlock(&w->m);
+  cancel_unref(w);
 }
 
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e) {
-  struct cancel_wait w = {0};
-  mutex_init(&w.m);
-  cond_init(&w.c);
+  struct cancel_wait *w = mem_zalloc(sizeof *w);
+  mutex_init(&w->m);
+  cond_init(&w->c);
+  w->refs = 2;
   struct live_event ev = {.kind = EV_CANCEL, .key = *key, .progress = -1};
-  int rc = run_post(s, &ev, 1, cancel_done, &w, e);
-  if (rc >= 0) {
-    mutex_lock(&w.m);
-    while (!w.done) /* the writer answers every event, also when it stops */
-      (void)cond_wait(&w.c, &w.m, USEC_NEVER);
-    mutex_unlock(&w.m);
-    if (w.result == RUN_RESULT_NOT_OWNER)
-      rc = err_set(e, ERR_UNAVAILABLE, "this node does not own the run's shard now, try again");
-    else if (w.result != RUN_RESULT_RECORDED)
-      rc = err_set(e, ERR_CONFLICT, "the run has ended already");
+  int rc = run_post(s, &ev, 1, cancel_done, w, e);
+  usec_t until = clock_system.mono(&clock_system) + CANCEL_WAIT, left = CANCEL_WAIT;
+  mutex_lock(&w->m);
+  if (rc < 0)
+    w->refs--; /* nobody will answer */
+  while (rc >= 0 && !w->done && left > 0) {
+    (void)cond_wait(&w->c, &w->m, left);
+    left = until - clock_system.mono(&clock_system);
   }
-  cond_done(&w.c);
-  mutex_done(&w.m);
+  if (rc >= 0 && !w->done)
+    rc = err_set(e, ERR_UNAVAILABLE, "the database does not answer; the cancel is carried out when it does");
+  else if (rc >= 0 && w->result == RUN_RESULT_NOT_OWNER)
+    rc = err_set(e, ERR_UNAVAILABLE, "this node does not own the run's shard now, try again");
+  else if (rc >= 0 && w->result != RUN_RESULT_RECORDED)
+    rc = err_set(e, ERR_CONFLICT, "the run has ended already");
+  cancel_unref(w);
   return rc;
 }
 

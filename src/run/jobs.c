@@ -14,10 +14,12 @@ void run_job_free(struct run_job **j) {
 
 static char *dup_or_null(const char *z) { return z ? mem_strdup(z) : NULL; }
 
-struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out) {
+struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, const int64_t *epochs) {
   struct run_job *head = NULL, **tail = &head;
   for (size_t i = 0; i < out->dispatches_count; i++) {
     const struct live_dispatch *d = &out->dispatches[i];
+    if (s->epochs[d->key.shard] != epochs[d->key.shard]) /* dropped since: its texts are gone */
+      continue;
     if (!live_wanted(s->live, &d->key, d->attempt)) /* ended in the same turn */
       continue;
     struct run_job *j = mem_zalloc(sizeof *j);

@@ -32,7 +32,7 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   (void)e;
   struct run_service *s = mem_zalloc(sizeof *s);
   s->o = *o;
-  s->queue = queue_new(o->queue_max);
+  s->queue = queue_new(2 * o->queue_max);
   s->live = live_new(&o->limits, o->seed);
   s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
   s->adopting = mem_array((size_t)o->shard_count, sizeof *s->adopting);
@@ -68,6 +68,12 @@ static bool unknown_here(struct run_service *s, const struct run_key *key) {
   return s->epochs[key->shard] == 0 || (s->adopting[key->shard] && !live_has(s->live, key));
 }
 
+/* What went wrong with a delivery of an earlier owner: this one's may be well. What an executor did is true whoever asked for it. */
+static bool is_stale(const struct run_service *s, const struct live_event *ev) {
+  return ev->fence && ev->fence != s->epochs[ev->key.shard] && ev->kind != EV_ACCEPT && ev->kind != EV_DONE_OK &&
+         ev->kind != EV_DONE_FAIL && ev->kind != EV_DONE_CANCELLED;
+}
+
 /* An event of a shard that is not ours changes nothing here; its answer waits with the others. */
 static void step_events(struct run_service *s, int n, usec_t now) {
   for (int i = 0; i < n; i++) {
@@ -76,6 +82,8 @@ static void step_events(struct run_service *s, int n, usec_t now) {
       live_executor_lost(s->live, m->ev.ns, m->ev.group, m->ev.executor, now, &s->out);
       continue;
     }
+    if (is_stale(s, &m->ev))
+      continue;
     if (unknown_here(s, &m->ev.key)) {
       if (m->ev.token)
         live_out_answer(&s->out, m->ev.token, LIVE_UNKNOWN);
@@ -180,13 +188,23 @@ static void writer_main(void *arg) {
     if (n < 0)
       break; /* closed and empty */
     if (!turn(s, n))
-      break;
+      return;
   }
+  live_out_clear(&s->out);
+  memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
+  mutex_lock(&s->lock);
+  memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
+  live_write_running(s->live, s->o.now(s->o.now_arg), &s->out);
+  mutex_unlock(&s->lock);
+  if (live_out_writes(&s->out)) /* what runs need not be delivered again after the restart */
+    (void)run_commit(s);
 }
 
 int run_service_start(struct run_service *s, struct err *e) {
   return thread_start(&s->writer, "run-writer", writer_main, s, e);
 }
+
+static void drain(struct run_service *s);
 
 void run_service_stop(struct run_service *s, usec_t grace) {
   s->stop_at = clock_system.mono(&clock_system) + grace;
@@ -196,6 +214,7 @@ void run_service_stop(struct run_service *s, usec_t grace) {
   cond_broadcast(&s->pause);
   mutex_unlock(&s->pause_lock);
   thread_join(&s->writer);
+  drain(s);
 }
 
 /* Events that the writer did not take any more: nobody is told that they were recorded. */
