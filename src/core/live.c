@@ -137,7 +137,7 @@ struct live_task *live_task_of(struct live *l, int64_t task_id) {
 }
 
 void live_task_drop_if_idle(struct live *l, struct live_task *t) {
-  if (t->active || t->queued || t->head)
+  if (t->active || t->queued || t->runs)
     return;
   HASH_DEL(l->tasks, t);
   mem_free(t);
@@ -184,6 +184,7 @@ static bool live_is_delay(const struct live_run *r) {
 
 void live_run_free(struct live *l, struct live_run *r) {
   live_wake(l, r, USEC_NEVER);
+  r->task->runs--;
   l->by_phase[r->phase]--;
   r->task->scheduled -= live_is_delay(r);
   HASH_DEL(l->runs, r);
@@ -281,6 +282,7 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   }
   struct live_run *r = new_run(l, row, spec);
   r->task = live_task_of(l, row->key.task_id);
+  r->task->runs++;
   r->task->scheduled += live_is_delay(r);
   count_in(r, adopted);
   if (adopted) {
