@@ -150,6 +150,7 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
   sched_arm(s, t, true);
   if (change_no > s->tasks_version)
     s->tasks_version = change_no;
+  (void)drop_if_deleted(s, t); /* it was not held: nothing of it is left to be decided */
 }
 
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {

@@ -33,8 +33,8 @@ static void touch(struct collect *c, struct sched_task *t) {
   c->s->touched[c->s->touched_count++] = t;
 }
 
-/* Start, queue or skip a run that is due, by the task's overlap policy. */
-static void place(struct collect *c, struct fire_item *i, enum overlap_policy policy) {
+/* Start, queue or skip (false) a run that is due, by the task's overlap policy. */
+static bool place(struct collect *c, struct fire_item *i, enum overlap_policy policy) {
   bool caught_up = i->origin == ORIGIN_CATCHUP;
   i->state = RUN_PENDING;
   switch (c->overlap->decide(c->overlap->arg, i->key.task_id, policy, caught_up)) {
@@ -46,8 +46,9 @@ static void place(struct collect *c, struct fire_item *i, enum overlap_policy po
   case OVERLAP_DO_SKIP:
     i->state = RUN_SKIPPED;
     i->reason = REASON_OVERLAP;
-    break;
+    return false;
   }
+  return true;
 }
 
 /* Record a missed instant in the batch's one SKIPPED row of this task. */
@@ -70,12 +71,12 @@ static void fold(struct collect *c, struct sched_task *t, const struct sched_ver
 }
 
 /* FIRE_ONCE: the run that stands for the range; it takes the place of the batch's fold of this task. */
-static void make_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
+static bool make_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   fold(c, t, v, nominal);
   struct fire_item *i = &c->b->items[t->x->fold_row - 1];
   t->x->fold_row = 0;
   i->origin = ORIGIN_CATCHUP;
-  place(c, i, v->spec->overlap_policy);
+  return place(c, i, v->spec->overlap_policy);
 }
 
 /* FIRE_ALL: a run of its own that waits for its release. */
@@ -90,22 +91,23 @@ static void catch_up(struct collect *c, struct sched_task *t, const struct sched
   x->caught_up++;
 }
 
-static void decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
+/* True: it counts as fired. */
+static bool decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
                    usec_t next_due) {
   const struct task_spec *spec = v->spec;
   usec_t due =
       nominal + (spec->kind == SCHEDULE_FIXED_DELAY ? 0 : schedule_jitter(spec->schedule, t->id, nominal));
   switch (misfire_decide(spec, due, next_due, c->now, t->x ? t->x->caught_up : 0)) {
-  case MISFIRE_DO_FOLD: fold(c, t, v, nominal); return;
-  case MISFIRE_DO_MAKE_UP: make_up(c, t, v, nominal); return;
-  case MISFIRE_DO_CATCH_UP: catch_up(c, t, v, nominal); return;
+  case MISFIRE_DO_FOLD: fold(c, t, v, nominal); return false;
+  case MISFIRE_DO_MAKE_UP: return make_up(c, t, v, nominal);
+  case MISFIRE_DO_CATCH_UP: catch_up(c, t, v, nominal); return true;
   case MISFIRE_DO_FIRE: break;
   }
   if (t->x)
     t->x->caught_up = 0;
   struct fire_item *i = add_item(c, t, v, nominal);
   i->due = due;
-  place(c, i, spec->overlap_policy);
+  return place(c, i, spec->overlap_policy);
 }
 
 /* FIXED_DELAY and max_runs keep a row: what this batch adds to it. */
@@ -145,10 +147,8 @@ static void take_instant(struct collect *c, struct sched_task *t) {
   if (v->spec->kind !=
       SCHEDULE_FIXED_DELAY) /* that one is armed when its run has ended, or when the batch is settled */
     sched_next(t, due, t->id, false);
-  size_t rows = c->b->count;
-  decide(c, t, v, nominal, t->due);
-  bool folded = c->b->count == rows;
-  keep_progress(c, t, v, folded || c->b->items[c->b->count - 1].state == RUN_SKIPPED);
+  bool fired = decide(c, t, v, nominal, t->due);
+  keep_progress(c, t, v, !fired);
   if (v->spec->max_runs) /* this one may have been the last */
     sched_next(t, due, t->id, false);
   c->b->work++;
@@ -168,7 +168,7 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
   i->origin = r->origin;
   i->request = r;
   if (v->spec && v->state != TASK_DELETED) {
-    place(c, i, r->ignore_overlap ? OVERLAP_ALLOW : v->spec->overlap_policy);
+    (void)place(c, i, r->ignore_overlap ? OVERLAP_ALLOW : v->spec->overlap_policy);
   } else { /* deleted after it was asked for: the promised run id says so */
     i->spec = NULL;
     i->state = RUN_CANCELLED;
@@ -197,7 +197,7 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
     if (all)
       catch_up(c, t, v, at);
     else if (spec->misfire_policy == MISFIRE_FIRE_ONCE && next > to)
-      make_up(c, t, v, at);
+      (void)make_up(c, t, v, at);
     else
       fold(c, t, v, at);
     c->b->work++;
@@ -235,11 +235,11 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   take_requests(&c, requests, request_count);
 
   struct calq_entry e;
-  bool cut = false;
+  bool cut = false, moved = false;
   while (calq_peek(s->queue, &e) && e.due <= now) {
     if (sched_pop_stale(s, &e))
       continue;
-    cut = ret->new_at > s->at && (ret->count >= s->limits.max_rows || ret->work >= s->limits.max_work);
+    cut = moved && (ret->count >= s->limits.max_rows || ret->work >= s->limits.max_work);
     if (cut)
       break;
     calq_pop(s->queue);
@@ -247,6 +247,7 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
     t->queued--;
     ret->new_at = e.due;
     ret->new_task = e.id;
+    moved = true;
     take_instant(&c, t);
   }
   if (!cut) { /* everything up to now has been decided */

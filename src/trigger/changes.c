@@ -77,8 +77,9 @@ static bool fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
     return true;
   auto_arena mem = {0};
   struct st_task_get_ret ret;
-  if (store_task_get(g->o.api, &(struct st_task_get){.task_id = task_id}, &ret, &mem, NULL) < 0)
-    return true; /* deleted: the shard says so in the run */
+  int rc = store_task_get(g->o.api, &(struct st_task_get){.task_id = task_id}, &ret, &mem, NULL);
+  if (rc < 0) /* deleted: the shard says so in the run; else the next look finds the request again */
+    return rc == ERR_NOT_FOUND;
   if (ret.task.v.change_no >
       shard_tasks_version(w->shard)) { /* made just now: first the feed, which has its earlier versions too */
     w->look = true;
@@ -113,7 +114,9 @@ static bool to_request(struct engine *g, struct owned_shard *w, const struct inb
   }
   if (item.kind == INBOX_CANCEL) {
     ret->key = item.request.key;
-    return run_cancel_task(g->o.runs, item.request.key.task_id) == 0;
+    /* while the shard knows the task, instants from before its end may still be fired */
+    return run_cancel_task(g->o.runs, item.request.key.task_id) == 0 &&
+           !shard_find(w->shard, item.request.key.task_id);
   }
   if (!fetch_task(g, w, item.request.key.task_id))
     return false;
@@ -132,6 +135,10 @@ static int read_inbox(struct engine *g, const int32_t *ids, size_t n) {
   if (rc < 0) {
     log_warn("inbox not read, trying again", LF_E(&e));
     return rc;
+  }
+  for (size_t i = 0; i < n; i++) { /* what waited at the last look is among these rows again */
+    g->shards[ids[i]].requests = NULL;
+    arena_clear(&g->shards[ids[i]].mem);
   }
   for (size_t i = 0; i < ret.count; i++) {
     struct owned_shard *w = &g->shards[ret.rows[i].shard];
@@ -168,7 +175,7 @@ static int poll_database(struct engine *g) {
 }
 
 int engine_look(struct engine *g, usec_t now) {
-  if (now - g->polled_at >= g->o.poll) {
+  if (now < g->polled_at || now - g->polled_at >= g->o.poll) {
     int rc = poll_database(g);
     if (rc < 0)
       return rc;

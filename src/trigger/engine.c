@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { QUEUE_MAX = 65536, TAKE_MAX = 1024, SPECS_MAX = 100000, COMPLETED_MAX = 4096 };
+enum { QUEUE_MAX = 65536, QUEUE_KEPT = 4096 /* for owning and disowning */, TAKE_MAX = 1024, SPECS_MAX = 100000, COMPLETED_MAX = 4096 };
 
 static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
                                           .5,   1,     2.5,  5,   10,   30,  60, 0};
@@ -49,6 +49,7 @@ int engine_new(const struct engine_options *o, struct engine **ret, struct err *
   g->o = *o;
   g->queue = queue_new(QUEUE_MAX);
   g->completed = queue_new(COMPLETED_MAX);
+  g->hints = mem_array((size_t)o->shard_count, sizeof *g->hints);
   g->zones = o->zones;
   g->specs = spec_cache_new(g->zones, SPECS_MAX);
   g->shards = mem_array((size_t)o->shard_count, sizeof *g->shards);
@@ -72,9 +73,10 @@ void engine_pause(struct engine *g, usec_t length) {
 static void post(struct engine *g, struct engine_msg m) {
   struct engine_msg *copy = mem_alloc(sizeof *copy);
   *copy = m;
-  if (queue_push(g->queue, copy) < 0) {
-    if (m.kind != MSG_CHANGED) /* a hint may be lost (the poll sees the change), an order may not */
-      log_error("trigger queue is full, an order is dropped", LF_I("shard", m.shard));
+  bool full = m.kind == MSG_DELAY_ENDED && queue_size(g->queue) >= QUEUE_MAX - QUEUE_KEPT;
+  if (full || queue_push(g->queue, copy) < 0) { /* the end is in the database: it is found there */
+    if (m.shard >= 0 && m.shard < g->o.shard_count)
+      atomic_store(&g->hints[m.shard].reload, true);
     mem_free(copy);
   }
 }
@@ -88,7 +90,10 @@ void engine_disown(struct engine *g, int32_t shard, int64_t epoch) {
 }
 
 void engine_changed(struct engine *g, int32_t shard) {
-  post(g, (struct engine_msg){.kind = MSG_CHANGED, .shard = shard});
+  for (int32_t i = 0; i < g->o.shard_count; i++)
+    if (shard < 0 || shard == i)
+      atomic_store(&g->hints[i].changed, true);
+  queue_wake(g->queue);
 }
 
 void engine_delay_ended(struct engine *g, const struct progress_row *p) {
@@ -113,11 +118,6 @@ static void handle(struct engine *g, const struct engine_msg *m) {
     if (w && w->shard && w->epoch == m->epoch)
       engine_drop(g, w);
     break;
-  case MSG_CHANGED:
-    for (int32_t i = 0; i < g->o.shard_count; i++)
-      if (m->shard < 0 || m->shard == i)
-        g->shards[i].look = true;
-    break;
   case MSG_DELAY_ENDED:
     if (w && w->loaded) {
       shard_delay_ended(w->shard, m->task_id, m->end);
@@ -135,8 +135,13 @@ static usec_t next_due(struct engine *g) {
     struct owned_shard *w = &g->shards[i];
     if (!w->shard)
       continue;
-    usec_t at = w->loaded ? shard_next_due(w->shard) : w->retry_at;
-    if (w->loaded && (w->look || w->request_count))
+    usec_t at = w->loaded ? shard_next_due(w->shard) : w->retry_at, mark;
+    int64_t mark_task;
+    shard_watermark(w->shard, &mark, &mark_task);
+    if (w->loaded && w->request_count && mark < at)
+      at = mark + 1; /* nothing is decided before: the clock may have been set back */
+    at = at < w->pause_until ? w->pause_until : at;
+    if (w->loaded && w->look)
       at = 0;
     due = at < due ? at : due;
   }
@@ -145,13 +150,23 @@ static usec_t next_due(struct engine *g) {
 
 static void load_again(struct engine *g, usec_t now) {
   for (int32_t i = 0; i < g->o.shard_count; i++)
-    if (g->shards[i].shard && !g->shards[i].loaded && g->shards[i].retry_at <= now)
+    if (g->shards[i].shard && !g->shards[i].loaded &&
+        (g->shards[i].retry_at <= now || g->shards[i].retry_at > now + USEC_PER_SEC)) /* the clock was set back */
       (void)engine_load(g, &g->shards[i]);
+}
+
+static void take_hints(struct engine *g) {
+  for (int32_t i = 0; i < g->o.shard_count; i++) {
+    if (atomic_exchange(&g->hints[i].changed, false))
+      g->shards[i].look = true;
+    if (atomic_exchange(&g->hints[i].reload, false) && g->shards[i].shard)
+      engine_reload(g, &g->shards[i]);
+  }
 }
 
 /* New tzdata: all instants beyond the watermarks are computed anew; what was decided stays decided. */
 static void look_at_zones(struct engine *g, usec_t now) {
-  if (now - g->zones_at < g->o.zone_poll)
+  if (now >= g->zones_at && now - g->zones_at < g->o.zone_poll)
     return;
   g->zones_at = now;
   if (!zone_set_refresh(g->zones))
@@ -159,13 +174,8 @@ static void look_at_zones(struct engine *g, usec_t now) {
   log_info("time zone data changed, tasks are read anew");
   spec_cache_clear(g->specs);
   for (int32_t i = 0; i < g->o.shard_count; i++) {
-    struct owned_shard *w = &g->shards[i];
-    if (!w->loaded)
-      continue;
-    w->loaded = false;
-    w->retry_at = 0;
-    atomic_fetch_sub(&g->loaded, 1);
-    atomic_fetch_sub(&g->tasks, shard_task_count(w->shard));
+    if (g->shards[i].loaded)
+      engine_reload(g, &g->shards[i]);
   }
 }
 
@@ -186,6 +196,7 @@ static void trigger_main(void *arg) {
     if (due - now < wait)
       wait = due <= now ? 0 : due - now;
     take_messages(g, more ? 0 : wait);
+    take_hints(g);
     now = g->o.now(g->o.arg);
     look_at_zones(g, now);
     load_again(g, now);
@@ -276,6 +287,7 @@ void engine_free(struct engine **p) {
     engine_drop(g, &g->shards[i]);
   queue_free(&g->queue);
   queue_free(&g->completed);
+  mem_free(g->hints);
   spec_cache_free(&g->specs);
   zone_set_free(&g->zones);
   store_close(&g->o.fire);

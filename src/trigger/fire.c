@@ -5,6 +5,8 @@
 
 /* FIRE: what the shards decided becomes rows, in one statement for all of them (storage.md). */
 
+static const usec_t REFUSED_PAUSE = 20 * USEC_PER_MS, POISON_PAUSE = USEC_PER_SEC, ALONE = 10 * USEC_PER_SEC;
+
 static struct run_row to_row(const struct fire_item *i, usec_t now) {
   struct run_row r = {.key = i->key,
                       .version = i->version,
@@ -109,8 +111,16 @@ static void settle_by_row(struct engine *g, struct owned_shard *w, const struct 
   if (!row)
     return; /* the database does not answer: the same instants come again */
   metric_add(g->refusals, 1);
-  if (row->epoch != b->epoch)
+  if (row->epoch != b->epoch) {
     g->o.fenced(g->o.arg, b->shard, b->epoch);
+  } else if (row->fired_at != b->seen_at || row->fired_task != b->seen_task) {
+    /* a FIRE of ours was still under way when its fate was read back: what it wrote is there, and ours */
+    log_warn("a FIRE came through after all, its shard is read anew", LF_I("shard", b->shard));
+    engine_reload(g, w);
+    return;
+  } else if (row->tasks_version == b->tasks_version) {
+    w->pause_until = g->o.now(g->o.arg) + REFUSED_PAUSE; /* ahead of the database's clock */
+  }
   w->look = true;
   w->refused += row->tasks_version != b->tasks_version;
 }
@@ -260,16 +270,29 @@ static int fire_locked(struct engine *g, struct owned_shard *w, usec_t now) {
 
 enum { REFUSED_BEFORE_LOCK = 2 };
 
+/* The database refuses what is in it: the shards go on one by one, and the one that is refused alone holds up only itself. */
+static bool keep_apart(struct engine *g, const int32_t *ids, size_t n, int rc, usec_t now) {
+  if (rc != ERR_INVALID && rc != ERR_INTERNAL && rc != ERR_CONFLICT)
+    return false;
+  g->alone_until = now + ALONE;
+  if (n == 1) {
+    log_error("a FIRE is refused for what is in it, its shard waits", LF_I("shard", ids[0]));
+    g->shards[ids[0]].pause_until = now + POISON_PAUSE;
+  }
+  return true;
+}
+
 bool engine_fire(struct engine *g, usec_t now) {
   arena_clear(&g->mem);
   int32_t *ids = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *ids);
   size_t n = 0, rows = 0;
   struct owned_shard *stubborn = NULL;
   int32_t first = g->first;
-  for (int32_t k = 0; k < g->o.shard_count && rows < g->o.fire_rows; k++) {
+  bool alone = now < g->alone_until && g->alone_until - now <= ALONE;
+  for (int32_t k = 0; k < g->o.shard_count && rows < g->o.fire_rows && !(alone && n); k++) {
     int32_t id = (first + k) % g->o.shard_count;
     struct owned_shard *w = &g->shards[id];
-    if (!w->loaded)
+    if (!w->loaded || (w->pause_until > now && w->pause_until - now <= POISON_PAUSE))
       continue;
     if (w->refused >= REFUSED_BEFORE_LOCK) {
       stubborn = w;
@@ -282,6 +305,8 @@ bool engine_fire(struct engine *g, usec_t now) {
     g->first = (id + 1) % g->o.shard_count;
   }
   int rc = n ? send(g, ids, n, now, false) : 0;
+  if (rc < 0 && keep_apart(g, ids, n, rc, now))
+    return true;
   if (rc >= 0 && stubborn) {
     arena_clear(&g->mem);
     rc = fire_locked(g, stubborn, now);
@@ -293,5 +318,5 @@ bool engine_fire(struct engine *g, usec_t now) {
     return true;
   }
   g->backoff = 0;
-  return rows >= g->o.fire_rows;
+  return rows >= g->o.fire_rows || (alone && n);
 }

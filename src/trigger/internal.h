@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 
 struct engine_msg {
-  enum { MSG_OWN, MSG_DISOWN, MSG_CHANGED, MSG_DELAY_ENDED } kind;
+  enum { MSG_OWN, MSG_DISOWN, MSG_DELAY_ENDED } kind;
   int32_t shard;
   int64_t epoch, tasks_version, fired_task, task_id;
   usec_t fired_at, end;
@@ -19,6 +19,7 @@ struct owned_shard {
   bool loaded;
   bool look;       /* changes or inbox rows may be waiting */
   usec_t retry_at; /* a load failed: again then (database time) */
+  usec_t pause_until; /* its FIRE was refused for what is in it, or for its time: not before then (database time) */
   int refused;     /* FIREs refused in a row because tasks changed */
   int64_t epoch;
   struct fire_batch batch;
@@ -26,6 +27,11 @@ struct owned_shard {
   struct fire_request *requests; /* parsed inbox, in `mem` */
   size_t request_count;
   struct arena mem; /* of the requests */
+};
+
+struct hint {
+  _Atomic bool changed; /* look at its tasks and its inbox */
+  _Atomic bool reload;  /* the queue was full: an order for it was lost, its truth is in the database */
 };
 
 enum { COMPLETED_BLOCK = 500 };
@@ -39,6 +45,7 @@ struct engine {
   struct engine_options o;
   struct queue *queue;
   struct queue *completed; /* struct completed_block: to be marked COMPLETED */
+  struct hint *hints;      /* by shard; from any thread */
   struct thread thread, listener, completer;
   _Atomic bool stopping;
   struct zone_set *zones;
@@ -46,6 +53,7 @@ struct engine {
   struct owned_shard *shards; /* by shard id */
   usec_t polled_at, zones_at; /* database time */
   usec_t backoff;             /* the database does not answer: how long to wait */
+  usec_t alone_until;         /* a FIRE of many shards was refused for what is in it: one shard at a time until then (database time) */
   int32_t first;              /* which shard is looked at first: moves on, so that none starves */
   struct arena mem;           /* of one round */
   struct run_row *rows;       /* of one FIRE: open ones from the front, ended ones in `ended` */
@@ -65,6 +73,8 @@ void engine_pause(struct engine *g, usec_t length);
 /* load.c: read the tasks of a shard and start it. */
 int engine_load(struct engine *g, struct owned_shard *w);
 void engine_drop(struct engine *g, struct owned_shard *w);
+/* Read the shard anew with the next round, its open runs too. */
+void engine_reload(struct engine *g, struct owned_shard *w);
 /* changes.c: read the feed and the inbox of shards that may have something. */
 int engine_look(struct engine *g, usec_t now);
 int engine_changes(struct engine *g, struct owned_shard *w, struct store *store);

@@ -107,6 +107,18 @@ int engine_load(struct engine *g, struct owned_shard *w) {
   return 0;
 }
 
+void engine_reload(struct engine *g, struct owned_shard *w) {
+  if (w->loaded) {
+    atomic_fetch_sub(&g->loaded, 1);
+    atomic_fetch_sub(&g->tasks, shard_task_count(w->shard));
+  }
+  w->loaded = w->adopted = false;
+  w->retry_at = 0;
+  w->requests = NULL; /* they are found again, if they are still there */
+  w->request_count = 0;
+  arena_clear(&w->mem);
+}
+
 void engine_drop(struct engine *g, struct owned_shard *w) {
   if (!w->shard)
     return;
