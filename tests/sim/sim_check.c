@@ -1,0 +1,395 @@
+#include "sim_plan.h"
+#include <stdlib.h>
+
+/* What must hold, read from the database's tables and what executors saw alone: at every commit, at every delivery, at every answer, and of
+ * the whole story at its end. */
+
+struct activity { /* open runs of a task between dispatch and end */
+  int64_t task_id;
+  int64_t active;
+  UT_hash_handle hh;
+};
+static struct activity *activities;
+static struct run_key *started; /* became active in this commit */
+static size_t started_count, started_cap;
+
+static bool is_active(const struct run_row *r) {
+  return !run_state_ended(r->state) && r->attempt > 0; /* RETRY_WAIT included: it has begun and not ended */
+}
+
+static struct activity *activity_of(int64_t task_id) {
+  struct activity *a;
+  HASH_FIND(hh, activities, &task_id, sizeof task_id, a);
+  if (!a) {
+    a = mem_zalloc(sizeof *a);
+    a->task_id = task_id;
+    HASH_ADD(hh, activities, task_id, sizeof a->task_id, a);
+  }
+  return a;
+}
+
+static bool may_overlap(const struct db_run *r) {
+  const struct sim_plan *p = sim_plan_of(r->key.task_id, r->row.version);
+  return !p || p->overlap == OVERLAP_ALLOW || sim_ignores_overlap(&r->key);
+}
+
+static void check_new(const struct db_run *r) {
+  if (r->doubled)
+    sim_wrong(WRONG_DOUBLED, "%s exists twice", sim_key(&r->key));
+  if (!r->ended)
+    sim_world->fires++;
+}
+
+static void check_change(const struct db_run *r, const struct run_row *before) {
+  if (run_state_ended(before->state))
+    sim_wrong(WRONG_OTHER, "%s had ended as %s and is written again", sim_key(&r->key), run_state_names[before->state]);
+  if (r->row.attempt < before->attempt || r->row.attempt > before->attempt + 1)
+    sim_wrong(WRONG_OTHER, "%s goes from attempt %d to %d", sim_key(&r->key), before->attempt, r->row.attempt);
+}
+
+void sim_check_run_changed(void *arg, const struct db_run *r, const struct run_row *before) {
+  (void)arg;
+  if (before)
+    check_change(r, before);
+  else
+    check_new(r);
+  const struct sim_plan *p = sim_plan_of(r->key.task_id, r->row.version);
+  if (p && r->row.attempt > p->max_attempts)
+    sim_wrong(WRONG_OTHER, "%s has attempt %d of %d", sim_key(&r->key), r->row.attempt, p->max_attempts);
+  bool was = before && is_active(before), is = !r->ended && is_active(&r->row);
+  if (was == is)
+    return;
+  activity_of(r->key.task_id)->active += is ? 1 : -1;
+  if (is) {
+    mem_reserve(started, started_count, started_cap);
+    started[started_count++] = r->key;
+  }
+}
+
+static bool began_now(const struct run_key *k) {
+  for (size_t i = 0; i < started_count; i++)
+    if (run_key_eq(&started[i], k))
+      return true;
+  return false;
+}
+
+/* One that may overlap and began in the very commit is no offence; any other that is under way is. */
+void sim_check_committed(void *arg) {
+  (void)arg;
+  for (size_t i = 0; i < started_count; i++) {
+    const struct db_run *r = sim_db_run(sim_world->db, &started[i]);
+    if (!r || r->ended || may_overlap(r) || activity_of(r->key.task_id)->active <= 1)
+      continue;
+    for (const struct db_run *o = sim_world->db->shards[r->key.shard].open; o; o = o->next) {
+      if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || (may_overlap(o) && began_now(&o->key)))
+        continue;
+      sim_wrong(WRONG_OTHER, "%s starts while %s (%s/%s) of its task has not ended", sim_key(&r->key), sim_key(&o->key),
+                run_state_names[o->row.state], run_reason_names[o->row.reason]);
+    }
+  }
+  started_count = 0;
+}
+
+void sim_check_sending(const struct run_job *j) {
+  const struct db_run *r = sim_db_run(sim_world->db, &j->key);
+  if (!r || (!r->ended && r->row.attempt < j->attempt))
+    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, the row says %d", sim_key(&j->key), j->attempt, r ? r->row.attempt : -1);
+  else if (r->ended && r->row.attempt < j->attempt)
+    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, it ended with attempt %d", sim_key(&j->key), j->attempt, r->row.attempt);
+}
+
+/* The executor is about to hear this answer: it will not tell again. */
+void sim_check_acked(const struct live_event *ev, enum run_result result) {
+  const struct db_run *r = sim_db_run(sim_world->db, &ev->key);
+  if (!r || ev->kind == EV_BEAT)
+    return;
+  bool current = !r->ended && r->row.attempt == ev->attempt && r->row.reason != REASON_RETRY_WAIT;
+  if (result == RUN_RESULT_LATE && current)
+    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is called late, but that attempt is under way", run_event_names[ev->kind],
+              sim_key(&ev->key), ev->attempt);
+  if (result != RUN_RESULT_RECORDED)
+    return;
+  if (current)
+    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is answered, but not written", run_event_names[ev->kind], sim_key(&ev->key),
+              ev->attempt);
+  if (ev->kind == EV_DONE_OK && !(r->ended && r->row.state == RUN_SUCCESS && r->row.attempt == ev->attempt))
+    sim_wrong(WRONG_OTHER, "the success of %s attempt %d is answered, the row says %s, attempt %d", sim_key(&ev->key), ev->attempt,
+              run_state_names[r->row.state], r->row.attempt);
+}
+
+/* ------------------------------------------------------------------ the whole story of a task */
+struct story {
+  const struct sim_task *t;
+  const struct db_task *d;
+  const struct db_run **rows; /* part 0, by scheduled_at */
+  size_t *covers;             /* per row: how many instants it stands for */
+  size_t count, cap;
+  int64_t fired;              /* towards max_runs */
+};
+
+static int by_instant(const void *a, const void *b) {
+  const struct db_run *x = *(const struct db_run *const *)a, *y = *(const struct db_run *const *)b;
+  return x->key.scheduled_at < y->key.scheduled_at ? -1 : x->key.scheduled_at > y->key.scheduled_at;
+}
+
+static bool stands_for(const struct db_run *r, usec_t t) {
+  if (r->row.missed_count > 1)
+    return t >= r->row.missed_first && t <= r->key.scheduled_at;
+  return t == r->key.scheduled_at;
+}
+
+static bool of_kind(const struct story *s, const struct db_run *r, bool delay) {
+  const struct sim_plan *p = sim_plan_of(s->t->id, r->row.version);
+  return p && (p->kind == SCHEDULE_FIXED_DELAY) == delay;
+}
+
+/* How many rows stand for this instant; the last of them. */
+static size_t rows_of(struct story *s, usec_t t, const struct db_run **ret) {
+  size_t n = 0, from = 0, to = s->count;
+  while (from < to) { /* the first row at or after t: a fold may begin before it */
+    size_t mid = (from + to) / 2;
+    if (s->rows[mid]->key.scheduled_at < t)
+      from = mid + 1;
+    else
+      to = mid;
+  }
+  for (size_t i = from; i < s->count && i < from + 50; i++)
+    if (stands_for(s->rows[i], t) && of_kind(s, s->rows[i], false)) {
+      s->covers[i]++;
+      *ret = s->rows[i];
+      n++;
+    }
+  return n;
+}
+
+static void check_misfire(const struct story *s, const struct sim_plan *p, const struct db_run *r, usec_t due) {
+  bool late = r->row.fired_at - due > p->threshold;
+  bool missed = r->row.origin == ORIGIN_CATCHUP || (r->row.state == RUN_SKIPPED && r->row.reason == REASON_MISFIRE);
+  if (missed && !late)
+    sim_wrong(WRONG_OTHER, "%s of task %lld counts as missed %lld us after it was due", sim_key(&r->key), (long long)s->t->id,
+              (long long)(r->row.fired_at - due));
+  if (!missed && late)
+    sim_wrong(WRONG_OTHER, "%s was due %lld us before its fire: that is a misfire", sim_key(&r->key),
+              (long long)(r->row.fired_at - due));
+  if (r->row.origin == ORIGIN_CATCHUP && p->misfire == MISFIRE_FIRE_ALL && r->row.fired_at - due > p->window)
+    sim_wrong(WRONG_OTHER, "%s is caught up beyond its window", sim_key(&r->key));
+  if (missed && p->misfire == MISFIRE_SKIP && r->row.state != RUN_SKIPPED)
+    sim_wrong(WRONG_OTHER, "%s is caught up against its policy SKIP", sim_key(&r->key));
+}
+
+static bool asked_again(const struct story *s, usec_t t) {
+  for (size_t i = 0; i < sim_people.catch_up_count; i++) {
+    const struct sim_catch_up *c = &sim_people.catch_ups[i];
+    if (c->task_id == s->t->id && t > c->from && t <= c->to)
+      return true;
+  }
+  return false;
+}
+
+static void check_instant(struct story *s, size_t version, usec_t t, usec_t due) {
+  const struct sim_plan *p = &s->t->plans[version];
+  const struct db_run *r = NULL;
+  size_t n = rows_of(s, t, &r);
+  bool used_up = p->max_runs && s->fired >= p->max_runs;
+  if (n == 0 && !used_up)
+    sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row", (long long)s->t->id, version + 1,
+              (long long)t, (long long)due);
+  if (n > 1)
+    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n, (long long)t);
+  if (n != 1)
+    return;
+  if (used_up && !asked_again(s, t))
+    sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
+  bool last = r->key.scheduled_at == t;
+  if (p->max_runs && last && r->row.state != RUN_SKIPPED)
+    s->fired++;
+  if (asked_again(s, t))
+    return;
+  if (last && r->row.version != (int32_t)version + 1)
+    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key), r->row.version, version + 1);
+  if (last)
+    check_misfire(s, p, r, due);
+}
+
+/* The instants of one version: those due later than its beginning and not later than the next one's. */
+static void check_version(struct story *s, size_t i) {
+  const struct sim_plan *p = &s->t->plans[i];
+  const struct task_version_row *v = &s->d->versions[i].v;
+  for (size_t k = 0; p->kind == SCHEDULE_FIXED_DELAY && p->max_runs && k < s->count; k++)
+    s->fired += s->rows[k]->row.version == v->version && s->rows[k]->row.state != RUN_SKIPPED;
+  usec_t lo = v->effective_at, hi = i + 1 < s->d->count ? s->d->versions[i + 1].v.effective_at : USEC_NEVER;
+  if (v->state != TASK_ENABLED || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY || lo >= hi)
+    return;
+  if (hi == USEC_NEVER)
+    sim_wrong(WRONG_OTHER, "task %lld is not paused at the end", (long long)s->t->id);
+  if (p->kind == SCHEDULE_ONE_TIME && i == 0 && p->anchor <= lo) { /* created too late: due at once, and missed */
+    check_instant(s, i, p->anchor, p->anchor);
+    return;
+  }
+  for (usec_t t = sim_plan_next(p, lo - p->jitter - USEC_PER_SEC); t <= hi && !sim_stopped(); t = sim_plan_next(p, t)) {
+    usec_t due = sim_plan_due(p, s->t->id, t);
+    if (due > lo && due <= hi)
+      check_instant(s, i, t, due);
+  }
+}
+
+/* Resumed with catch-up, nothing changed since but the end: all of it must be there. */
+static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
+  bool quiet = (size_t)c->version + 1 == s->d->count || (size_t)c->version == s->d->count;
+  for (size_t v = 0; v < s->d->count; v++) {
+    const struct sim_plan *p = &s->t->plans[v];
+    if ((int32_t)v + 1 < c->version || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY)
+      continue;
+    for (usec_t t = sim_plan_next(p, c->from); t <= c->to && !sim_stopped(); t = sim_plan_next(p, t)) {
+      const struct db_run *r;
+      size_t n = rows_of(s, t, &r);
+      if (n > 1)
+        sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request", (long long)s->t->id, n,
+                  (long long)t);
+      if (n == 0 && quiet && v + 1 == (size_t)c->version && t > c->to - p->window && !p->max_runs && s->d->state != TASK_DELETED)
+        sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id, (long long)t);
+    }
+  }
+}
+
+/* FIXED_DELAY: each follows the end of the one before by exactly `every`. */
+static void check_delays(struct story *s) {
+  usec_t base = 0;
+  for (size_t i = 0; i < s->count; i++) {
+    const struct db_run *r = s->rows[i];
+    if (!of_kind(s, r, true))
+      continue;
+    const struct sim_plan *p = &s->t->plans[r->row.version - 1];
+    usec_t from = s->d->versions[r->row.version - 1].v.effective_at;
+    usec_t want = base ? base + p->every : 0;
+    if (want <= from)
+      want = p->start_at > from ? p->start_at : from + p->every;
+    if (r->key.scheduled_at != want)
+      sim_wrong(WRONG_OTHER, "%s (FIXED_DELAY) should have been at %lld: the one before ended at %lld", sim_key(&r->key),
+                (long long)want, (long long)base);
+    if (!r->ended)
+      return; /* told elsewhere */
+    base = r->row.finished_at;
+  }
+}
+
+/* A FIXED_DELAY version that ruled for long after its predecessor's end has gone on. */
+static void check_delay_goes_on(struct story *s) {
+  usec_t end = 0;
+  int64_t fired = 0;
+  for (size_t i = 0; i < s->count; i++) {
+    if (of_kind(s, s->rows[i], true)) {
+      end = s->rows[i]->row.finished_at;
+      const struct sim_plan *p = &s->t->plans[s->rows[i]->row.version - 1];
+      fired += p->max_runs && s->rows[i]->row.state != RUN_SKIPPED;
+    } else if (s->rows[i]->row.finished_at > end) { /* a run of another kind holds it back, too */
+      end = s->rows[i]->row.finished_at;
+    }
+  }
+  if (s->d->count < 2)
+    return;
+  const struct sim_plan *p = &s->t->plans[s->d->count - 2];
+  const struct task_version_row *v = &s->d->versions[s->d->count - 2].v, *next = v + 0;
+  next = &s->d->versions[s->d->count - 1].v;
+  if (p->kind != SCHEDULE_FIXED_DELAY || v->state != TASK_ENABLED || (p->max_runs && fired >= p->max_runs))
+    return;
+  usec_t since = end > v->effective_at ? end : v->effective_at;
+  usec_t due = since + p->every;
+  if (p->start_at > due)
+    due = p->start_at;
+  if (p->end_at && due > p->end_at)
+    return;
+  if (due + 3 * USEC_PER_MIN < next->effective_at)
+    sim_wrong(WRONG_LOST, "task %lld (FIXED_DELAY) has not gone on since %lld", (long long)s->t->id, (long long)since);
+}
+
+static void check_rows(struct story *s) {
+  for (size_t i = 0; i < s->count && !sim_stopped(); i++) {
+    const struct db_run *r = s->rows[i];
+    if (!of_kind(s, r, false))
+      continue;
+    size_t want = r->row.missed_count > 1 ? (size_t)r->row.missed_count : 1;
+    if (asked_again(s, r->key.scheduled_at) ? s->covers[i] == 0 : s->covers[i] != want)
+      sim_wrong(WRONG_OTHER, "%s stands for %zu instants, it says %zu", sim_key(&r->key), s->covers[i], want);
+  }
+}
+
+static void check_max_runs(struct story *s) {
+  int64_t most = 0, fired = 0;
+  for (size_t i = 0; i < s->t->count; i++) {
+    if (!s->t->plans[i].max_runs)
+      return;
+    most = s->t->plans[i].max_runs > most ? s->t->plans[i].max_runs : most;
+  }
+  for (size_t i = 0; i < s->count; i++)
+    fired += s->rows[i]->row.state != RUN_SKIPPED && !asked_again(s, s->rows[i]->key.scheduled_at);
+  if (fired > most)
+    sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired, (long long)most);
+}
+
+static void check_task(struct story *s) {
+  if (s->count)
+    qsort(s->rows, s->count, sizeof *s->rows, by_instant);
+  s->covers = mem_array(s->count + 1, sizeof *s->covers);
+  for (size_t v = 0; v < s->t->count && !sim_stopped(); v++)
+    check_version(s, v);
+  for (size_t i = 0; i < sim_people.catch_up_count && !sim_stopped(); i++)
+    if (sim_people.catch_ups[i].task_id == s->t->id)
+      check_catch_up(s, &sim_people.catch_ups[i]);
+  check_rows(s);
+  check_delays(s);
+  check_delay_goes_on(s);
+  check_max_runs(s);
+  mem_free(s->covers);
+}
+
+/* ------------------------------------------------------------------ the end */
+static void check_run_at_end(const struct db_run *r) {
+  if (!r->ended)
+    sim_wrong(WRONG_STUCK, "%s is still %s/%s, attempt %d", sim_key(&r->key), run_state_names[r->row.state],
+              run_reason_names[r->row.reason], r->row.attempt);
+}
+
+static void check_triggers(void) {
+  for (size_t i = 0; i < sim_people.trigger_count; i++)
+    if (!sim_db_run(sim_world->db, &sim_people.triggers[i]))
+      sim_wrong(WRONG_LOST, "the trigger %s made no run", sim_key(&sim_people.triggers[i]));
+}
+
+void sim_check_end(void) {
+  struct story *stories = mem_array(sim_people.count + 1, sizeof *stories);
+  for (size_t i = 0; i < sim_people.count; i++)
+    stories[i] = (struct story){.t = &sim_people.tasks[i], .d = sim_db_task(sim_world->db, sim_people.tasks[i].id)};
+  struct db_run *r, *next;
+  HASH_ITER(hh, sim_world->db->runs, r, next) {
+    check_run_at_end(r);
+    struct story *s = &stories[r->key.task_id - sim_people.tasks[0].id]; /* ids follow one another */
+    if (r->key.part != 0)
+      continue;
+    mem_reserve(s->rows, s->count, s->cap);
+    s->rows[s->count++] = r;
+  }
+  for (size_t i = 0; i < sim_people.count && !sim_stopped(); i++)
+    check_task(&stories[i]);
+  for (size_t i = 0; i < sim_people.count; i++)
+    mem_free(stories[i].rows);
+  mem_free(stories);
+  check_triggers();
+  for (size_t i = 0; i < sim_world->db->inbox_count; i++)
+    sim_wrong(WRONG_STUCK, "the inbox of shard %d still holds %.*s", sim_world->db->inbox[i].shard,
+              SLICE_FMT(sim_world->db->inbox[i].body));
+  for (int i = 0; i < sim_world->o.nodes; i++)
+    if (sim_world->nodes[i]->slots_out)
+      sim_wrong(WRONG_OTHER, "%s has not got %lld slots back", sim_world->nodes[i]->id, (long long)sim_world->nodes[i]->slots_out);
+}
+
+void sim_check_free(void) {
+  struct activity *a, *next;
+  HASH_ITER(hh, activities, a, next) {
+    HASH_DEL(activities, a);
+    mem_free(a);
+  }
+  mem_free(started);
+  started = NULL;
+  started_count = started_cap = 0;
+}
