@@ -92,14 +92,16 @@ int cluster_new(const struct cluster_options *o, struct cluster **ret, struct er
   return 0;
 }
 
-static void set_owned(struct cluster *c, int32_t shard, int64_t epoch) {
-  mutex_lock(&c->lock);
-  bool had = c->epochs[shard] != 0;
-  c->epochs[shard] = epoch;
-  if (had != (epoch != 0))
+/* With the lock, which is kept until the hook has been called: orders for one shard must come in the order of what they say.
+ * From one epoch to another (0: not ours). False: it was not that one any more. */
+static bool set_owned(struct cluster *c, int32_t shard, int64_t from, int64_t epoch) {
+  bool good = c->epochs[shard] == from;
+  if (good && (from != 0) != (epoch != 0))
     metric_set(c->owned_gauge,
                (double)(epoch ? atomic_fetch_add(&c->owned, 1) + 1 : atomic_fetch_sub(&c->owned, 1) - 1));
-  mutex_unlock(&c->lock);
+  if (good)
+    c->epochs[shard] = epoch;
+  return good;
 }
 
 static int64_t epoch_of(struct cluster *c, int32_t shard) {
@@ -110,11 +112,12 @@ static int64_t epoch_of(struct cluster *c, int32_t shard) {
 }
 
 void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch) {
-  if (epoch_of(c, shard) != epoch)
-    return; /* known already */
-  metric_add(c->fenced, 1);
-  set_owned(c, shard, 0);
-  c->o.hooks.lost(c->o.hooks.arg, shard, epoch);
+  mutex_lock(&c->lock);
+  if (set_owned(c, shard, epoch, 0)) { /* else known already */
+    metric_add(c->fenced, 1);
+    c->o.hooks.lost(c->o.hooks.arg, shard, epoch);
+  }
+  mutex_unlock(&c->lock);
 }
 
 static void lose_all(struct cluster *c) {
@@ -164,6 +167,25 @@ static size_t wanted_shards(struct cluster *c, const struct st_shard_list_ret *s
   return n;
 }
 
+static void take_over(struct cluster *c, const struct shard_row *s) {
+  mutex_lock(&c->lock);
+  if (set_owned(c, s->id, 0, s->epoch)) {
+    metric_add(c->takeovers, 1);
+    c->o.hooks.owned(c->o.hooks.arg, s);
+  }
+  mutex_unlock(&c->lock);
+}
+
+/* Ours as the database says, though we do not know of it: the answer to a claim was lost, or we gave the shard up. No other node takes it, and
+ * a claim would not, either. */
+static void take_ours(struct cluster *c, const struct st_shard_list_ret *shards) {
+  for (size_t i = 0; i < shards->count; i++) {
+    const struct shard_row *s = &shards->shards[i];
+    if (s->incarnation == c->incarnation && slice_eqz(s->owner, c->o.node_id) && epoch_of(c, s->id) == 0)
+      take_over(c, s);
+  }
+}
+
 static int claim(struct cluster *c, struct err *e) {
   if (cluster_owned(c) == (size_t)c->shard_count)
     return 0;
@@ -175,6 +197,7 @@ static int claim(struct cluster *c, struct err *e) {
     rc = store_node_list(c->o.store, &(struct st_node_list){0}, &nodes, &mem, e);
   if (rc < 0)
     return rc;
+  take_ours(c, &shards);
   int32_t *ids = arena_array(&mem, (size_t)c->shard_count, sizeof *ids);
   size_t n = wanted_shards(c, &shards, &nodes, ids);
   if (n == 0)
@@ -185,11 +208,8 @@ static int claim(struct cluster *c, struct err *e) {
       &(struct st_shard_claim){
           .node = slice_of(c->o.node_id), .incarnation = c->incarnation, .ids = ids, .count = n},
       &got, &mem, e);
-  for (size_t i = 0; rc >= 0 && i < got.count; i++) {
-    set_owned(c, got.shards[i].id, got.shards[i].epoch);
-    metric_add(c->takeovers, 1);
-    c->o.hooks.owned(c->o.hooks.arg, &got.shards[i]);
-  }
+  for (size_t i = 0; rc >= 0 && i < got.count; i++)
+    take_over(c, &got.shards[i]);
   if (rc >= 0 && got.count)
     log_info("shards taken over", LF_I("shards", got.count), LF_I("owned", cluster_owned(c)));
   return rc;
