@@ -108,6 +108,7 @@ class FakeExecutor:
         self._workers = []
         self._connections = set()
         self.incarnation = None
+        self.last_signature = ""  # X-Kelou-Signature of the last request
         self._server = None
         self.heartbeat_every = 2.0
 
@@ -326,7 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
             message = json.loads(body or b"{}")
         except ValueError:
             return self._reply(Answer(400, {"error": "no JSON"}))
-        signed = self.owner.verify(self.headers.get("X-Kelou-Signature"), body)
+        self.owner.last_signature = self.headers.get("X-Kelou-Signature") or ""
+        signed = self.owner.verify(self.owner.last_signature, body)
         kind = self.path.rpartition("/")[2]
         if kind == "cancel":
             self.owner.note("cancel", message, signed=signed)

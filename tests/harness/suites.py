@@ -137,7 +137,8 @@ def last_line(session, name, command, seconds):
     counts = Counts(int(found[-1][0]), int(found[-1][1]), int(found[-1][2] or 0))
     if counts.failed or code:
         counts.failed = max(counts.failed, 1)
-        counts.notes.append(f"failed: {name}\n{tail(text)}")
+        worth = "\n".join(line for line in text.splitlines() if not line.startswith("ok "))
+        counts.notes.append(f"failed: {name} (log/{name}.log)\n{tail(worth, 40)}")
     counts.notes += [line for line in text.splitlines() if line.startswith("skip ")]
     return counts
 

@@ -51,12 +51,12 @@ def store_url(store, request, tmp_path):
     """The URL of a new empty database of the parametrised store."""
     if store == "postgres":
         return request.getfixturevalue("postgres_server").create_database()
-    return f"sqlite:{tmp_path}/node/kelou.db"
+    return f"sqlite:{tmp_path}/kelou.db"
 
 
-def end_node(node):
-    """Stop a node; what it says at its end must be good."""
-    alive = node.alive()
+def end_node(node, alive=False):
+    """Stop a node; what it says at its end must be good. `alive`: it has no business to have ended before."""
+    alive = alive or node.alive()
     code = node.stop()
     log = node.log_text()
     assert not re.search(r"AddressSanitizer|runtime error:|LeakSanitizer", log), log[-6000:]
@@ -76,7 +76,7 @@ def world(store, request, tmp_path_factory, world_settings):
     url = request.getfixturevalue("postgres_server").create_database() if store == "postgres" else f"sqlite:{folder}/kelou.db"
     shared = Keloud(folder, url, world_settings).start()
     yield shared
-    end_node(shared)
+    end_node(shared, alive=True)
 
 
 @pytest.fixture
