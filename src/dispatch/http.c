@@ -13,7 +13,7 @@ enum {
   RESULT_MAX = 65536,
   SIGNATURES_TEXT = 2 * SIGNATURE_TEXT_MAX
 };
-static const usec_t RETRY_AFTER_MOST = 30 * USEC_PER_SEC;
+static const usec_t RETRY_AFTER_MOST = 30 * USEC_PER_SEC, ROOM_PAUSE = 10 * USEC_PER_MS;
 
 struct http_channel {
   struct http_channel_options o;
@@ -144,8 +144,12 @@ static void answer_of(const struct http_result *r, struct arena *mem, struct dis
   *a = (struct dispatch_answer){.event = {.progress = -1}};
   const char *why = NULL;
   switch (r->outcome) {
+  case HTTP_CALL_REFUSED: /* too many of ours wait for its connections: it is well, and soon has room */
+    a->outcome = DISPATCH_BUSY;
+    a->retry_after = ROOM_PAUSE;
+    why = r->why;
+    break;
   case HTTP_CALL_NOT_SENT:
-  case HTTP_CALL_REFUSED:
     a->outcome = DISPATCH_UNREACHABLE;
     why = r->why;
     break;
