@@ -95,7 +95,11 @@ class Loop:
         self.node.environment["KELOU_FAILPOINTS"] = f"{point}=crash:{nth}"
         self.up()
         del self.node.environment["KELOU_FAILPOINTS"]
-        code = self.node.wait(POINT_SECONDS)
+        try:
+            code = self.node.wait(POINT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{point} was not reached {nth} times in {POINT_SECONDS} s: is this a build with "
+                                 "-Dfailpoints=true?") from None
         self.note_death(f"{point} for the {nth}th time: exit {code}")
         self.pause()
         self.up()
