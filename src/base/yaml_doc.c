@@ -46,22 +46,34 @@ static int next(struct reader *r) {
                  r->parser.problem ? r->parser.problem : "unknown");
 }
 
-/* A decimal number such as -1.5e3; the whole text must be one. */
-static bool is_number(struct slice s) {
-  size_t i = s.n && (s.p[0] == '-' || s.p[0] == '+'), digits = 0;
-  bool dot = false;
-  for (; i < s.n && ((s.p[i] >= '0' && s.p[i] <= '9') || (s.p[i] == '.' && !dot)); i++) {
-    dot = dot || s.p[i] == '.';
-    digits += s.p[i] != '.';
+/* How many digits `s` begins with; they are taken off. */
+static size_t digits(struct slice *s) {
+  size_t n = 0;
+  while (n < s->n && s->p[n] >= '0' && s->p[n] <= '9')
+    n++;
+  *s = slice_n(s->p + n, s->n - n);
+  return n;
+}
+
+static bool one_of(struct slice *s, const char *marks) {
+  bool found = s->n && s->p[0] && strchr(marks, s->p[0]);
+  if (found)
+    *s = slice_n(s->p + 1, s->n - 1);
+  return found;
+}
+
+/* A decimal number with a point, such as -1.5e3; the whole text must be one. */
+static bool is_real(struct slice s) {
+  (void)one_of(&s, "-+");
+  size_t n = digits(&s);
+  if (!one_of(&s, "."))
+    return false;
+  n += digits(&s);
+  if (n && one_of(&s, "eE")) {
+    (void)one_of(&s, "-+");
+    n = digits(&s);
   }
-  if (digits && i < s.n && (s.p[i] == 'e' || s.p[i] == 'E')) {
-    i++;
-    i += i < s.n && (s.p[i] == '-' || s.p[i] == '+');
-    digits = 0;
-    for (; i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; i++)
-      digits++;
-  }
-  return digits && i == s.n;
+  return n && !s.n;
 }
 
 static bool is_one_of(struct slice s, const char *const *words) {
@@ -84,7 +96,7 @@ static json_t *plain_value(struct slice s) {
     return json_false();
   if (parse_i64(s, INT64_MIN, INT64_MAX, &i, NULL) == 0)
     return json_integer(i);
-  if (is_number(s) && memchr(s.p, '.', s.n)) { /* integers beyond 64 bits stay texts */
+  if (is_real(s)) { /* integers beyond 64 bits stay texts */
     auto_free char *z = mem_slicedup(s);
     double d = strtod(z, NULL);
     if (isfinite(d))
@@ -152,7 +164,8 @@ static int read_value(struct reader *r, int depth, json_t **ret) {
     return read_scalar(r, ret);
   if (r->event.type == YAML_SEQUENCE_START_EVENT)
     return read_sequence(r, depth, ret);
-  return r->event.type == YAML_MAPPING_START_EVENT ? read_mapping(r, depth, ret) : refuse(r, "expected a value");
+  return r->event.type == YAML_MAPPING_START_EVENT ? read_mapping(r, depth, ret)
+                                                   : refuse(r, "expected a value");
 }
 
 static int read_stream(struct reader *r, json_t **ret) {
@@ -162,7 +175,8 @@ static int read_stream(struct reader *r, json_t **ret) {
     return code;
   if (r->event.type != YAML_DOCUMENT_START_EVENT)
     return refuse(r, "the document is empty");
-  if ((code = next(r)) < 0 || (code = read_value(r, 0, &found)) < 0 || (code = next(r)) < 0 || (code = next(r)) < 0)
+  if ((code = next(r)) < 0 || (code = read_value(r, 0, &found)) < 0 || (code = next(r)) < 0 ||
+      (code = next(r)) < 0)
     return code;
   if (r->event.type != YAML_STREAM_END_EVENT)
     return refuse(r, "expected one YAML document");

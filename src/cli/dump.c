@@ -60,19 +60,18 @@ void dump_json(struct str *out, const json_t *j) {
   str_addc(out, '\n');
 }
 
-/* Whether a text may stand without quotes: letters, digits and a few marks, beginning with a letter, and no word that some YAML
- * reader takes for something else. */
+static bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
+
+/* Whether a text may stand without quotes: letters, digits and a few marks, beginning with a letter, and no
+ * word that some YAML reader takes for something else. */
 static bool yaml_plain(struct slice s) {
   static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
-  bool letter = s.n && ((s.p[0] >= 'A' && s.p[0] <= 'Z') || (s.p[0] >= 'a' && s.p[0] <= 'z'));
-  for (size_t i = 0; letter && i < s.n; i++) {
-    char c = s.p[i];
-    letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-             c == '-' || c == '.' || c == '/';
-  }
-  for (size_t i = 0; letter && i < sizeof words / sizeof *words; i++)
-    letter = !slice_eqz_nocase(s, words[i]);
-  return letter;
+  bool plain = s.n && is_letter(s.p[0]);
+  for (size_t i = 0; plain && i < s.n; i++)
+    plain = is_letter(s.p[i]) || (s.p[i] && strchr("0123456789_-./", s.p[i]));
+  for (size_t i = 0; plain && i < sizeof words / sizeof *words; i++)
+    plain = !slice_eqz_nocase(s, words[i]);
+  return plain;
 }
 
 /* JSON's quotes and escapes are YAML's too. */

@@ -266,7 +266,7 @@ def test_usage_is_2(cli, group, tmp_path):
         (["task", "list", "--stat", "x"], "--stat is not an option here; did you mean --state?"),
         (["run", "list", "--state", "foo"], "--state: expected one of: PENDING, RUNNING"), (["task", "create"], "nothing to send: give -f"),
         (["run", "list", "--since", "never"], "--since:1: expected an instant"), (["task", "create", "-f", bad], f"{bad}: line 2"),
-        (["task", "trigger", "a", "--payload", "{"], "--payload: line 1"), (["group", "create", "a b"], "/name: "),
+        (["task", "trigger", "a", "--payload", "{"], "--payload: line 1"), (["group", "create", " a"], "/name: "),
         (["group", "create", "g", "--max-connections", "many"], "--max-connections: expected a whole number"),
         (["token", "create", "--name", "x", "--role", "king"], "--role: expected one of: VIEWER"),
         (["--server", "ftp://x", "task", "list"], ""), (["task", "list", "--token-file", bad], "")]
