@@ -287,12 +287,12 @@ static void take_hints(struct dispatcher *d, struct capacity_hint *h) {
 
 static void send_or_park(struct dispatcher *d, struct waiting *w, usec_t mono) {
   usec_t retry_at = w->not_before;
-  if (w->not_before > mono || parking_has(d, w->job)) {
-    park(d, w, w->not_before > mono ? w->not_before : mono + LOOK_AGAIN_MS * USEC_PER_MS);
-    return;
-  }
-  if (try_send(d, w, mono, &retry_at) != SEND_GONE)
-    park(d, w, retry_at);
+  if (w->not_before > mono)
+    park(d, w, w->not_before, false);
+  else if (parking_full(d, w->job))
+    park(d, w, mono + LOOK_AGAIN_MS * USEC_PER_MS, true);
+  else if (try_send(d, w, mono, &retry_at) != SEND_GONE)
+    park(d, w, retry_at, true);
 }
 
 /* Names and payloads for a handful of new jobs, then off they go. */

@@ -36,6 +36,7 @@ struct parking {
   struct waiting *head, *tail;
   size_t count;
   usec_t retry_at; /* monotonic: look again then; 0 = now */
+  bool full;       /* the last one found no executor; else those here only wait for their time */
   UT_hash_handle hh;
 };
 struct waiting { /* a job and what it met so far */
@@ -78,12 +79,12 @@ struct capacity_hint {
 };
 void waiting_free(struct dispatcher *d, struct waiting **w);
 /* parking.c */
-void park(struct dispatcher *d, struct waiting *w, usec_t retry_at);
+void park(struct dispatcher *d, struct waiting *w, usec_t retry_at, bool full);
 void unpark_ready(struct dispatcher *d, usec_t mono);
 void parking_hint(struct dispatcher *d, const char *ns, const char *group);
 usec_t parking_next(struct dispatcher *d);
 void parking_done(struct dispatcher *d);
-bool parking_has(struct dispatcher *d, const struct run_job *j); /* others wait for the same: stand in line */
+bool parking_full(struct dispatcher *d, const struct run_job *j); /* others wait for the same executors: stand in line */
 /* dispatcher.c: choose an executor and send. */
 enum send_result {
   SEND_GONE,  /* sent, or no longer wanted: `w` is not ours any more */

@@ -47,16 +47,16 @@ static struct waiting *pop(struct parking *p) {
   return w;
 }
 
-bool parking_has(struct dispatcher *d, const struct run_job *j) {
+bool parking_full(struct dispatcher *d, const struct run_job *j) {
   if (!d->parked)
     return false;
   auto_free char *key = key_of(j);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
-  return p != NULL;
+  return p && p->full;
 }
 
-void park(struct dispatcher *d, struct waiting *w, usec_t retry_at) {
+void park(struct dispatcher *d, struct waiting *w, usec_t retry_at, bool full) {
   auto_free char *key = key_of(w->job);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
@@ -70,6 +70,7 @@ void park(struct dispatcher *d, struct waiting *w, usec_t retry_at) {
   }
   push_back(p, w);
   p->count++;
+  p->full = p->full || full;
   p->retry_at = retry_at < p->retry_at ? retry_at : p->retry_at;
   d->parked_count++;
 }
@@ -85,6 +86,7 @@ static void parking_free(struct dispatcher *d, struct parking *p) {
 /* Try those that wait in one place, each at most once, until one finds no executor. */
 static void unpark(struct dispatcher *d, struct parking *p, usec_t mono) {
   usec_t soonest = USEC_NEVER;
+  p->full = false;
   for (size_t n = p->count; n > 0 && p->head; n--) {
     struct waiting *w = pop(p);
     usec_t retry_at = w->not_before;
@@ -97,6 +99,7 @@ static void unpark(struct dispatcher *d, struct parking *p, usec_t mono) {
     soonest = retry_at < soonest ? retry_at : soonest;
     if (r == SEND_FULL) {
       push_front(p, w);
+      p->full = true;
       break;
     }
     push_back(p, w);
