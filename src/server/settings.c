@@ -11,4 +11,5 @@ const struct conf_item settings[] = {
 const size_t settings_count = sizeof settings / sizeof settings[0];
 const char *const settings_env_ignore[] = {"KELOU_FAILPOINTS", "KELOU_SERVER", "KELOU_TOKEN",
                                            "KELOU_TOKEN_FILE", "KELOU_CONFIG", "KELOU_TEST_PG_URL",
-                                           "KELOU_LANG",       "KELOU_BUILD",  NULL};
+                                           "KELOU_CA_FILE",    "KELOU_LANG",   "KELOU_BUILD",
+                                           NULL};
