@@ -9,7 +9,6 @@ const struct conf_item settings[] = {
 #undef SET
 };
 const size_t settings_count = sizeof settings / sizeof settings[0];
-const char *const settings_env_ignore[] = {"KELOU_FAILPOINTS", "KELOU_SERVER", "KELOU_TOKEN",
-                                           "KELOU_TOKEN_FILE", "KELOU_CONFIG", "KELOU_TEST_PG_URL",
-                                           "KELOU_CA_FILE",    "KELOU_LANG",   "KELOU_BUILD",
-                                           NULL};
+const char *const settings_env_ignore[] = {
+    "KELOU_FAILPOINTS",  "KELOU_SERVER",  "KELOU_TOKEN", "KELOU_TOKEN_FILE", "KELOU_CONFIG",
+    "KELOU_TEST_PG_URL", "KELOU_CA_FILE", "KELOU_LANG",  "KELOU_BUILD",      NULL};
