@@ -11,7 +11,8 @@ void dispatch_options_default(struct dispatch_options *o) {
                                  .retry_first = 100 * USEC_PER_MS,
                                  .retry_most = 2 * USEC_PER_SEC,
                                  .cool_busy = 200 * USEC_PER_MS,
-                                 .cool_unreachable = 2 * USEC_PER_SEC};
+                                 .cool_unreachable = 2 * USEC_PER_SEC,
+                                 .shun = 5 * USEC_PER_SEC};
 }
 
 static usec_t mono_now(void) { return clock_system.mono(&clock_system); }
@@ -144,7 +145,7 @@ enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, 
   usec_t retry_at = USEC_NEVER;
   int rc = choose(d, w, &i, &retry_at);
   if (rc < 0) {
-    if (!w->told)
+    if (!w->told && !(w->avoid && rc == ERR_BUSY)) /* what it met itself says more */
       post_event(d, w->job, rc == ERR_BUSY ? EV_BUSY : EV_NO_EXECUTOR, NULL);
     w->told = true;
     usec_t soon = mono + LOOK_AGAIN_MS * USEC_PER_MS;
@@ -233,8 +234,11 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
   post_event(d, v->job, a->outcome == DISPATCH_DONE ? a->event.kind : events[a->outcome], &ev);
   switch (a->outcome) {
   case DISPATCH_ACCEPTED:
-  case DISPATCH_DONE:
-  case DISPATCH_REFUSED: end_delivery(d, &v); break;
+  case DISPATCH_DONE: end_delivery(d, &v); break;
+  case DISPATCH_REFUSED:
+    registry_shun(v->instance, mono_now() + d->o.shun);
+    end_delivery(d, &v);
+    break;
   case DISPATCH_BUSY:
     give_slot_back(d, v, a->retry_after ? a->retry_after : d->o.cool_busy);
     send_again(d, &v, 0);
@@ -249,6 +253,7 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
     break;
   case DISPATCH_LOST:
     v->again->was_lost = true;
+    registry_shun(v->instance, mono_now() + d->o.shun);
     deliver_lost_again(d, &v);
     break;
   }
@@ -289,7 +294,7 @@ static void send_or_park(struct dispatcher *d, struct waiting *w, usec_t mono) {
   usec_t retry_at = w->not_before;
   if (w->not_before > mono)
     park(d, w, w->not_before, false);
-  else if (parking_full(d, w->job))
+  else if (parking_full(d, w))
     park(d, w, mono + LOOK_AGAIN_MS * USEC_PER_MS, true);
   else if (try_send(d, w, mono, &retry_at) != SEND_GONE)
     park(d, w, retry_at, true);

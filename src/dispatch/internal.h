@@ -30,7 +30,8 @@ int text_cache_get(struct text_cache *c, struct store *store, struct run_job *co
                    struct task_text **ret, struct err *e);
 void text_cache_done(struct text_cache *c);
 
-/* Jobs that wait for capacity: one list for each (namespace, group, handler, pin). */
+/* Jobs that wait for capacity: one list for each (namespace, group, handler, pin); and one for each instance that may have a job
+ * already: such a job holds its slot, it must not stand behind those that wait for one. */
 struct parking {
   char *key, *ns, *group;
   struct waiting *head, *tail;
@@ -84,7 +85,7 @@ void unpark_ready(struct dispatcher *d, usec_t mono);
 void parking_hint(struct dispatcher *d, const char *ns, const char *group);
 usec_t parking_next(struct dispatcher *d);
 void parking_done(struct dispatcher *d);
-bool parking_full(struct dispatcher *d, const struct run_job *j); /* others wait for the same executors: stand in line */
+bool parking_full(struct dispatcher *d, const struct waiting *w); /* others wait for the same executors: stand in line */
 /* dispatcher.c: choose an executor and send. */
 enum send_result {
   SEND_GONE,  /* sent, or no longer wanted: `w` is not ours any more */

@@ -2,10 +2,12 @@
 
 /* Jobs that no executor can take now wait here, first come first served among those that want the same. */
 
-static char *key_of(const struct run_job *j) {
+static char *key_of(const struct waiting *w) {
+  const struct run_job *j = w->job;
   struct arena none = {0};
-  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
-                                      j->spec->handler, j->pin ? j->pin : ""));
+  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
+                                      j->spec->handler, j->pin ? j->pin : "",
+                                      w->instance ? w->instance->id : ""));
   arena_done(&none);
   return key;
 }
@@ -47,17 +49,17 @@ static struct waiting *pop(struct parking *p) {
   return w;
 }
 
-bool parking_full(struct dispatcher *d, const struct run_job *j) {
+bool parking_full(struct dispatcher *d, const struct waiting *w) {
   if (!d->parked)
     return false;
-  auto_free char *key = key_of(j);
+  auto_free char *key = key_of(w);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
   return p && p->full;
 }
 
 void park(struct dispatcher *d, struct waiting *w, usec_t retry_at, bool full) {
-  auto_free char *key = key_of(w->job);
+  auto_free char *key = key_of(w);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
   if (!p) {

@@ -97,6 +97,10 @@ static bool is_idle(const struct inst *x) {
   return atomic_load_explicit(&x->i.running, memory_order_relaxed) == 0;
 }
 
+static bool is_shunned(const struct search *s, struct inst *x) {
+  return atomic_load_explicit(&x->shun_until, memory_order_relaxed) > s->now;
+}
+
 /* Go round once from where the last one ended. ROUND_ROBIN ends at the first that is free, LEAST_BUSY at one that does nothing. */
 static void search_route(struct search *s, struct route *t, bool least_busy) {
   bool picky = s->ask->previous.n || s->ask->exclude_count;
@@ -105,7 +109,8 @@ static void search_route(struct search *s, struct route *t, bool least_busy) {
     struct inst *x = t->list[at];
     if (!is_free(s, x))
       continue;
-    struct inst **place = picky && is_avoided(s->ask, x->i.id) ? &s->best_avoided : &s->best;
+    bool rather_not = is_shunned(s, x) || (picky && is_avoided(s->ask, x->i.id));
+    struct inst **place = rather_not ? &s->best_avoided : &s->best;
     if (!*place || (least_busy && less_busy(x, *place))) {
       *place = x;
       t->next = at + 1;
@@ -183,6 +188,8 @@ void registry_release(struct registry *r, struct instance **i) {
 }
 
 void registry_cool(struct instance *i, usec_t until) { ((struct inst *)i)->cool_until = until; }
+
+void registry_shun(struct instance *i, usec_t until) { ((struct inst *)i)->shun_until = until; }
 
 int registry_secrets(struct registry *r, const struct instance *i, struct registry_secrets *ret) {
   const struct group *g = ((const struct inst *)i)->group;

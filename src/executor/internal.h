@@ -12,6 +12,7 @@ struct inst {
   struct instance i;
   struct group *group;        /* lives as long as the registry */
   _Atomic int64_t cool_until; /* monotonic */
+  _Atomic int64_t shun_until; /* monotonic */
   bool online;                /* its member is ONLINE; under the lock */
   char **handlers;            /* owned */
   size_t handler_count;

@@ -78,6 +78,8 @@ struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance **i);
 /* Not to be chosen until then (monotonic): it answered 429/503 or refused the connection. */
 void registry_cool(struct instance *i, usec_t until);
+/* Until then (monotonic) only chosen when no other has a slot: it refused a run or did not answer. */
+void registry_shun(struct instance *i, usec_t until);
 /* The group's secrets for signing: [0] the current one, [1] the one before while a rotation lasts ("" = none).
  * Sign with all that exist (several v1= in one header), so that executors of both sides of a rotation accept. */
 struct registry_secrets {
