@@ -230,7 +230,7 @@ static const char intro[] =
     "Outside of payloads `null` is the same as leaving the field out.\n"
     "- Instants are RFC 3339; answers are in UTC. Durations: `250us`, `1500ms`, `30s`, `5m`, `2h`, `7d`, or "
     "a sum such as `1h30m`. Ids are texts. "
-    "Names: letters, digits and `_.:-`.\n"
+    "Names: letters (any script), digits, `_.:-` and spaces inside; no control or invisible characters.\n"
     "- In a path a task or a group is named by `namespace/name` (percent-encoded: `ns%2Fname`) or by a name "
     "in the token's namespace, "
     "else in `default`; a task also by its id (names made of digits only need the long form).\n"
