@@ -22,6 +22,11 @@ static void drop_tasks(struct shard *s) {
     HASH_DEL(s->tasks, t);
     sched_task_free(t);
   }
+  struct sched_orphan *o, *onext;
+  HASH_ITER (hh, s->orphans, o, onext) {
+    HASH_DEL(s->orphans, o);
+    mem_free(o);
+  }
   s->touched_count = s->completed_count = s->waiting_count = 0;
 }
 
@@ -51,14 +56,47 @@ struct sched_task *sched_find(struct shard *s, int64_t task_id) {
   return t;
 }
 
+static struct sched_orphan *find_orphan(struct shard *s, int64_t task_id) {
+  struct sched_orphan *o;
+  HASH_FIND(hh, s->orphans, &task_id, sizeof task_id, o);
+  return o;
+}
+
+static struct sched_orphan *orphan_of(struct shard *s, int64_t task_id) {
+  struct sched_orphan *o = find_orphan(s, task_id);
+  if (!o) {
+    o = mem_zalloc(sizeof *o);
+    o->task_id = task_id;
+    HASH_ADD(hh, s->orphans, task_id, sizeof o->task_id, o);
+  }
+  return o;
+}
+
+static void set_progress(struct sched_task *t, usec_t base_at, int64_t fired, bool open) {
+  struct sched_extra *x = sched_extra(t);
+  x->open = x->open || open;
+  x->base_at = x->open ? 0 : base_at; /* the end that is still to be told counts, whatever the row says by now */
+  x->fired = x->fired_pending = fired;
+}
+
+static struct sched_task *new_task(struct shard *s, int64_t task_id) {
+  struct sched_task *t = mem_zalloc(sizeof *t);
+  t->id = task_id;
+  t->due = USEC_NEVER;
+  HASH_ADD(hh, s->tasks, id, sizeof t->id, t);
+  struct sched_orphan *o = find_orphan(s, task_id);
+  if (o) {
+    set_progress(t, o->base_at, o->fired, o->open);
+    HASH_DEL(s->orphans, o);
+    mem_free(o);
+  }
+  return t;
+}
+
 void shard_put(struct shard *s, const struct shard_version *v) {
   struct sched_task *t = sched_find(s, v->task_id);
-  if (!t) {
-    t = mem_zalloc(sizeof *t);
-    t->id = v->task_id;
-    t->due = USEC_NEVER;
-    HASH_ADD(hh, s->tasks, id, sizeof t->id, t);
-  }
+  if (!t)
+    t = new_task(s, v->task_id);
   sched_append(t, v);
   if (t->first.next) {
     mem_reserve(s->waiting, s->waiting_count, s->waiting_cap);
@@ -68,12 +106,14 @@ void shard_put(struct shard *s, const struct shard_version *v) {
 
 void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open) {
   struct sched_task *t = sched_find(s, task_id);
-  if (!t)
+  if (t) {
+    set_progress(t, base_at, fired, open);
     return;
-  struct sched_extra *x = sched_extra(t);
-  x->open = x->open || open;
-  x->base_at = x->open ? 0 : base_at; /* the end that is still to be told counts, whatever the row says by now */
-  x->fired = x->fired_pending = fired;
+  }
+  struct sched_orphan *o = orphan_of(s, task_id); /* COMPLETED or PAUSED for long: not loaded until a change brings it back */
+  o->base_at = base_at;
+  o->fired = fired;
+  o->open = open;
 }
 
 void sched_queue(struct shard *s, struct sched_task *t) {
@@ -155,8 +195,12 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
 
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {
   struct sched_task *t = sched_find(s, task_id);
-  if (!t)
+  if (!t) {
+    struct sched_orphan *o = orphan_of(s, task_id);
+    o->open = false;
+    o->base_at = end > o->base_at ? end : o->base_at;
     return;
+  }
   struct sched_extra *x = sched_extra(t);
   if (end <= x->base_at) /* loaded with the tasks: its successor may have been fired already */
     return;

@@ -51,13 +51,16 @@ static bool place(struct collect *c, struct fire_item *i, enum overlap_policy po
   return true;
 }
 
+/* The instants of FIXED_DELAY depend on its runs: they make no range with those of another kind. */
+static bool may_join(const struct fire_item *i, const struct sched_version *v) {
+  return (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
+}
+
 /* Record a missed instant in the batch's one SKIPPED row of this task. */
 static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   struct sched_extra *x = sched_extra(t);
-  struct fire_item *i;
-  if (x->fold_row) {
-    i = &c->b->items[x->fold_row - 1];
-  } else {
+  struct fire_item *i = x->fold_row ? &c->b->items[x->fold_row - 1] : NULL;
+  if (!i || !may_join(i, v)) {
     i = add_item(c, t, v, nominal);
     i->state = RUN_SKIPPED;
     i->reason = REASON_MISFIRE;
@@ -138,6 +141,15 @@ static void keep_progress(struct collect *c, struct sched_task *t, const struct 
   row->base_at = p.base_at >= 0 ? p.base_at : row->base_at;
 }
 
+/* Until when a range that FIRE_ONCE makes up for may go on: the next instant, unless that belongs to a version which will not make up
+ * for it. */
+static usec_t range_goes_on(const struct sched_task *t, const struct sched_version *v) {
+  const struct task_spec *next = t->due == USEC_NEVER ? NULL : t->cur->spec;
+  if (!next || t->cur == v)
+    return t->due;
+  return next->misfire_policy == MISFIRE_FIRE_ONCE && next->kind != SCHEDULE_FIXED_DELAY ? t->due : USEC_NEVER;
+}
+
 /* Decide the armed instant of a task and arm its next one. */
 static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
@@ -147,7 +159,7 @@ static void take_instant(struct collect *c, struct sched_task *t) {
   if (v->spec->kind !=
       SCHEDULE_FIXED_DELAY) /* that one is armed when its run has ended, or when the batch is settled */
     sched_next(t, due, t->id, false);
-  bool fired = decide(c, t, v, nominal, t->due);
+  bool fired = decide(c, t, v, nominal, range_goes_on(t, v));
   keep_progress(c, t, v, !fired);
   if (v->spec->max_runs) /* this one may have been the last */
     sched_next(t, due, t->id, false);
@@ -156,6 +168,9 @@ static void take_instant(struct collect *c, struct sched_task *t) {
 }
 
 /* ---------------------------------------------------------------- requests */
+
+/* How far a resumer's idea of the database's clock may be behind the commit of the resume. */
+static const usec_t RESUME_SLACK = 10 * USEC_PER_SEC;
 
 static void take_trigger(struct collect *c, const struct fire_request *r, struct sched_task *t) {
   struct sched_version none = {0}, *v = &none;
@@ -175,7 +190,28 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
   }
 }
 
-/* The instants of (from, to] that passed while the task was paused, at most its catch-up window of them. */
+/* Where a catch-up ends: at the effective_at of the version that the resume made, which owns what is due later. `to` is what the
+ * resumer thought of that instant; the version itself is the first one after the pause that is ENABLED, unless it is forgotten. */
+static usec_t catch_up_end(const struct fire_request *r, const struct sched_task *t) {
+  for (const struct sched_version *v = &t->first; v; v = v->next)
+    if (v->state == TASK_ENABLED && v->effective_at > r->from)
+      return v->effective_at <= r->to + RESUME_SLACK ? v->effective_at : r->to;
+  return r->to;
+}
+
+/* The first instant from `nominal` on that is due later than `lo`. */
+static usec_t first_due_after(const struct sched_task *t, const struct sched_version *v, usec_t nominal, usec_t lo) {
+  const struct schedule *s = v->spec->schedule;
+  while (nominal != USEC_NEVER && nominal + schedule_jitter(s, t->id, nominal) <= lo)
+    nominal = schedule_next(s, v->anchor, nominal);
+  return nominal;
+}
+
+static usec_t due_of(const struct sched_task *t, const struct sched_version *v, usec_t nominal) {
+  return nominal == USEC_NEVER ? USEC_NEVER : nominal + schedule_jitter(v->spec->schedule, t->id, nominal);
+}
+
+/* The instants that were due while the task was paused, at most its catch-up window of them. */
 static void take_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t) {
   if (!r->to || !t) /* nothing is asked for any more: only the inbox row goes */
     return;
@@ -188,15 +224,15 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
   touch(c, t);
   struct sched_extra *x = sched_extra(t);
   x->caught_up = 0;
-  /* the resumed version owns what comes after its effective_at: the catch-up reaches right up to there */
-  usec_t to = r->to > v->effective_at ? r->to : v->effective_at;
+  usec_t to = catch_up_end(r, t);
   usec_t from = r->from > to - spec->catchup_window ? r->from : to - spec->catchup_window;
-  for (usec_t at = schedule_next(spec->schedule, v->anchor, from); at <= to;) {
+  usec_t at = schedule_next(spec->schedule, v->anchor, from - schedule_jitter_max(spec->schedule));
+  for (at = first_due_after(t, v, at, from); due_of(t, v, at) <= to;) {
     usec_t next = schedule_next(spec->schedule, v->anchor, at);
     bool all = spec->misfire_policy == MISFIRE_FIRE_ALL && x->caught_up < spec->catchup_max_runs;
     if (all)
       catch_up(c, t, v, at);
-    else if (spec->misfire_policy == MISFIRE_FIRE_ONCE && next > to)
+    else if (spec->misfire_policy == MISFIRE_FIRE_ONCE && due_of(t, v, next) > to)
       (void)make_up(c, t, v, at);
     else
       fold(c, t, v, at);

@@ -43,6 +43,14 @@ void sched_task_free(struct sched_task *t);
 /* No instant will ever come (ENABLED, not MANUAL, nothing waiting). */
 bool sched_is_complete(const struct sched_task *t);
 
+/* The progress of a task that was not loaded (COMPLETED, or PAUSED for long): it counts on when a change brings the task back. */
+struct sched_orphan {
+  int64_t task_id;
+  usec_t base_at;
+  int64_t fired;
+  bool open;
+  UT_hash_handle hh;
+};
 struct sched_done {
   int64_t task_id;
   int32_t version;
@@ -54,6 +62,7 @@ struct shard {
   usec_t at; /* the watermark pair */
   int64_t at_task;
   struct sched_task *tasks; /* hash by id */
+  struct sched_orphan *orphans; /* hash by task_id */
   struct calq *queue;
   struct sched_task **touched; /* by the unsettled batch */
   size_t touched_count, touched_cap;

@@ -13,7 +13,7 @@ static double seconds(void) {
 }
 
 static int usage(void) {
-  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--calm] [--verbose] [--without GUARD] [--list]\n"
+  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] [--verbose] [--without GUARD] [--list]\n"
               "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did not hold.\n",
               stderr);
   return 2;
@@ -25,7 +25,7 @@ static int number(const char *text, int64_t most, int64_t *ret) {
 
 struct arguments {
   struct sim_options o;
-  int64_t seed, hours, minutes;
+  int64_t seed, hours, minutes, first;
 };
 
 static int guard_named(const char *name) {
@@ -57,6 +57,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
       a->seed = n;
     } else if (strcmp(key, "--hours") == 0) {
       a->hours = n;
+    } else if (strcmp(key, "--first") == 0) {
+      a->first = n;
     } else if (strcmp(key, "--episode") == 0) {
       a->minutes = n;
     } else if (strcmp(key, "--nodes") == 0 && n >= 1 && n <= SIM_NODES_MAX) {
@@ -83,7 +85,7 @@ int main(int argc, char **argv) {
   struct sim_world sum = {0};
   usec_t total = 0;
   a.o.length = a.minutes * USEC_PER_MIN;
-  for (int64_t i = 0; total < a.hours * USEC_PER_HOUR; i++) {
+  for (int64_t i = a.first; total < a.hours * USEC_PER_HOUR; i++) {
     struct sim_world w;
     a.o.seed = hash_u64((uint64_t)a.seed) + (uint64_t)i;
     int bad = sim_episode(&a.o, &w);

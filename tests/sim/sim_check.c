@@ -278,10 +278,9 @@ static void check_delay_goes_on(struct story *s) {
   usec_t end = 0;
   int64_t fired = 0;
   for (size_t i = 0; i < s->count; i++) {
+    fired += s->t->plans[s->rows[i]->row.version - 1].max_runs && s->rows[i]->row.state != RUN_SKIPPED;
     if (of_kind(s, s->rows[i], true)) {
       end = s->rows[i]->row.finished_at;
-      const struct sim_plan *p = &s->t->plans[s->rows[i]->row.version - 1];
-      fired += p->max_runs && s->rows[i]->row.state != RUN_SKIPPED;
     } else if (s->rows[i]->row.finished_at > end) { /* a run of another kind holds it back, too */
       end = s->rows[i]->row.finished_at;
     }
@@ -303,13 +302,24 @@ static void check_delay_goes_on(struct story *s) {
     sim_wrong(WRONG_LOST, "task %lld (FIXED_DELAY) has not gone on since %lld", (long long)s->t->id, (long long)since);
 }
 
+/* A range that a request took part in: which version's instants it made up is not known here. */
+static bool asked_within(const struct story *s, usec_t first, usec_t last) {
+  for (size_t i = 0; i < sim_people.catch_up_count; i++) {
+    const struct sim_catch_up *c = &sim_people.catch_ups[i];
+    if (c->task_id == s->t->id && last > c->from && first <= c->to + USEC_PER_SEC)
+      return true;
+  }
+  return false;
+}
+
 static void check_rows(struct story *s) {
   for (size_t i = 0; i < s->count && !sim_stopped(); i++) {
     const struct db_run *r = s->rows[i];
     if (!of_kind(s, r, false))
       continue;
     size_t want = r->row.missed_count > 1 ? (size_t)r->row.missed_count : 1;
-    if (asked_again(s, r->key.scheduled_at) ? s->covers[i] == 0 : s->covers[i] != want)
+    usec_t first = r->row.missed_count > 1 ? r->row.missed_first : r->key.scheduled_at;
+    if (asked_within(s, first, r->key.scheduled_at) ? s->covers[i] == 0 : s->covers[i] != want)
       sim_wrong(WRONG_OTHER, "%s stands for %zu instants, it says %zu", sim_key(&r->key), s->covers[i], want);
   }
 }
@@ -327,6 +337,18 @@ static void check_max_runs(struct story *s) {
     sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired, (long long)most);
 }
 
+static void tell_story(const struct story *s) {
+  for (size_t i = 0; i < s->d->count; i++)
+    sim_trace("  version %zu %s from %lld", i + 1, task_state_names[s->d->versions[i].v.state],
+              (long long)s->d->versions[i].v.effective_at);
+  for (size_t i = 0; i < s->count; i++) {
+    const struct run_row *r = &s->rows[i]->row;
+    sim_trace("  %s v%d %s/%s %s fired %lld ended %lld missed %lld from %lld", sim_key(&r->key), r->version, run_state_names[r->state],
+              run_reason_names[r->reason], run_origin_names[r->origin], (long long)r->fired_at, (long long)r->finished_at,
+              (long long)r->missed_count, (long long)r->missed_first);
+  }
+}
+
 static void check_task(struct story *s) {
   if (s->count)
     qsort(s->rows, s->count, sizeof *s->rows, by_instant);
@@ -340,6 +362,8 @@ static void check_task(struct story *s) {
   check_delays(s);
   check_delay_goes_on(s);
   check_max_runs(s);
+  if (sim_stopped())
+    tell_story(s);
   mem_free(s->covers);
 }
 

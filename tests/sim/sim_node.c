@@ -163,6 +163,7 @@ void sim_node_crash(struct sim_node *n) {
   if (!n->proc)
     return;
   sim_trace("%s dies", n->id);
+  sim_world->crashes++;
   struct sim_proc *p = n->proc;
   sim_kill(p, bury, n);
   n->proc = NULL;

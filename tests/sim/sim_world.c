@@ -101,8 +101,8 @@ static void crash_node(void *arg) {
   (void)arg;
   struct sim_node *n = any_node();
   if (n->proc && n->proc->paused_until <= sim_now) {
-    sim_world->crashes++;
     sim_node_crash(n);
+    restart(n);
   }
 }
 
@@ -135,9 +135,12 @@ static void step_clock(void *arg) {
     n->proc->wall_offset += between(-USEC_PER_HOUR, USEC_PER_HOUR); /* must not matter */
 }
 
+static usec_t dark_until;
+
 static void stall(void *arg) { /* the whole house is dark: instants are missed */
   (void)arg;
   usec_t dark = between(20 * USEC_PER_SEC, 4 * USEC_PER_MIN);
+  dark_until = sim_now + dark;
   sim_trace("all nodes are down for %lld s", (long long)(dark / USEC_PER_SEC));
   for (int i = 0; i < sim_world->o.nodes; i++) {
     sim_node_crash(sim_world->nodes[i]);
@@ -150,10 +153,10 @@ static void watch(void *arg) {
   (void)arg;
   if (sim_world->over)
     return;
-  for (int i = 0; i < sim_world->o.nodes; i++)
+  for (int i = 0; i < sim_world->o.nodes && sim_now > dark_until; i++)
     if (!sim_world->nodes[i]->proc)
       restart(sim_world->nodes[i]);
-  sim_at(sim_now + 5 * USEC_PER_MIN, NULL, watch, NULL);
+  sim_at(sim_now + 20 * USEC_PER_SEC, NULL, watch, NULL);
 }
 
 struct trouble {
@@ -192,6 +195,7 @@ static void begin(const struct sim_options *o) {
   w->o = *o;
   rng_seed(&w->rng, o->seed);
   sim_co_reset();
+  dark_until = 0;
   w->begin = 1772900000 * USEC_PER_SEC;
   w->faults_end = o->length;
   w->end = o->length + 6 * USEC_PER_MIN;
@@ -208,7 +212,7 @@ static void begin(const struct sim_options *o) {
   }
   sim_people_new();
   begin_troubles();
-  sim_at(5 * USEC_PER_MIN, NULL, watch, NULL);
+  sim_at(20 * USEC_PER_SEC, NULL, watch, NULL);
 }
 
 static void come_back(void) {
