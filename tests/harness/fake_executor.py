@@ -12,6 +12,7 @@ import os
 import queue
 import socket
 import struct
+import sys
 import threading
 import time
 from datetime import datetime, timezone
@@ -155,8 +156,7 @@ class FakeExecutor:
 
         class Handler(_Handler):
             owner = executor
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._spawn(self._server.serve_forever, 0.05)
         self._spawn(self._report_loop)
         if self.want_register:
@@ -182,6 +182,8 @@ class FakeExecutor:
         return self._verb("heartbeat", {"incarnation": self.incarnation, "running": 0})
 
     def deregister(self):
+        """Gone until register()."""
+        self.incarnation = None
         return self._verb("deregister", {})
 
     def close_port(self):
@@ -290,10 +292,20 @@ class FakeExecutor:
     def _heartbeat_loop(self):
         while not self._stopping.wait(self.heartbeat_every):
             try:
-                if self.heartbeat().status_code == 404 and self._server:
+                if self.incarnation and self.heartbeat().status_code == 404 and self.incarnation and self._server:
                     self.register()
             except (requests.RequestException, AssertionError):
                 pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """A client that has gone is no news."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
