@@ -331,25 +331,24 @@ int kelou_drain(struct kelou_executor *e, int64_t grace) {
 
 /* Running ones are asked to stop; those that wait are left to whoever gets them next. */
 static void stop_all(struct kelou_executor *e) {
-  struct kelou_run *r, *next, **left = NULL;
+  struct left {
+    struct kelou_run *run;
+  } *left = NULL;
+  struct kelou_run *r, *next;
   size_t n = 0, cap = 0;
   mutex_lock(&e->lock);
   HASH_ITER (hh, e->attempts.by_id, r, next) {
-    if (r->phase == PHASE_ENDED)
-      continue;
     run_stop(r, STOP_SHUTDOWN);
-    mem_reserve(left, n, cap);
-    left[n++] = run_ref(r);
-  }
-  for (size_t i = 0; i < n; i++)
-    if (!run_leave_queue(left[i], SAID_NOTHING))
-      run_unref(&left[i]);
-  mutex_unlock(&e->lock);
-  for (size_t i = 0; i < n; i++)
-    if (left[i]) {
-      run_left(left[i]);
-      run_unref(&left[i]);
+    if (run_leave_queue(r, SAID_NOTHING)) {
+      mem_reserve(left, n, cap);
+      left[n++].run = run_ref(r);
     }
+  }
+  mutex_unlock(&e->lock);
+  for (size_t i = 0; i < n; i++) {
+    run_left(left[i].run);
+    run_unref(&left[i].run);
+  }
   mem_free(left);
 }
 

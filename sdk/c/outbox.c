@@ -126,9 +126,10 @@ bool outbox_wait_empty(struct outbox *b, usec_t until) {
 
 /* With the lock. Those under way are done with, but for what is new since. */
 static void settle(struct outbox *b) {
-  struct kelou_run *r, *next;
-  DL_FOREACH_SAFE2(b->flying, r, next, out_next) {
-    DL_DELETE2(b->flying, r, out_prev, out_next);
+  struct kelou_run *r = b->flying, *next;
+  b->flying = NULL;
+  for (; r; r = next) {
+    next = r->out_next;
     if (r->out_sent_final) {
       r->out_owed = false;
       b->owed--;
@@ -348,10 +349,9 @@ static void free_timer(void *outbox) {
   mutex_unlock(&b->lock);
 }
 
-static void drop(struct kelou_run **list) {
-  struct kelou_run *r, *next;
-  DL_FOREACH_SAFE2(*list, r, next, out_next) {
-    DL_DELETE2(*list, r, out_prev, out_next);
+static void drop(struct kelou_run *r) {
+  for (struct kelou_run *next; r; r = next) {
+    next = r->out_next;
     run_unref(&r);
   }
 }
@@ -366,8 +366,8 @@ void outbox_free(struct outbox **bp) {
   while (b->busy)
     (void)cond_wait(&b->empty, &b->lock, USEC_NEVER);
   mutex_unlock(&b->lock);
-  drop(&b->flying);
-  drop(&b->waiting);
+  drop(b->flying);
+  drop(b->waiting);
   str_done(&b->text);
   mem_free(b->authorization);
   cond_done(&b->empty);
