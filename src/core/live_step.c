@@ -173,6 +173,8 @@ static void finish(struct step *st) {
   usec_t end = ev->finished_at > 0 && ev->finished_at <= st->now && ev->finished_at >= r->fired_at
                    ? ev->finished_at
                    : st->now;
+  if (end < r->fired_at) /* the estimate of the database's time was set back in between */
+    end = r->fired_at;
   if (r->started_at > end) /* its start was never told, or by a clock that is ahead */
     r->started_at = end;
   *LIVE_ADD(out, finishes) =
