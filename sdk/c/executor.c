@@ -333,20 +333,24 @@ int kelou_drain(struct kelou_executor *e, int64_t grace) {
 static void stop_all(struct kelou_executor *e) {
   struct left {
     struct kelou_run *run;
+    bool never; /* begun */
   } *left = NULL;
   struct kelou_run *r, *next;
   size_t n = 0, cap = 0;
   mutex_lock(&e->lock);
   HASH_ITER (hh, e->attempts.by_id, r, next) {
+    if (r->phase == PHASE_ENDED)
+      continue;
     run_stop(r, STOP_SHUTDOWN);
-    if (run_leave_queue(r, SAID_NOTHING)) {
-      mem_reserve(left, n, cap);
-      left[n++].run = run_ref(r);
-    }
+    mem_reserve(left, n, cap);
+    left[n++].run = run_ref(r);
   }
+  for (size_t i = 0; i < n; i++) /* not while iterating: the table may forget some */
+    left[i].never = run_leave_queue(left[i].run, SAID_NOTHING);
   mutex_unlock(&e->lock);
   for (size_t i = 0; i < n; i++) {
-    run_left(left[i].run);
+    if (left[i].never)
+      run_left(left[i].run);
     run_unref(&left[i].run);
   }
   mem_free(left);
