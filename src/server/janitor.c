@@ -4,7 +4,6 @@
 /* Regular upkeep on a thread of its own, so that nothing else waits for it: vacuum and partitions, old idempotency answers. */
 
 static const usec_t PERIOD = 5 * USEC_PER_SEC;
-enum { ZONES_EVERY = 6 }; /* periods */
 
 static void maintain(struct server *s, struct store *store) {
   auto_arena mem = {0};
@@ -25,16 +24,24 @@ static void janitor_main(void *arg) {
     log_error("no session for the upkeep of the database", LF_E(&e));
     return;
   }
-  int round = 0;
+  usec_t maintain_at = 0, zones_at = 0, zone_poll = conf_usec(s->conf, "trigger.zone_poll");
   mutex_lock(&s->janitor_lock);
   while (!s->janitor_stop) {
     mutex_unlock(&s->janitor_lock);
-    maintain(s, store);
-    if (++round % ZONES_EVERY == 0)
-      task_service_refresh_zones(s->tasks); /* whether they changed is the trigger's affair */
+    usec_t mono = clock_system.mono(&clock_system);
+    if (mono >= maintain_at) {
+      maintain(s, store);
+      maintain_at = mono + PERIOD;
+    }
+    if (mono >= zones_at) {
+      task_service_refresh_zones(s->tasks); /* what follows for the instants is the trigger's affair */
+      zones_at = mono + zone_poll;
+    }
     mutex_lock(&s->janitor_lock);
-    if (!s->janitor_stop)
-      (void)cond_wait(&s->janitor_wake, &s->janitor_lock, PERIOD);
+    usec_t until = maintain_at < zones_at ? maintain_at : zones_at;
+    mono = clock_system.mono(&clock_system);
+    if (!s->janitor_stop && until > mono)
+      (void)cond_wait(&s->janitor_wake, &s->janitor_lock, until - mono);
   }
   mutex_unlock(&s->janitor_lock);
   store_close(&store);
