@@ -75,8 +75,12 @@ static struct sched_orphan *orphan_of(struct shard *s, int64_t task_id) {
 static void set_progress(struct sched_task *t, usec_t base_at, int64_t fired, bool open) {
   struct sched_extra *x = sched_extra(t);
   x->open = x->open || open;
-  x->base_at = x->open ? 0 : base_at; /* the end that is still to be told counts, whatever the row says by now */
-  x->fired = x->fired_pending = fired;
+  if (x->open)
+    x->base_at = 0; /* the end that is still to be told counts, whatever the row says by now */
+  else if (base_at > x->base_at)
+    x->base_at = base_at;
+  if (fired > x->fired) /* both only grow: what is known already is not older */
+    x->fired = x->fired_pending = fired;
 }
 
 static struct sched_task *new_task(struct shard *s, int64_t task_id) {
@@ -111,9 +115,9 @@ void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_
     return;
   }
   struct sched_orphan *o = orphan_of(s, task_id); /* COMPLETED or PAUSED for long: not loaded until a change brings it back */
-  o->base_at = base_at;
-  o->fired = fired;
-  o->open = open;
+  o->base_at = base_at > o->base_at ? base_at : o->base_at;
+  o->fired = fired > o->fired ? fired : o->fired;
+  o->open = o->open || open;
 }
 
 void sched_queue(struct shard *s, struct sched_task *t) {
@@ -206,7 +210,7 @@ void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {
     return;
   x->open = x->open_pending = false;
   x->base_at = end;
-  sched_arm(s, t, false);
+  sched_arm(s, t, true);
   sched_note_complete(s, t);
 }
 

@@ -90,6 +90,7 @@ static void catch_up(struct collect *c, struct sched_task *t, const struct sched
   i->state = RUN_PENDING;
   i->reason = REASON_SCHEDULED;
   i->not_before = x->release_at > c->now ? x->release_at : c->now;
+  x->fold_row = 0; /* a range has no instants in it that have rows of their own */
   x->release_at = i->not_before + (usec_t)((double)USEC_PER_SEC / v->spec->catchup_rate);
   x->caught_up++;
 }
@@ -106,8 +107,10 @@ static bool decide(struct collect *c, struct sched_task *t, const struct sched_v
   case MISFIRE_DO_CATCH_UP: catch_up(c, t, v, nominal); return true;
   case MISFIRE_DO_FIRE: break;
   }
-  if (t->x)
+  if (t->x) {
     t->x->caught_up = 0;
+    t->x->fold_row = 0; /* it stands between the missed ones before and after it */
+  }
   struct fire_item *i = add_item(c, t, v, nominal);
   i->due = due;
   return place(c, i, spec->overlap_policy);
@@ -122,7 +125,7 @@ static void keep_progress(struct collect *c, struct sched_task *t, const struct 
   struct sched_extra *x = sched_extra(t);
   struct fire_progress p = {.task_id = t->id, .base_at = -1, .fired = -1};
   if (spec->kind == SCHEDULE_FIXED_DELAY && skipped)
-    p.base_at = c->now; /* a skipped one counts as ended then */
+    p.base_at = x->base_pending = c->now; /* a skipped one counts as ended then */
   if (spec->max_runs && !skipped)
     p.fired = ++x->fired_pending;
   if (spec->kind == SCHEDULE_FIXED_DELAY && !skipped)
@@ -155,13 +158,13 @@ static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
   usec_t nominal = t->nominal, due = t->due;
   touch(c, t);
+  bool delay = v->spec->kind == SCHEDULE_FIXED_DELAY;
   t->due = USEC_NEVER;
-  if (v->spec->kind !=
-      SCHEDULE_FIXED_DELAY) /* that one is armed when its run has ended, or when the batch is settled */
+  if (!delay)
     sched_next(t, due, t->id, false);
   bool fired = decide(c, t, v, nominal, range_goes_on(t, v));
   keep_progress(c, t, v, !fired);
-  if (v->spec->max_runs) /* this one may have been the last */
+  if (delay || v->spec->max_runs) /* its next instant waits for this run's end, or there is none: the next version's turn */
     sched_next(t, due, t->id, false);
   c->b->work++;
   sched_queue(c->s, t);
@@ -306,10 +309,11 @@ void shard_fired(struct shard *s, const struct fire_batch *b) {
       x->fired = x->fired_pending;
       x->open = x->open || x->open_pending;
       x->open_pending = false;
+      x->base_pending = 0;
       x->caught_up_kept = x->caught_up;
       x->release_at_kept = x->release_at;
       x->fold_row = x->progress_row = 0;
-      sched_arm(s, t, false);
+      sched_arm(s, t, true);
     }
     if (!t->first.next) /* else when its next version's time has come */
       sched_note_complete(s, t);
@@ -327,6 +331,7 @@ void shard_refused(struct shard *s, const struct fire_batch *b) {
     if (x) {
       x->fired_pending = x->fired;
       x->open_pending = false;
+      x->base_pending = 0;
       x->caught_up = x->caught_up_kept;
       x->release_at = x->release_at_kept;
       x->fold_row = x->progress_row = 0;

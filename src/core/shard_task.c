@@ -15,7 +15,8 @@ static void next_delay(struct sched_task *t, const struct sched_version *v, usec
   const struct sched_extra *x = t->x;
   if (x && (x->open || x->open_pending))
     return;
-  usec_t nominal = x && x->base_at ? x->base_at + spec->every : 0;
+  usec_t base = !x ? 0 : x->base_pending ? x->base_pending : x->base_at;
+  usec_t nominal = base ? base + spec->every : 0;
   if (nominal <= v->effective_at)
     nominal = spec->start_at > v->effective_at ? spec->start_at : v->effective_at + spec->every;
   if (nominal > spec->end_at)

@@ -13,6 +13,7 @@ struct sched_version {
 };
 /* What only some tasks need: FIXED_DELAY, max_runs, a catch-up in progress. */
 struct sched_extra {
+  usec_t base_pending;                /* with the unsettled batch; 0 = as base_at */
   usec_t base_at;                     /* FIXED_DELAY: end of the last scheduled run */
   int64_t fired, fired_pending;       /* max_runs: committed; with the unsettled batch */
   bool open, open_pending;            /* FIXED_DELAY: a scheduled run has not ended */

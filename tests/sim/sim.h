@@ -41,7 +41,7 @@ void sim_kill(struct sim_proc *proc, void (*bury)(void *arg), void *arg);
 
 /* ------------------------------------------------------------------ the world (sim_world.c) */
 struct sim_faults { /* rates; 0 = never */
-  double abort, lost_done, lost_not_done, late_commit; /* per write */
+  double abort, lost_done, lost_not_done, late_fire, late_change; /* per write */
   double slow;            /* a call of 50 ms … 3 s */
   double freeze_before, freeze_after; /* the node pauses in the middle of a call */
   double crash_in_call;

@@ -191,7 +191,8 @@ static int call_begin(struct session *s, enum op_no op, const void *in, struct e
     return 0;
   if (chance(sim_world->f.lost_not_done))
     return broken(s, ERR_UNKNOWN_OUTCOME, e);
-  if (!s->tx && chance(sim_world->f.late_commit) && send_late(op, in, between(USEC_PER_MS, 3 * USEC_PER_SEC)))
+  double late = op == OP_fire ? sim_world->f.late_fire : op == OP_run_apply ? sim_world->f.late_change : 0;
+  if (!s->tx && chance(late) && send_late(op, in, between(USEC_PER_MS, 3 * USEC_PER_SEC)))
     return broken(s, ERR_UNKNOWN_OUTCOME, e);
   return 0;
 }

@@ -66,7 +66,7 @@ static void mean_faults(struct sim_faults *f) {
   *f = (struct sim_faults){.abort = .004 * bad,
                            .lost_done = .004 * bad,
                            .lost_not_done = .003 * bad,
-                           .late_commit = .002 * bad,
+                           .late_fire = .002 * bad,
                            .slow = .003 * bad,
                            .freeze_before = .0002 * bad,
                            .freeze_after = .0002 * bad,
