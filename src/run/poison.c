@@ -61,7 +61,8 @@ static struct run_finish without_texts(const struct run_finish *f) {
   c.reason = f->state == RUN_SUCCESS ? REASON_ERROR : f->reason;
   c.executor = c.result = c.error_detail = NO_TEXT;
   c.error_type = c.state == RUN_FAIL ? SLICE(POISON_TYPE) : NO_TEXT;
-  c.error_message = c.state == RUN_FAIL ? SLICE("what the executor reported cannot be stored by the database") : NO_TEXT;
+  c.error_message =
+      c.state == RUN_FAIL ? SLICE("what the executor reported cannot be stored by the database") : NO_TEXT;
   return c;
 }
 
@@ -73,8 +74,12 @@ static int write_units(struct apart *a, size_t lo, size_t hi, bool bare) {
   struct run_update *updates = arena_array(&mem, hi - lo, sizeof *updates);
   struct attempt_row *attempts = arena_array(&mem, in->attempt_count, sizeof *attempts);
   struct progress_row *progress = arena_array(&mem, in->progress_count, sizeof *progress);
-  struct st_run_apply part = {.fences = in->fences, .fence_count = in->fence_count, .finishes = finishes,
-                              .updates = updates, .attempts = attempts, .progress = progress};
+  struct st_run_apply part = {.fences = in->fences,
+                              .fence_count = in->fence_count,
+                              .finishes = finishes,
+                              .updates = updates,
+                              .attempts = attempts,
+                              .progress = progress};
   for (size_t u = lo; u < hi; u++) {
     if (a->units[u].finish)
       finishes[part.finish_count++] = bare ? without_texts(a->units[u].finish) : *a->units[u].finish;

@@ -1,0 +1,161 @@
+/* The open runs of a node: what a shard that is lost in the middle of a turn leaves behind, and who waits for an end that is told. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "core/live.h"
+#include "core/spec_cache.h"
+#include "core/zone_set.h"
+
+#define NOW ((usec_t)1000 * USEC_PER_SEC)
+
+static struct spec_cache *specs;
+static struct zone_set *zones;
+static struct live *l;
+static struct live_out out;
+
+static struct task_spec *spec(const char *schedule) {
+  char text[256];
+  struct task_spec *s = NULL;
+  struct err e = {0};
+  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":%s}", schedule);
+  if (spec_cache_get(specs, slice_of(text), &s, &e) < 0)
+    fail_msg("%s %s", e.field, e.text);
+  return s;
+}
+
+static uint64_t no_stamp(void *arg) {
+  (void)arg;
+  return 0;
+}
+
+static int setup(void **state) {
+  (void)state;
+  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
+  specs = spec_cache_new(zones, 10);
+  l = live_new(&(struct live_limits){2 * USEC_PER_SEC, 2 * USEC_PER_SEC}, 1);
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  live_out_done(&out);
+  live_free(&l);
+  spec_cache_free(&specs);
+  zone_set_free(&zones);
+  return 0;
+}
+
+static struct run_key key(int32_t shard, int64_t task, int32_t part) {
+  return (struct run_key){.shard = shard, .scheduled_at = NOW, .task_id = task, .part = part};
+}
+
+static void open_run(struct run_key k, const char *schedule, bool adopted) {
+  struct task_spec *s = spec(schedule);
+  struct run_row row = {.key = k,
+                        .version = 1,
+                        .state = RUN_PENDING,
+                        .reason = REASON_DISPATCHING,
+                        .attempt = 1,
+                        .fired_at = NOW,
+                        .attempt_at = NOW,
+                        .progress = -1};
+  if (!adopted)
+    assert_int_equal(live_decide(l, k.task_id, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_START);
+  assert_true(live_open(l, &row, s, adopted, NOW, &out));
+  task_spec_unref(&s);
+  live_out_clear(&out);
+}
+
+static void event(struct run_key k, enum run_event kind, usec_t now) {
+  live_event(l, &(struct live_event){.kind = kind, .key = k, .attempt = 1, .progress = -1}, now, &out);
+}
+
+#define MANUAL "{\"kind\":\"MANUAL\"}"
+#define DELAY  "{\"kind\":\"FIXED_DELAY\",\"every\":\"1s\"}"
+#define RATE   "{\"kind\":\"FIXED_RATE\",\"every\":\"1s\"}"
+
+/* The step ended a run; while it was committed the shard was lost: the settle must not touch what is gone. */
+static void drop_between_step_and_settle(void **state) {
+  (void)state;
+  open_run(key(1, 7, 0), MANUAL, false);
+  open_run(key(2, 8, 0), MANUAL, false);
+  event(key(1, 7, 0), EV_DONE_OK, NOW + 1);
+  event(key(2, 8, 0), EV_DONE_OK, NOW + 1);
+  struct live_out lost = {0};
+  live_drop_shard(l, 1, &lost);
+  live_settle(l, &out);
+  assert_int_equal(live_count(l), 0);
+  assert_int_equal(live_decide(l, 7, OVERLAP_SKIP, false), OVERLAP_DO_START); /* nothing is counted twice */
+  assert_int_equal(live_decide(l, 8, OVERLAP_SKIP, false), OVERLAP_DO_START);
+  live_undecide(l, 7, false);
+  live_undecide(l, 8, false);
+  live_out_done(&lost);
+}
+
+/* … and taken over anew before the settle: what the old step wrote says nothing about the new run. */
+static void dropped_and_back_before_settle(void **state) {
+  (void)state;
+  open_run(key(1, 7, 0), MANUAL, false);
+  event(key(1, 7, 0), EV_ACCEPT, NOW + 1);
+  live_tick(l, NOW + 3 * USEC_PER_SEC, 10, &out); /* writes RUNNING */
+  assert_int_equal(out.updates_count, 1);
+  struct live_out other = {0};
+  live_drop_shard(l, 1, &other);
+  struct task_spec *s = spec(MANUAL);
+  struct run_row row = {.key = key(1, 7, 0),
+                        .version = 1,
+                        .state = RUN_PENDING,
+                        .reason = REASON_DISPATCHING,
+                        .attempt = 1,
+                        .fired_at = NOW,
+                        .progress = -1};
+  assert_true(live_open(l, &row, s, true, NOW, &other));
+  task_spec_unref(&s);
+  live_settle(l, &out);
+  live_out_clear(&out);
+  event(key(1, 7, 0), EV_ACCEPT, NOW + 4 * USEC_PER_SEC);
+  live_tick(l, NOW + 9 * USEC_PER_SEC, 10, &out);
+  assert_int_equal(out.updates_count, 1);
+  assert_int_equal(out.updates[0].seen_state, RUN_PENDING); /* as its row says */
+  live_settle(l, &out);
+  live_out_done(&other);
+}
+
+/* Only a run that was fired as FIXED_DELAY tells its end to the trigger: no other may be waited for. */
+static void scheduled_is_fixed_delay(void **state) {
+  (void)state;
+  open_run(key(1, 7, 0), RATE, true);
+  open_run(key(1, 8, 0), DELAY, true);
+  open_run(key(1, 9, 5), DELAY, true);
+  assert_false(live_has_scheduled(l, 7));
+  assert_true(live_has_scheduled(l, 8));
+  assert_false(live_has_scheduled(l, 9));
+  event(key(1, 8, 0), EV_DONE_OK, NOW + 1);
+  assert_int_equal(out.progress_count, 1);
+  live_settle(l, &out);
+  assert_false(live_has_scheduled(l, 8));
+}
+
+/* Before a stop: what was accepted a moment ago is written, so that it is not delivered again. */
+static void running_is_written_before_a_stop(void **state) {
+  (void)state;
+  open_run(key(1, 7, 0), MANUAL, false);
+  open_run(key(1, 8, 0), MANUAL, false);
+  event(key(1, 7, 0), EV_ACCEPT, NOW + 1);
+  live_write_running(l, NOW + 2, &out);
+  assert_int_equal(out.updates_count, 1);
+  assert_int_equal(out.updates[0].state, RUN_RUNNING);
+  assert_int_equal(out.updates[0].key.task_id, 7);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(drop_between_step_and_settle, setup, teardown),
+      cmocka_unit_test_setup_teardown(dropped_and_back_before_settle, setup, teardown),
+      cmocka_unit_test_setup_teardown(scheduled_is_fixed_delay, setup, teardown),
+      cmocka_unit_test_setup_teardown(running_is_written_before_a_stop, setup, teardown),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

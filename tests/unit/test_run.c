@@ -1,0 +1,323 @@
+/* The run writer and its database: a refused row, a shard lost to another owner, a stop while the database is away. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "base/thread.h"
+#include "core/zone_set.h"
+#include "run/run.h"
+#include "store_util.h"
+
+enum { RUNS = 40, POISON = 17 };
+#define DEFINITION "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{\"kind\":\"MANUAL\"}}"
+
+static struct test_store t;
+static struct err e;
+static struct arena mem;
+static struct run_service *runs;
+static struct spec_cache *specs;
+static struct zone_set *zones;
+static struct task_version_row task;
+static int64_t epoch;
+static _Atomic int delivered, lost;
+
+/* A database that refuses one text, or everything, or is away. */
+static struct {
+  struct store base;
+  struct store_ops ops;
+  struct store *real;
+  _Atomic int refuse; /* 0 nothing, 1 the text POISON, 2 also the run without it, 3 away */
+  _Atomic int calls;
+} bad;
+
+static int bad_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret,
+                         struct arena *m, struct err *err) {
+  (void)s;
+  bad.calls++;
+  if (bad.refuse == 3)
+    return err_set(err, ERR_UNAVAILABLE, "away");
+  for (size_t i = 0; i < in->finish_count; i++)
+    if ((bad.refuse && slice_eqz(in->finishes[i].result, "POISON")) ||
+        (bad.refuse == 2 && in->finishes[i].key.part == POISON))
+      return err_set(err, ERR_INVALID, "invalid byte sequence");
+  return store_run_apply(bad.real, in, ret, m, err);
+}
+static void bad_close(struct store *s) {
+  (void)s;
+  store_close(&bad.real);
+}
+
+static usec_t now(void *arg) {
+  (void)arg;
+  return test_wall(&test_clock);
+}
+static void on_deliver(void *arg, struct run_job *jobs) {
+  (void)arg;
+  for (struct run_job *next; jobs; jobs = next) {
+    next = jobs->next;
+    delivered++;
+    run_job_free(&jobs);
+  }
+}
+static void on_cancel(void *arg, const struct live_cancel *c, int64_t fence) {
+  (void)arg, (void)c, (void)fence;
+}
+static void on_release(void *arg, void *slot) { (void)arg, (void)slot; }
+static void on_delay(void *arg, const struct progress_row *p) { (void)arg, (void)p; }
+static void on_lost(void *arg, int32_t shard, int64_t at) {
+  (void)arg;
+  assert_int_equal(shard, task.shard);
+  assert_int_equal(at, epoch);
+  lost++;
+}
+
+static void claim(const char *node) {
+  struct st_node_join_ret j;
+  struct st_shard_claim_ret c;
+  OK(store_node_join(t.store, &(struct st_node_join){.id = slice_of(node), .ttl = USEC_PER_SEC}, &j, &mem,
+                     &e));
+  const struct slice dead[] = {SLICE("n1")};
+  OK(store_shard_claim(t.store,
+                       &(struct st_shard_claim){.node = slice_of(node),
+                                                .incarnation = j.incarnation,
+                                                .ids = &task.shard,
+                                                .count = 1,
+                                                .dead = dead,
+                                                .dead_count = 1},
+                       &c, &mem, &e));
+  assert_int_equal(c.count, 1);
+  epoch = strcmp(node, "n1") == 0 ? c.shards[0].epoch : epoch;
+}
+
+static uint64_t no_stamp(void *arg) {
+  (void)arg;
+  return 0;
+}
+
+static int setup(void **state) {
+  (void)state;
+  test_ahead = 0;
+  delivered = lost = 0;
+  memset(&bad, 0, sizeof bad);
+  test_store_open(&t);
+  struct task_def def = {.ns = SLICE("default"),
+                         .name = SLICE("t"),
+                         .definition = SLICE(DEFINITION),
+                         .group = SLICE("g"),
+                         .handler = SLICE("h"),
+                         .schedule_text = SLICE(""),
+                         .kind = SCHEDULE_MANUAL};
+  struct st_task_put_ret put;
+  OK(store_task_put(t.store, &(struct st_task_put){.defs = &def, .count = 1, .by = SLICE("me")}, &put, &mem,
+                    &e));
+  task = put.rows[0];
+  claim("n1");
+  OK(store_session(t.source, STORE_FINISH, &bad.real, &e));
+  bad.ops = *bad.real->ops;
+  bad.ops.run_apply = bad_run_apply;
+  bad.ops.close = bad_close;
+  bad.base.ops = &bad.ops;
+  struct run_options o;
+  run_options_default(&o);
+  o.finish = &bad.base;
+  o.api = t.store;
+  o.now = now;
+  o.shard_count = 4;
+  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay, on_lost, NULL};
+  OK(run_service_new(&o, &runs, &e));
+  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
+  specs = spec_cache_new(zones, 10);
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  run_service_free(&runs);
+  spec_cache_free(&specs);
+  zone_set_free(&zones);
+  arena_done(&mem);
+  test_store_close(&t);
+  return 0;
+}
+
+static struct run_key key(int part) {
+  return (struct run_key){task.shard, task.effective_at + 1, task.task_id, part};
+}
+
+/* FIRE a number of runs and hand them to the service. */
+static void fire(int count) {
+  OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
+  struct st_shard_list_ret list;
+  OK(store_shard_list(t.store, &(struct st_shard_list){0}, &list, &mem, &e));
+  const struct shard_row *s = &list.shards[task.shard];
+  struct run_row rows[RUNS + 1];
+  struct task_spec *spec[RUNS + 1];
+  for (int i = 0; i < count; i++) {
+    rows[i] = (struct run_row){.key = key(i + 1),
+                               .version = 1,
+                               .state = RUN_PENDING,
+                               .reason = REASON_DISPATCHING,
+                               .origin = ORIGIN_API,
+                               .attempt = 1,
+                               .fired_at = now(NULL),
+                               .attempt_at = now(NULL),
+                               .progress = -1};
+    OK(spec_cache_get(specs, SLICE(DEFINITION), &spec[i], &e));
+    struct live *l = run_decide_begin(runs);
+    assert_int_equal(live_decide(l, task.task_id, OVERLAP_ALLOW, false), OVERLAP_DO_START);
+    run_decide_end(runs);
+  }
+  struct fire_shard f = {s->id, s->epoch, s->tasks_version, s->fired_at, s->fired_task, now(NULL), INT64_MAX};
+  struct st_fire_ret fired;
+  OK(store_fire(
+      t.store,
+      &(struct st_fire){
+          .shards = &f, .shard_count = 1, .open = rows, .open_count = (size_t)count, .ahead = USEC_PER_SEC},
+      &fired, &mem, &e));
+  assert_true(fired.advanced[0]);
+  run_opened(runs, rows, spec, (size_t)count);
+  for (int i = 0; i < count; i++)
+    task_spec_unref(&spec[i]);
+  assert_int_equal(delivered, count);
+}
+
+static struct {
+  struct mutex m;
+  struct cond c;
+  int answered;
+  enum run_result results[RUNS];
+} told;
+
+static void on_done(void *arg, const enum run_result *results, size_t n) {
+  (void)arg;
+  mutex_lock(&told.m);
+  memcpy(told.results, results, n * sizeof *results);
+  told.answered++;
+  cond_signal(&told.c);
+  mutex_unlock(&told.m);
+}
+
+static void wait_answer(void) {
+  usec_t until = clock_system.mono(&clock_system) + 30 * USEC_PER_SEC;
+  mutex_lock(&told.m);
+  while (!told.answered && clock_system.mono(&clock_system) < until)
+    (void)cond_wait(&told.c, &told.m, USEC_PER_SEC);
+  assert_int_equal(told.answered, 1);
+  mutex_unlock(&told.m);
+}
+
+static void report_all(void) {
+  struct live_event ev[RUNS];
+  for (int i = 0; i < RUNS; i++)
+    ev[i] = (struct live_event){.kind = EV_DONE_OK,
+                                .key = key(i + 1),
+                                .attempt = 1,
+                                .progress = -1,
+                                .result = i + 1 == POISON ? SLICE("POISON") : SLICE("1")};
+  told.answered = 0;
+  OK(run_post(runs, ev, RUNS, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  wait_answer();
+}
+
+static struct run_row stored(int part) {
+  struct st_run_get_ret got;
+  OK(store_run_get(t.store, &(struct st_run_get){key(part)}, &got, &mem, &e));
+  return got.run;
+}
+
+static void one_refused_text_stops_nobody(void **state) {
+  (void)state;
+  fire(RUNS);
+  bad.refuse = 1;
+  report_all();
+  for (int i = 1; i <= RUNS; i++) {
+    struct run_row r = stored(i);
+    assert_int_equal(told.results[i - 1], RUN_RESULT_RECORDED);
+    assert_int_equal(r.state, i == POISON ? RUN_FAIL : RUN_SUCCESS);
+    assert_int_equal(r.error_type.n > 0, i == POISON);
+  }
+  assert_int_equal(lost, 0);
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* Refused whatever is in it: the others are written all the same, its shard is taken over anew, the reporter comes again. */
+static void one_refused_run_stops_nobody(void **state) {
+  (void)state;
+  fire(RUNS);
+  bad.refuse = 2;
+  report_all();
+  for (int i = 1; i <= RUNS; i++)
+    assert_int_equal(run_state_ended(stored(i).state), i != POISON);
+  assert_int_equal(told.results[POISON - 1], RUN_RESULT_NOT_OWNER);
+  assert_int_equal(lost, 1);
+  bad.refuse = 0;
+  run_disown(runs, task.shard);
+  delivered = 0;
+  OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
+  assert_int_equal(delivered, 1); /* the one that is still open */
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* The next attempt of a run whose shard has another owner is that owner's to deliver. */
+static void nothing_is_delivered_for_a_lost_shard(void **state) {
+  (void)state;
+  fire(1);
+  delivered = 0;
+  claim("n2");
+  told.answered = 0;
+  struct live_event ev = {.kind = EV_DONE_OK, .key = key(1), .attempt = 1, .progress = -1};
+  OK(run_post(runs, &ev, 1, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  wait_answer();
+  assert_int_equal(told.results[0], RUN_RESULT_NOT_OWNER);
+  assert_int_equal(lost, 1);
+  assert_int_equal(delivered, 0);
+  assert_int_equal(stored(1).state, RUN_PENDING);
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* Reading the open runs again while they are held opens none twice, nor one that ended meanwhile. */
+static void adopting_again_opens_nothing_twice(void **state) {
+  (void)state;
+  fire(3);
+  OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
+  assert_int_equal(delivered, 3);
+  int64_t counts[3];
+  run_counts(runs, counts);
+  assert_int_equal(counts[1], 3);
+  OK(run_service_start(runs, &e));
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+static void a_stop_answers_everybody(void **state) {
+  (void)state;
+  fire(RUNS);
+  bad.refuse = 3;
+  struct live_event ev = {.kind = EV_CANCEL, .key = key(1), .progress = -1};
+  told.answered = 0;
+  OK(run_post(runs, &ev, 1, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  usec_t until = clock_system.mono(&clock_system) + 30 * USEC_PER_SEC;
+  while (!bad.calls && clock_system.mono(&clock_system) < until)
+    (void)sched_yield();
+  struct live_event second = {.kind = EV_CANCEL, .key = key(2), .progress = -1};
+  OK(run_post(runs, &second, 1, NULL, NULL, &e)); /* stays in the queue */
+  run_service_stop(runs, 0);
+  assert_int_equal(told.answered, 1);
+  assert_int_equal(told.results[0], RUN_RESULT_NOT_OWNER);
+}
+
+int main(void) {
+  mutex_init(&told.m);
+  cond_init(&told.c);
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(one_refused_text_stops_nobody, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_refused_run_stops_nobody, setup, teardown),
+      cmocka_unit_test_setup_teardown(nothing_is_delivered_for_a_lost_shard, setup, teardown),
+      cmocka_unit_test_setup_teardown(adopting_again_opens_nothing_twice, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_stop_answers_everybody, setup, teardown),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
