@@ -101,7 +101,7 @@ void shard_put(struct shard *s, const struct shard_version *v) {
   struct sched_task *t = sched_find(s, v->task_id);
   if (!t)
     t = new_task(s, v->task_id);
-  sched_append(t, v);
+  sched_insert(t, v);
   if (t->first.next) {
     mem_reserve(s->waiting, s->waiting_count, s->waiting_cap);
     s->waiting[s->waiting_count++] = t->id;

@@ -82,7 +82,7 @@ void shard_free(struct shard **s);
 int32_t shard_id(const struct shard *s);
 /* After claiming: forget all tasks, start from this stored state. */
 void shard_reset(struct shard *s, int64_t epoch, int64_t tasks_version, usec_t fired_at, int64_t fired_task);
-/* Loading: versions of a task in ascending order (older ones first), then progress; shard_loaded arms everything. */
+/* Loading: versions of tasks in any order, then progress; shard_loaded arms everything. */
 void shard_put(struct shard *s, const struct shard_version *v);
 /* base_at, fired as stored; `open`: a scheduled run of this task had not ended at a moment before base_at was read (once said, it stays
  * so until shard_delay_ended). */

@@ -242,6 +242,7 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
     c->b->work++;
     at = next;
   }
+  x->fold_row = 0; /* what the batch itself missed is a range of its own */
 }
 
 static void take_requests(struct collect *c, const struct fire_request *requests, size_t n) {

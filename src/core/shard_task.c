@@ -78,25 +78,38 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
   t->due = t->nominal = USEC_NEVER;
 }
 
-void sched_append(struct sched_task *t, const struct shard_version *v) {
-  struct sched_version *last = &t->first;
-  while (last->next)
-    last = last->next;
-  if (last->version >= v->version) { /* seen already: the spec is ours to drop */
-    struct task_spec *spec = v->spec;
-    task_spec_unref(&spec);
-    return;
-  }
-  struct sched_version *n = last;
-  if (t->first.version) {
-    n = mem_zalloc(sizeof *n);
-    last->next = n;
-  }
+static void fill_version(struct sched_version *n, const struct shard_version *v) {
   n->spec = v->spec;
   n->effective_at = v->effective_at;
   n->anchor = v->anchor;
   n->version = v->version;
   n->state = (uint8_t)v->state;
+}
+
+void sched_insert(struct sched_task *t, const struct shard_version *v) {
+  if (!t->first.version) {
+    fill_version(&t->first, v);
+    return;
+  }
+  struct sched_version **at = &t->first.next, *n;
+  while (*at && (*at)->version < v->version)
+    at = &(*at)->next;
+  if (t->first.version == v->version || (*at && (*at)->version == v->version)) { /* seen already */
+    struct task_spec *spec = v->spec; /* ours to drop */
+    task_spec_unref(&spec);
+    return;
+  }
+  n = mem_zalloc(sizeof *n);
+  if (v->version < t->first.version) {
+    *n = t->first;
+    t->first.next = n;
+    t->cur = NULL; /* found again when it is armed */
+    fill_version(&t->first, v);
+    return;
+  }
+  n->next = *at;
+  *at = n;
+  fill_version(n, v);
 }
 
 void sched_trim(struct sched_task *t, usec_t watermark) {

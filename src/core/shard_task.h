@@ -37,7 +37,8 @@ struct sched_task {
  * or from the first one (`from_first`). */
 void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first);
 struct sched_extra *sched_extra(struct sched_task *t); /* made on demand */
-void sched_append(struct sched_task *t, const struct shard_version *v);
+/* In its place among the versions; one that is there already is dropped. */
+void sched_insert(struct sched_task *t, const struct shard_version *v);
 /* Forget versions that own no instant beyond the watermark any more. */
 void sched_trim(struct sched_task *t, usec_t watermark);
 void sched_task_free(struct sched_task *t);

@@ -32,16 +32,11 @@ static void put_rows(struct engine *g, struct owned_shard *w, const struct task_
 
 static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark, struct err *e) {
   int32_t id = shard_id(w->shard);
-  struct st_task_load_older_ret older;
-  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, watermark}, &older, &g->mem, e);
-  if (rc < 0)
-    return rc;
-  put_rows(g, w, older.rows, older.count);
   struct st_task_load_ret page;
   int64_t after = 0;
   do {
     arena_clear(&g->mem);
-    rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem,
+    int rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem,
                          e);
     if (rc < 0)
       return rc;
@@ -49,7 +44,12 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
     if (page.count)
       after = page.rows[page.count - 1].task_id;
   } while (page.count == LOAD_PAGE && !atomic_load(&g->stopping));
-  return 0;
+  /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed */
+  struct st_task_load_older_ret older;
+  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, watermark}, &older, &g->mem, e);
+  if (rc >= 0)
+    put_rows(g, w, older.rows, older.count);
+  return rc;
 }
 
 /* After load_tasks, which noted what was open: a run that ends meanwhile must not count as ended with the base of the run before it. */

@@ -177,10 +177,11 @@ static void check_misfire(const struct story *s, const struct sim_plan *p, const
     sim_wrong(WRONG_OTHER, "%s is caught up against its policy SKIP", sim_key(&r->key));
 }
 
-static bool asked_again(const struct story *s, usec_t t) {
+/* Was what is due then asked for by a resume with catch-up? */
+static bool asked_again(const struct story *s, usec_t due) {
   for (size_t i = 0; i < sim_people.catch_up_count; i++) {
     const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    if (c->task_id == s->t->id && t > c->from && t <= c->to)
+    if (c->task_id == s->t->id && due > c->from && due <= c->to)
       return true;
   }
   return false;
@@ -198,16 +199,17 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
     sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n, (long long)t);
   if (n != 1)
     return;
-  if (used_up && !asked_again(s, t))
+  if (used_up && !asked_again(s, due))
     sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
   bool last = r->key.scheduled_at == t;
   if (p->max_runs && last && r->row.state != RUN_SKIPPED)
     s->fired++;
-  if (asked_again(s, t))
+  if (asked_again(s, due))
     return;
-  if (last && r->row.version != (int32_t)version + 1)
+  bool before = t <= s->d->versions[version].v.effective_at; /* an earlier version may have had the same instant, less late */
+  if (last && !(before && r->row.version < (int32_t)version + 1) && r->row.version != (int32_t)version + 1)
     sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key), r->row.version, version + 1);
-  if (last)
+  if (last && r->row.version == (int32_t)version + 1)
     check_misfire(s, p, r, due);
 }
 
@@ -240,13 +242,16 @@ static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
     const struct sim_plan *p = &s->t->plans[v];
     if ((int32_t)v + 1 < c->version || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY)
       continue;
-    for (usec_t t = sim_plan_next(p, c->from); t <= c->to && !sim_stopped(); t = sim_plan_next(p, t)) {
+    for (usec_t t = sim_plan_next(p, c->from - p->jitter - USEC_PER_SEC); t <= c->to && !sim_stopped(); t = sim_plan_next(p, t)) {
       const struct db_run *r;
+      usec_t due = sim_plan_due(p, s->t->id, t);
+      if (due <= c->from || due > c->to)
+        continue;
       size_t n = rows_of(s, t, &r);
       if (n > 1)
         sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request", (long long)s->t->id, n,
                   (long long)t);
-      if (n == 0 && quiet && v + 1 == (size_t)c->version && t > c->to - p->window && !p->max_runs && s->d->state != TASK_DELETED)
+      if (n == 0 && quiet && v + 1 == (size_t)c->version && due > c->to - p->window && !p->max_runs && s->d->state != TASK_DELETED)
         sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id, (long long)t);
     }
   }
@@ -306,7 +311,7 @@ static void check_delay_goes_on(struct story *s) {
 static bool asked_within(const struct story *s, usec_t first, usec_t last) {
   for (size_t i = 0; i < sim_people.catch_up_count; i++) {
     const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    if (c->task_id == s->t->id && last > c->from && first <= c->to + USEC_PER_SEC)
+    if (c->task_id == s->t->id && last > c->from - 5 * USEC_PER_SEC && first <= c->to)
       return true;
   }
   return false;
@@ -332,7 +337,7 @@ static void check_max_runs(struct story *s) {
     most = s->t->plans[i].max_runs > most ? s->t->plans[i].max_runs : most;
   }
   for (size_t i = 0; i < s->count; i++)
-    fired += s->rows[i]->row.state != RUN_SKIPPED && !asked_again(s, s->rows[i]->key.scheduled_at);
+    fired += s->rows[i]->row.state != RUN_SKIPPED && !asked_within(s, s->rows[i]->key.scheduled_at, s->rows[i]->key.scheduled_at);
   if (fired > most)
     sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired, (long long)most);
 }

@@ -282,7 +282,7 @@ static void resume(struct sim_task *t) {
     return;
   mem_reserve(sim_people.catch_ups, sim_people.catch_up_count, sim_people.catch_up_cap);
   sim_people.catch_ups[sim_people.catch_up_count++] =
-      (struct sim_catch_up){t->id, (int32_t)t->count, item.request.from, item.request.to};
+      (struct sim_catch_up){t->id, (int32_t)t->count, item.request.from, d->versions[d->count - 1].v.effective_at};
   sim_trace("task %lld: with catch-up of (%lld, %lld]", (long long)t->id, (long long)item.request.from,
             (long long)item.request.to);
 }
