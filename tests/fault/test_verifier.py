@@ -55,8 +55,8 @@ def one_row(condition):
     return f"WHERE {KEY} = " + ONE.format(condition)
 
 
-PLAIN = "part = 0 AND state = 2 AND task_id IN (SELECT id FROM task WHERE kind = 1 AND version = 1)"
-DELAY = "part = 0 AND state = 2 AND task_id IN (SELECT id FROM task WHERE kind = 2 AND version = 1)"
+PLAIN = "part = 0 AND state = 2 AND version = 1 AND task_id IN (SELECT task_id FROM task_version WHERE version = 1 AND name LIKE 'rate-1s-%')"
+DELAY = "part = 0 AND state = 2 AND version = 1 AND task_id IN (SELECT task_id FROM task_version WHERE version = 1 AND name LIKE 'delay-200ms-%')"
 
 CORRUPTIONS = {
     "an instant without a row": ("lost", [f"DELETE FROM run_history {one_row(PLAIN)}"]),
