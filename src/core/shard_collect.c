@@ -51,9 +51,10 @@ static bool place(struct collect *c, struct fire_item *i, enum overlap_policy po
   return true;
 }
 
-/* The instants of FIXED_DELAY depend on its runs: they make no range with those of another kind. */
+/* A range does not reach over a pause (which may be caught up on request), and the instants of FIXED_DELAY, which depend on its runs,
+ * make none with those of another kind. */
 static bool may_join(const struct fire_item *i, const struct sched_version *v) {
-  return (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
+  return v->version <= i->version + 1 && (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
 }
 
 /* Record a missed instant in the batch's one SKIPPED row of this task. */
@@ -144,13 +145,14 @@ static void keep_progress(struct collect *c, struct sched_task *t, const struct 
   row->base_at = p.base_at >= 0 ? p.base_at : row->base_at;
 }
 
-/* Until when a range that FIRE_ONCE makes up for may go on: the next instant, unless that belongs to a version which will not make up
- * for it. */
+/* Until when a range that FIRE_ONCE makes up for may go on: the next instant, unless that belongs to a version after a pause, or to one
+ * which will not make up for it. */
 static usec_t range_goes_on(const struct sched_task *t, const struct sched_version *v) {
   const struct task_spec *next = t->due == USEC_NEVER ? NULL : t->cur->spec;
   if (!next || t->cur == v)
     return t->due;
-  return next->misfire_policy == MISFIRE_FIRE_ONCE && next->kind != SCHEDULE_FIXED_DELAY ? t->due : USEC_NEVER;
+  bool makes_up = t->cur->version == v->version + 1 && next->misfire_policy == MISFIRE_FIRE_ONCE;
+  return makes_up && next->kind != SCHEDULE_FIXED_DELAY ? t->due : USEC_NEVER;
 }
 
 /* Decide the armed instant of a task and arm its next one. */

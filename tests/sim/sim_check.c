@@ -144,7 +144,7 @@ static bool of_kind(const struct story *s, const struct db_run *r, bool delay) {
 }
 
 /* How many rows stand for this instant; the last of them. */
-static size_t rows_of(struct story *s, usec_t t, const struct db_run **ret) {
+static size_t rows_of(struct story *s, usec_t t, size_t *ret) {
   size_t n = 0, from = 0, to = s->count;
   while (from < to) { /* the first row at or after t: a fold may begin before it */
     size_t mid = (from + to) / 2;
@@ -156,7 +156,7 @@ static size_t rows_of(struct story *s, usec_t t, const struct db_run **ret) {
   for (size_t i = from; i < s->count && i < from + 50; i++)
     if (stands_for(s->rows[i], t) && of_kind(s, s->rows[i], false)) {
       s->covers[i]++;
-      *ret = s->rows[i];
+      *ret = i;
       n++;
     }
   return n;
@@ -189,8 +189,7 @@ static bool asked_again(const struct story *s, usec_t due) {
 
 static void check_instant(struct story *s, size_t version, usec_t t, usec_t due) {
   const struct sim_plan *p = &s->t->plans[version];
-  const struct db_run *r = NULL;
-  size_t n = rows_of(s, t, &r);
+  size_t row = 0, n = rows_of(s, t, &row);
   bool used_up = p->max_runs && s->fired >= p->max_runs;
   if (n == 0 && !used_up)
     sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row", (long long)s->t->id, version + 1,
@@ -199,6 +198,7 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
     sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n, (long long)t);
   if (n != 1)
     return;
+  const struct db_run *r = s->rows[row];
   if (used_up && !asked_again(s, due))
     sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
   bool last = r->key.scheduled_at == t;
@@ -207,7 +207,9 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
   if (asked_again(s, due))
     return;
   bool before = t <= s->d->versions[version].v.effective_at; /* an earlier version may have had the same instant, less late */
-  if (last && !(before && r->row.version < (int32_t)version + 1) && r->row.version != (int32_t)version + 1)
+  if (before && r->row.version < (int32_t)version + 1)
+    s->covers[row]--;
+  else if (last && r->row.version != (int32_t)version + 1)
     sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key), r->row.version, version + 1);
   if (last && r->row.version == (int32_t)version + 1)
     check_misfire(s, p, r, due);
@@ -243,11 +245,11 @@ static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
     if ((int32_t)v + 1 < c->version || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY)
       continue;
     for (usec_t t = sim_plan_next(p, c->from - p->jitter - USEC_PER_SEC); t <= c->to && !sim_stopped(); t = sim_plan_next(p, t)) {
-      const struct db_run *r;
+      size_t row;
       usec_t due = sim_plan_due(p, s->t->id, t);
       if (due <= c->from || due > c->to)
         continue;
-      size_t n = rows_of(s, t, &r);
+      size_t n = rows_of(s, t, &row);
       if (n > 1)
         sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request", (long long)s->t->id, n,
                   (long long)t);
