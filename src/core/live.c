@@ -375,10 +375,13 @@ bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, st
     return false;
   struct live_run *r = live_find(l, key);
   r->maybe_sent = true;
+  r->sent_no = ++l->sends;
   r->slot = slot;
   live_set_text(&r->executor, executor);
   return true;
 }
+
+uint64_t live_sends(const struct live *l) { return l->sends; }
 
 void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt) {
   struct live_run *r = live_find(l, key);

@@ -118,9 +118,12 @@ bool live_has(struct live *l, const struct run_key *key);
 
 /* --- the run writer's side */
 void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out);
-/* All runs that this executor holds get EXECUTOR_LOST. */
-void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor,
-                        usec_t now, struct live_out *out);
+/* How many deliveries have begun so far (live_sending). */
+uint64_t live_sends(const struct live *l);
+/* All runs that this executor holds get EXECUTOR_LOST, but those whose delivery began after `sends`: they are its successor's, which has
+ * registered under the same id since. */
+void live_executor_lost(struct live *l, const struct live_event *ev, uint64_t sends, usec_t now,
+                        struct live_out *out);
 /* Write RUNNING for all that are and whose row does not say so yet (before a stop: they need not be delivered again). */
 void live_write_running(struct live *l, usec_t now, struct live_out *out);
 /* Timers that have passed. At most `max` runs; true: more are waiting. */

@@ -25,6 +25,7 @@ struct live_run {
   double progress;
   char *executor, *pin, *payload;
   void *slot;
+  uint64_t sent_no; /* number of its last delivery; 0 = none by this node */
   char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */
   bool error_is_new;                /* it was said in this attempt */
   enum run_state db_state; /* as committed */
@@ -46,6 +47,7 @@ struct live_task {
 struct live {
   struct live_limits limits;
   struct rng rng;
+  uint64_t sends;
   struct live_run *runs;
   struct live_task *tasks;
   struct live_run **heap; /* binary, by wake_at */

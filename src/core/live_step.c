@@ -262,12 +262,12 @@ void live_event(struct live *l, const struct live_event *ev, usec_t now, struct 
     *LIVE_ADD(out, answers) = (struct live_token){ev->token, answer};
 }
 
-void live_executor_lost(struct live *l, struct slice ns, struct slice group, struct slice executor,
-                        usec_t now, struct live_out *out) {
+void live_executor_lost(struct live *l, const struct live_event *lost, uint64_t sends, usec_t now,
+                        struct live_out *out) {
   struct live_run *r, *next;
   HASH_ITER (hh, l->runs, r, next) {
-    if (r->ended || !r->executor || !slice_eqz(executor, r->executor) || !slice_eqz(group, r->spec->group) ||
-        !slice_eqz(ns, r->spec->ns))
+    if (r->ended || !r->executor || r->sent_no > sends || !slice_eqz(lost->executor, r->executor) ||
+        !slice_eqz(lost->group, r->spec->group) || !slice_eqz(lost->ns, r->spec->ns))
       continue;
     struct live_event ev = {.kind = EV_EXECUTOR_LOST, .key = r->key, .progress = -1};
     (void)live_apply(l, r, &ev, now, out);

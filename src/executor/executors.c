@@ -81,8 +81,21 @@ static int need_group(struct registry *r, struct slice ns, struct slice name, st
   return code < 0 ? code : group_apply(r, &out.group, (struct as_of){as_of, false}, e);
 }
 
+/* The runs of the incarnation before are told first: once the new one can be chosen, a run under this id may be the new one's. */
+static void end_former(struct registry *r, const struct executor_row *row) {
+  struct events v = {0};
+  mutex_lock(&r->lock);
+  struct group *g = group_find(r, row->ns, row->group);
+  struct member *m = g ? member_find(g, row->id) : NULL;
+  if (m && m->inst->i.incarnation < row->incarnation)
+    member_set_state(m, EXECUTOR_LOST, &v);
+  mutex_unlock(&r->lock);
+  events_deliver(r, &v);
+}
+
 static void take_in(struct registry *r, const struct executor_row *row, struct target *t) {
   struct events v = {0};
+  end_former(r, row);
   mutex_lock(&r->lock);
   struct group *g = group_find(r, row->ns, row->group);
   struct member *m = g ? member_find(g, row->id) : NULL;

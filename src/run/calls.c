@@ -249,6 +249,9 @@ int run_executor_lost(struct run_service *s, struct slice ns, struct slice group
       .kind = EV_EXECUTOR_LOST, .executor = executor, .ns = ns, .group = group, .progress = -1};
   struct run_msg *m = msg_new(&ev);
   m->kind = RUN_MSG_EXECUTOR_LOST;
+  mutex_lock(&s->lock);
+  m->sends = live_sends(s->live);
+  mutex_unlock(&s->lock);
   int rc = queue_push_wait(s->queue, m, USEC_PER_SEC);
   if (rc < 0)
     mem_free(m);

@@ -79,7 +79,7 @@ static void step_events(struct run_service *s, int n, usec_t now) {
   for (int i = 0; i < n; i++) {
     struct run_msg *m = s->batch[i];
     if (m->kind == RUN_MSG_EXECUTOR_LOST) {
-      live_executor_lost(s->live, m->ev.ns, m->ev.group, m->ev.executor, now, &s->out);
+      live_executor_lost(s->live, &m->ev, m->sends, now, &s->out);
       continue;
     }
     if (is_stale(s, &m->ev))

@@ -22,6 +22,7 @@ struct run_token { /* live_event.token */
 struct run_msg { /* one queued event; texts follow in the same block */
   enum { RUN_MSG_EVENT, RUN_MSG_EXECUTOR_LOST } kind;
   struct live_event ev;
+  uint64_t sends; /* EXECUTOR_LOST: the deliveries that had begun when it was said */
   struct run_token token;
 };
 

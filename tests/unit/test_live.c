@@ -150,12 +150,28 @@ static void running_is_written_before_a_stop(void **state) {
   assert_int_equal(out.updates[0].key.task_id, 7);
 }
 
+/* An executor registered anew: only what its former incarnation holds is lost, not what the new one got meanwhile. */
+static void lost_before_registered_anew(void **state) {
+  (void)state;
+  open_run(key(1, 7, 0), MANUAL, false);
+  open_run(key(1, 8, 0), MANUAL, false);
+  assert_true(live_sending(l, &(struct run_key){1, NOW, 7, 0}, 1, SLICE("x"), NULL));
+  uint64_t sends = live_sends(l);
+  assert_true(live_sending(l, &(struct run_key){1, NOW, 8, 0}, 1, SLICE("x"), NULL));
+  struct live_event lost = {.executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
+  live_executor_lost(l, &lost, sends, NOW + 1, &out);
+  assert_int_equal(out.finishes_count, 1);
+  assert_int_equal(out.finishes[0].key.task_id, 7);
+  live_settle(l, &out);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(drop_between_step_and_settle, setup, teardown),
       cmocka_unit_test_setup_teardown(dropped_and_back_before_settle, setup, teardown),
       cmocka_unit_test_setup_teardown(scheduled_is_fixed_delay, setup, teardown),
       cmocka_unit_test_setup_teardown(running_is_written_before_a_stop, setup, teardown),
+      cmocka_unit_test_setup_teardown(lost_before_registered_anew, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
