@@ -2,8 +2,8 @@
 
     busy_executor.py --server URL --token T --secret S --group G --name N --journal FILE
 
-What it does is the handler: `inline` is answered 200 with its result, `sleep` takes payload.ms, `flaky` fails in the first
-attempt and `fail` always; anything else succeeds at once. It is written against docs/semantics.md and shares no code with the SDK."""
+What it does is the handler: `inline` is answered 200 with its result, `sleep` takes payload.ms, `fail` fails in the first payload.times
+attempts (all of them when it is not said); anything else succeeds at once. It is written against docs/semantics.md and shares no code with the SDK."""
 import argparse
 import asyncio
 import hashlib
@@ -136,7 +136,7 @@ class Executor:
         return 202, {}
 
     def end(self, m):
-        failed = m["handler"] == "fail" or (m["handler"] == "flaky" and m["attempt"] == 1)
+        failed = m["handler"] == "fail" and m["attempt"] <= (m.get("payload") or {}).get("times", m["attempt"])
         state = "FAIL" if failed else "SUCCESS"
         self.journal.note("end", m, state)
         self.reporter.put(m, state)

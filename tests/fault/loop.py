@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.fault.workload import People
-from tests.harness.kelou import ROOT, Group, Keloud, Process, binary, wait_for
+from tests.harness.kelou import ROOT, Group, Keloud, Process, SampleExecutor, binary, wait_for
 from tests.verify.tables import read_tables, run_key
 from tests.verify.verify import report, verify
 
@@ -57,8 +57,9 @@ class Loop:
     def start_all(self):
         self.node.start()
         group = Group(self.node, "fault")
-        for i in (0, 1):
-            self.executors.append(self.executor(group, f"executor-{i + 1}", self.journals[i]))
+        sample = SampleExecutor(self.folder, self.node, group, "executor-2", ("--handlers", "echo,sleep,fail", "--slots", "64", "--queue", "500"))
+        self.executors = [self.executor(group, "executor-1", self.journals[0]), sample.start()]
+        self.journals[1] = sample.journal
         wait_for(lambda: len([x for x in self.node.api().items("/executors") if x["state"] == "ONLINE"]) == 2, 20, "executors")
         self.people = People(self.node, self.journals[2], self.plan.seed)
         self.people.make_standing(self.plan.scale)

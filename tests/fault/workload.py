@@ -45,7 +45,7 @@ def tasks(scale):
     add(20, "cron-1s-jitter", cron("* * * * * ?", jitter="700ms"))
     add(20, "delay-200ms", {"kind": "FIXED_DELAY", "every": "200ms"})
     add(10, "delay-500ms-sleep", {"kind": "FIXED_DELAY", "every": "500ms"}, "sleep", payload={"ms": 50})
-    add(10, "flaky", rate("1s"), "flaky", retry={"max_attempts": 3, "initial_interval": "200ms"})
+    add(10, "flaky", rate("1s"), "fail", payload={"times": 1}, retry={"max_attempts": 3, "initial_interval": "200ms"})
     add(10, "fail", rate("2s"), "fail", retry={"max_attempts": 2, "initial_interval": "100ms"})
     add(10, "long-queue-one", rate("1s"), "sleep", payload={"ms": 2500})
     add(10, "max-runs", {**rate("500ms"), "max_runs": 30})
