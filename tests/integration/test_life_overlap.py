@@ -106,10 +106,10 @@ def test_a_retry_keeps_the_place(scene):
     executor = scene.executor()
     executor.script(Done(state="FAIL", error={"type": "T", "message": "m"}))
     executor.answer(Done())
-    task = scene.task(overlap_policy="QUEUE_ALL", retry={"max_attempts": 2, "initial_interval": "700ms", "jitter": 0})
+    task = scene.task(overlap_policy="QUEUE_ALL", retry={"max_attempts": 2, "initial_interval": "1500ms", "jitter": 0})
     first, second = task.trigger(), task.trigger()
     scene.wait_run(first, "PENDING", reason="RETRY_WAIT")
-    assert scene.run(second)["reason"] == "QUEUED"  # the first has not ended
+    scene.wait_run(second, "PENDING", reason="QUEUED")  # the first has not ended
     scene.wait_run(first, "SUCCESS")
     scene.wait_run(second, "SUCCESS")
     assert [d.run_id for d in executor.deliveries] == [first, first, second]
