@@ -56,8 +56,9 @@ static void print_late(const struct late *l) {
   uint64_t total = 0;
   for (size_t i = 0; i < BUCKETS; i++)
     total += l->count[i];
-  printf("{\"runs\":%llu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}\n", (unsigned long long)total,
-         quantile(l, total, .5), quantile(l, total, .99), quantile(l, total, .999), (double)l->most / 1e3);
+  printf("{\"runs\":%llu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}\n",
+         (unsigned long long)total, quantile(l, total, .5), quantile(l, total, .99), quantile(l, total, .999),
+         (double)l->most / 1e3);
   fflush(stdout);
 }
 
@@ -99,9 +100,10 @@ static void serve(struct kelou_executor *x, struct late *l, const sigset_t *sign
 }
 
 int main(int argc, char **argv) {
-  static const struct option names[] = {{"server", 1, NULL, 's'}, {"token-file", 1, NULL, 't'}, {"secret-file", 1, NULL, 'k'},
-                                        {"group", 1, NULL, 'g'},  {"id", 1, NULL, 'i'},         {"answer-inline", 0, NULL, 'a'},
-                                        {NULL, 0, NULL, 0}};
+  static const struct option names[] = {
+      {"server", 1, NULL, 's'}, {"token-file", 1, NULL, 't'}, {"secret-file", 1, NULL, 'k'},
+      {"group", 1, NULL, 'g'},  {"id", 1, NULL, 'i'},         {"answer-inline", 0, NULL, 'a'},
+      {NULL, 0, NULL, 0}};
   static struct late late;
   auto_arena mem = {0};
   struct kelou_handler handler = {"*", do_nothing, &late, KELOU_INLINE};
