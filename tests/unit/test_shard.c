@@ -107,6 +107,39 @@ static void make_up_counts_for_max_runs(void **state) {
   assert_int_equal(runs, 2);
 }
 
+#define DELAY "\"schedule\":{\"kind\":\"FIXED_DELAY\",\"every\":\"1s\"}"
+
+/* Found by killing a node: its run ended while the shard was being loaded, the row read says so already, and the end is still to be told.
+ * Nothing may be fired before it was, and then what follows that end. */
+static void delay_ends_while_loaded(void **state) {
+  (void)state;
+  usec_t end = T0 + 10 * USEC_PER_SEC;
+  put(1, T0, DELAY);
+  shard_put_progress(s, 1, 0, 0, true);
+  shard_put_progress(s, 1, T0 + 5 * USEC_PER_SEC, 0, false);
+  shard_loaded(s);
+  assert_true(shard_next_due(s) == USEC_NEVER);
+  shard_delay_ended(s, 1, end);
+  assert_true(shard_next_due(s) == end + USEC_PER_SEC);
+}
+
+/* The same, but the end was loaded and its successor fired before it is told: told late, it fires nothing twice. */
+static void delay_end_told_late(void **state) {
+  (void)state;
+  usec_t end = T0 + 10 * USEC_PER_SEC;
+  put(1, T0, DELAY);
+  shard_put_progress(s, 1, end, 0, false);
+  shard_loaded(s);
+  assert_true(shard_collect(s, end + 2 * USEC_PER_SEC, &OVERLAP, NULL, 0, &b));
+  assert_int_equal(b.count, 1);
+  assert_true(b.items[0].key.scheduled_at == end + USEC_PER_SEC);
+  shard_fired(s, &b);
+  shard_delay_ended(s, 1, end);
+  assert_true(shard_next_due(s) == USEC_NEVER);
+  shard_delay_ended(s, 1, end + 3 * USEC_PER_SEC);
+  assert_true(shard_next_due(s) == end + 4 * USEC_PER_SEC);
+}
+
 /* The end of a task that was not held (it was paused when the shard was loaded) leaves nothing behind. */
 static void deleted_and_never_held(void **state) {
   (void)state;
@@ -122,6 +155,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(herd_in_bounded_batches, setup, teardown),
       cmocka_unit_test_setup_teardown(make_up_counts_for_max_runs, setup, teardown),
+      cmocka_unit_test_setup_teardown(delay_ends_while_loaded, setup, teardown),
+      cmocka_unit_test_setup_teardown(delay_end_told_late, setup, teardown),
       cmocka_unit_test_setup_teardown(deleted_and_never_held, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
