@@ -40,7 +40,7 @@ static void next_computed(const struct sched_task *t, const struct sched_version
   usec_t nominal = schedule_next(s, v->anchor, lo - schedule_jitter_max(s));
   while (nominal != USEC_NEVER) {
     usec_t due = nominal + schedule_jitter(s, t->id, nominal);
-    if (due > lo) {
+    if (due > lo && nominal != v->skip) {
       *ret_nominal = nominal;
       *ret_due = due;
       return;
@@ -78,6 +78,38 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
   t->due = t->nominal = USEC_NEVER;
 }
 
+static bool has_instants(const struct sched_version *v) {
+  return v->state == TASK_ENABLED && v->spec && v->spec->kind != SCHEDULE_FIXED_DELAY && v->spec->kind != SCHEDULE_MANUAL;
+}
+
+/* The one instant of `v` that is nominally not later than its beginning but due after it. */
+static usec_t straddles(const struct sched_task *t, const struct sched_version *v) {
+  if (!has_instants(v))
+    return USEC_NONE;
+  const struct schedule *s = v->spec->schedule;
+  if (!schedule_jitter_max(s))
+    return USEC_NONE;
+  for (usec_t at = schedule_next(s, v->anchor, v->effective_at - schedule_jitter_max(s)); at <= v->effective_at;
+       at = schedule_next(s, v->anchor, at))
+    if (at + schedule_jitter(s, t->id, at) > v->effective_at)
+      return at;
+  return USEC_NONE;
+}
+
+/* With another jitter the same instant can be due under two versions; the first that had it keeps it. */
+static void note_skips(struct sched_task *t) {
+  for (struct sched_version *v = t->first.next; v; v = v->next) {
+    usec_t at = v->skip ? USEC_NONE : straddles(t, v);
+    for (const struct sched_version *u = &t->first; at && u != v; u = u->next) {
+      if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at)
+        continue;
+      usec_t due = at + schedule_jitter(u->spec->schedule, t->id, at);
+      if (due > u->effective_at && due <= u->next->effective_at)
+        v->skip = at;
+    }
+  }
+}
+
 static void fill_version(struct sched_version *n, const struct shard_version *v) {
   n->spec = v->spec;
   n->effective_at = v->effective_at;
@@ -86,7 +118,7 @@ static void fill_version(struct sched_version *n, const struct shard_version *v)
   n->state = (uint8_t)v->state;
 }
 
-void sched_insert(struct sched_task *t, const struct shard_version *v) {
+static void insert_version(struct sched_task *t, const struct shard_version *v) {
   if (!t->first.version) {
     fill_version(&t->first, v);
     return;
@@ -110,6 +142,12 @@ void sched_insert(struct sched_task *t, const struct shard_version *v) {
   n->next = *at;
   *at = n;
   fill_version(n, v);
+}
+
+void sched_insert(struct sched_task *t, const struct shard_version *v) {
+  insert_version(t, v);
+  if (t->first.next)
+    note_skips(t);
 }
 
 void sched_trim(struct sched_task *t, usec_t watermark) {

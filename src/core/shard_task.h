@@ -8,6 +8,7 @@ struct sched_version {
   struct sched_version *next; /* later version, waiting for the watermark to reach its effective_at */
   struct task_spec *spec;
   usec_t effective_at, anchor;
+  usec_t skip; /* an instant that an earlier version has had already, before its own jitter; 0 = none */
   int32_t version;
   uint8_t state;
 };

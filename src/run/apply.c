@@ -28,6 +28,9 @@ static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
     FENCE(o->finishes[i].key.shard);
   for (size_t i = 0; i < o->attempts_count; i++)
     FENCE(o->attempts[i].key.shard);
+  for (size_t i = 0; i < o->answers_count; i++) /* "late" is for the owner to say: is it still us? */
+    if (o->answers[i].answer != LIVE_RECORDED && o->answers[i].answer != LIVE_UNKNOWN)
+      FENCE(((const struct run_token *)o->answers[i].token)->shard);
 #undef FENCE
   *ret = f;
   return n;

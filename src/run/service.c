@@ -139,6 +139,14 @@ static void carry_out(struct run_service *s, struct run_job *jobs) {
       h->delay_ended(h->arg, &s->out.progress[i]);
 }
 
+/* Rows to write, or an answer that only the owner may give: whoever stood still past its lease must not call a report late. */
+static bool needs_commit(const struct run_service *s) {
+  for (size_t i = 0; i < s->out.answers_count; i++)
+    if (s->out.answers[i].answer != LIVE_RECORDED && s->out.answers[i].answer != LIVE_UNKNOWN)
+      return true;
+  return live_out_writes(&s->out);
+}
+
 /* False: the service is stopping and the database did not answer. */
 static bool turn(struct run_service *s, int n) {
   usec_t now = s->o.now(s->o.now_arg);
@@ -150,7 +158,7 @@ static bool turn(struct run_service *s, int n) {
   (void)live_tick(s->live, now, s->o.batch_max, &s->out); /* the rest comes with the next turn */
   mutex_unlock(&s->lock);
 
-  bool written = !live_out_writes(&s->out) || run_commit(s);
+  bool written = !needs_commit(s) || run_commit(s);
   if (written) {
     for (int32_t i = 0; i < s->o.shard_count; i++)
       if (s->lost[i])

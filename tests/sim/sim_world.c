@@ -33,7 +33,7 @@ void sim_note(int64_t a, int64_t b) {
 }
 
 void sim_trace(const char *fmt, ...) {
-  if (!sim_world->o.verbose)
+  if (!sim_world->o.verbose || sim_world->over)
     return;
   va_list ap;
   va_start(ap, fmt);
@@ -57,7 +57,7 @@ void sim_wrong(enum sim_wrong kind, const char *fmt, ...) {
   if (!w->first[0])
     (void)snprintf(w->first, sizeof w->first, "at %.6f s: %s", (double)sim_now / 1e6, text);
   sim_trace("WRONG: %s", text);
-  sim_stop();
+  sim_stop(); /* what follows is only cleared away */
 }
 
 /* ------------------------------------------------------------------ what befalls it */
