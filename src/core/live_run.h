@@ -25,10 +25,10 @@ struct live_run {
   double progress;
   char *executor, *pin, *payload;
   void *slot;
-  uint64_t sent_no; /* number of its last delivery; 0 = none by this node */
+  uint64_t sent_no;                 /* number of its last delivery; 0 = none by this node */
   char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */
   bool error_is_new;                /* it was said in this attempt */
-  enum run_state db_state; /* as committed */
+  enum run_state db_state;          /* as committed */
   int32_t db_attempt;
   size_t update_row; /* 1 + index in this turn's updates; 0 = none */
   usec_t wake_at;

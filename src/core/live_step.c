@@ -111,17 +111,17 @@ static void explain(struct step *st, enum run_reason why) {
 static void add_attempt(struct step *st, enum run_state state, enum run_reason reason) {
   struct live_run *r = st->r;
   bool failed = state == RUN_FAIL;
-  *LIVE_ADD(st->out, attempts) = (struct attempt_row){.key = r->key,
-                                                      .attempt = r->attempt,
-                                                      .state = state,
-                                                      .reason = reason,
-                                                      .dispatched_at = r->attempt_at,
-                                                      .started_at = r->started_at,
-                                                      .finished_at = st->now,
-                                                      .executor = keepz(st->out, r->executor),
-                                                      .error_type = keepz(st->out, failed ? r->error_type : NULL),
-                                                      .error_message =
-                                                          keepz(st->out, failed ? r->error_message : NULL)};
+  *LIVE_ADD(st->out, attempts) =
+      (struct attempt_row){.key = r->key,
+                           .attempt = r->attempt,
+                           .state = state,
+                           .reason = reason,
+                           .dispatched_at = r->attempt_at,
+                           .started_at = r->started_at,
+                           .finished_at = st->now,
+                           .executor = keepz(st->out, r->executor),
+                           .error_type = keepz(st->out, failed ? r->error_type : NULL),
+                           .error_message = keepz(st->out, failed ? r->error_message : NULL)};
 }
 
 /* The run leaves the places where it waits or counts, except `active`, which only live_settle gives back. */

@@ -52,7 +52,7 @@ struct dispatch_options {
   usec_t retry_first, retry_most; /* between deliveries of one attempt: 100 ms … 2 s */
   usec_t cool_busy,
       cool_unreachable; /* an instance is left alone so long: 200 ms (or its Retry-After, at most 30 s), 2 s */
-  usec_t shun; /* one that refused or did not answer is asked after all others for so long: 5 s */
+  usec_t shun;          /* one that refused or did not answer is asked after all others for so long: 5 s */
 };
 void dispatch_options_default(struct dispatch_options *o);
 int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, struct err *e);

@@ -85,7 +85,8 @@ void unpark_ready(struct dispatcher *d, usec_t mono);
 void parking_hint(struct dispatcher *d, const char *ns, const char *group);
 usec_t parking_next(struct dispatcher *d);
 void parking_done(struct dispatcher *d);
-bool parking_full(struct dispatcher *d, const struct waiting *w); /* others wait for the same executors: stand in line */
+bool parking_full(struct dispatcher *d,
+                  const struct waiting *w); /* others wait for the same executors: stand in line */
 /* dispatcher.c: choose an executor and send. */
 enum send_result {
   SEND_GONE,  /* sent, or no longer wanted: `w` is not ours any more */

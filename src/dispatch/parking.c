@@ -5,9 +5,9 @@
 static char *key_of(const struct waiting *w) {
   const struct run_job *j = w->job;
   struct arena none = {0};
-  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
-                                      j->spec->handler, j->pin ? j->pin : "",
-                                      w->instance ? w->instance->id : ""));
+  char *key =
+      mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
+                              j->spec->handler, j->pin ? j->pin : "", w->instance ? w->instance->id : ""));
   arena_done(&none);
   return key;
 }

@@ -2,7 +2,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { QUEUE_MAX = 65536, QUEUE_KEPT = 4096 /* for owning and disowning */, TAKE_MAX = 1024, SPECS_MAX = 100000, COMPLETED_MAX = 4096 };
+enum {
+  QUEUE_MAX = 65536,
+  QUEUE_KEPT = 4096 /* for owning and disowning */,
+  TAKE_MAX = 1024,
+  SPECS_MAX = 100000,
+  COMPLETED_MAX = 4096
+};
 
 static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
                                           .5,   1,     2.5,  5,   10,   30,  60, 0};
@@ -151,7 +157,8 @@ static usec_t next_due(struct engine *g) {
 static void load_again(struct engine *g, usec_t now) {
   for (int32_t i = 0; i < g->o.shard_count; i++)
     if (g->shards[i].shard && !g->shards[i].loaded &&
-        (g->shards[i].retry_at <= now || g->shards[i].retry_at > now + USEC_PER_SEC)) /* the clock was set back */
+        (g->shards[i].retry_at <= now ||
+         g->shards[i].retry_at > now + USEC_PER_SEC)) /* the clock was set back */
       (void)engine_load(g, &g->shards[i]);
 }
 

@@ -19,7 +19,8 @@ struct owned_shard {
   bool loaded;
   bool look;       /* changes or inbox rows may be waiting */
   usec_t retry_at; /* a load failed: again then (database time) */
-  usec_t pause_until; /* its FIRE was refused for what is in it, or for its time: not before then (database time) */
+  usec_t
+      pause_until; /* its FIRE was refused for what is in it, or for its time: not before then (database time) */
   int refused;     /* FIREs refused in a row because tasks changed */
   int64_t epoch;
   struct fire_batch batch;
@@ -53,10 +54,11 @@ struct engine {
   struct owned_shard *shards; /* by shard id */
   usec_t polled_at, zones_at; /* database time */
   usec_t backoff;             /* the database does not answer: how long to wait */
-  usec_t alone_until;         /* a FIRE of many shards was refused for what is in it: one shard at a time until then (database time) */
-  int32_t first;              /* which shard is looked at first: moves on, so that none starves */
-  struct arena mem;           /* of one round */
-  struct run_row *rows;       /* of one FIRE: open ones from the front, ended ones in `ended` */
+  usec_t
+      alone_until; /* a FIRE of many shards was refused for what is in it: one shard at a time until then (database time) */
+  int32_t first;        /* which shard is looked at first: moves on, so that none starves */
+  struct arena mem;     /* of one round */
+  struct run_row *rows; /* of one FIRE: open ones from the front, ended ones in `ended` */
   size_t row_count, row_cap;
   struct run_row *ended;
   size_t ended_count, ended_cap;
