@@ -195,13 +195,12 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
   }
 }
 
-/* Where a catch-up ends: at the effective_at of the version that the resume made, which owns what is due later. `to` is what the
- * resumer thought of that instant; the version itself is the first one after the pause that is ENABLED, unless it is forgotten. */
-static usec_t catch_up_end(const struct fire_request *r, const struct sched_task *t) {
+/* The version that the resume made: the first one after the pause that is ENABLED. NULL: it is forgotten, another one rules by now. */
+static const struct sched_version *resumed_by(const struct fire_request *r, const struct sched_task *t) {
   for (const struct sched_version *v = &t->first; v; v = v->next)
     if (v->state == TASK_ENABLED && v->effective_at > r->from)
-      return v->effective_at <= r->to + RESUME_SLACK ? v->effective_at : r->to;
-  return r->to;
+      return v->effective_at <= r->to + RESUME_SLACK ? v : NULL;
+  return NULL;
 }
 
 /* The first instant from `nominal` on that is due later than `lo`. */
@@ -220,8 +219,8 @@ static usec_t due_of(const struct sched_task *t, const struct sched_version *v, 
 static void take_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t) {
   if (!r->to || !t) /* nothing is asked for any more: only the inbox row goes */
     return;
-  const struct sched_version *v = &t->first;
-  while (v->next)
+  const struct sched_version *resumed = resumed_by(r, t), *v = resumed ? resumed : &t->first;
+  while (!resumed && v->next)
     v = v->next;
   const struct task_spec *spec = v->spec;
   if (!spec || spec->kind == SCHEDULE_FIXED_DELAY || spec->kind == SCHEDULE_MANUAL)
@@ -229,7 +228,7 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
   touch(c, t);
   struct sched_extra *x = sched_extra(t);
   x->caught_up = 0;
-  usec_t to = catch_up_end(r, t);
+  usec_t to = resumed ? resumed->effective_at : r->to; /* it owns what is due later; `to` is what the resumer thought of that instant */
   usec_t from = r->from > to - spec->catchup_window ? r->from : to - spec->catchup_window;
   usec_t at = schedule_next(spec->schedule, v->anchor, from - schedule_jitter_max(spec->schedule));
   for (at = first_due_after(t, v, at, from); due_of(t, v, at) <= to;) {

@@ -13,7 +13,7 @@ static double seconds(void) {
 }
 
 static int usage(void) {
-  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] [--verbose] [--without GUARD] [--list]\n"
+  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] [--rough TIMES] [--verbose] [--without GUARD] [--list]\n"
               "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did not hold.\n",
               stderr);
   return 2;
@@ -61,6 +61,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
       a->first = n;
     } else if (strcmp(key, "--episode") == 0) {
       a->minutes = n;
+    } else if (strcmp(key, "--rough") == 0 && n <= 50) {
+      a->o.rough = (int)n;
     } else if (strcmp(key, "--nodes") == 0 && n >= 1 && n <= SIM_NODES_MAX) {
       a->o.nodes = (int)n;
     } else {

@@ -54,6 +54,7 @@ struct sim_options {
   usec_t length;          /* simulated time with faults */
   int nodes, executors, shards, tasks;
   bool calm;              /* no faults at all */
+  int rough;              /* 0, or how many times more often calls go wrong */
   bool verbose;
   bool removed[GUARD_MAX_];
 };
@@ -130,7 +131,7 @@ void sim_people_free(void);
 bool sim_ignores_overlap(const struct run_key *key);
 
 /* ------------------------------------------------------------------ checks (sim_check.c) */
-void sim_check_run_changed(void *arg, const struct db_run *r, const struct run_row *before);
+void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *before);
 void sim_check_committed(void *arg);
 void sim_check_sending(const struct run_job *j);
 void sim_check_acked(const struct live_event *ev, enum run_result result);

@@ -22,6 +22,8 @@ struct db_run {
   } id;
   struct run_row row;
   bool ended, doubled;
+  bool late;         /* inserted by a FIRE that its node had read back as not done */
+  usec_t active_at;  /* simulated time: begins to count as under way (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */
   UT_hash_handle hh;
 };
@@ -83,7 +85,7 @@ struct db_undo {
 };
 /* What the world is told of commits; NULL members are not called. */
 struct db_hooks {
-  void (*run_changed)(void *arg, const struct db_run *r, const struct run_row *before); /* NULL: new */
+  void (*run_changed)(void *arg, struct db_run *r, const struct run_row *before); /* NULL: new */
   void (*committed)(void *arg);
   bool (*half)(void *arg); /* GUARD_ONE_TRANSACTION is gone: shall this FIRE break in the middle? */
   void *arg;
@@ -94,6 +96,7 @@ struct sim_db {
   void *now_arg;
   struct db_hooks hooks;
   bool removed[GUARD_MAX_];
+  bool late; /* what is written now comes late */
   struct arena mem; /* texts */
   int32_t shard_count;
   struct db_shard *shards;

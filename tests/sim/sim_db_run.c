@@ -21,7 +21,7 @@ static void keep_text(struct sim_db *db, struct slice *s, struct slice from) {
   *s = db_text(db, from);
 }
 
-static void changed(struct sim_db *db, const struct db_run *r, const struct run_row *before) {
+static void changed(struct sim_db *db, struct db_run *r, const struct run_row *before) {
   db_written(db, r->key.task_id ^ r->key.scheduled_at, (int64_t)r->row.state * 1000 + r->row.reason * 100 + r->row.attempt);
   if (db->hooks.run_changed && !db->tx)
     db->hooks.run_changed(db->hooks.arg, r, before);
@@ -37,6 +37,7 @@ static void insert_run(struct sim_db *db, const struct run_row *row, bool ended)
   r->row = *row;
   r->ended = ended;
   r->doubled = was != NULL;
+  r->late = db->late;
   struct slice *texts[] = {&r->row.executor, &r->row.pin, &r->row.payload, &r->row.origin_run, &r->row.result,
                            &r->row.error_type, &r->row.error_message, &r->row.error_detail};
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)

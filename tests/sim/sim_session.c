@@ -103,8 +103,10 @@ static void arrive_late(void *arg) {
     struct st_run_apply_ret apply;
   } ret;
   (void)sim_db_session(sim_world->db, &s);
+  sim_world->db->late = true;
   int rc = l->is_fire ? store_fire(s, &l->fire, &ret.fire, &l->mem, NULL)
                       : store_run_apply(s, &l->apply, &ret.apply, &l->mem, NULL);
+  sim_world->db->late = false;
   sim_trace("a late %s arrives: %d", l->is_fire ? "FIRE" : "change", rc);
   store_close(&s);
   arena_done(&l->mem);

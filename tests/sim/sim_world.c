@@ -63,14 +63,15 @@ void sim_wrong(enum sim_wrong kind, const char *fmt, ...) {
 /* ------------------------------------------------------------------ what befalls it */
 static void mean_faults(struct sim_faults *f) {
   double bad = rng_unit(RNG) * 2; /* some worlds are worse than others */
-  *f = (struct sim_faults){.abort = .004 * bad,
-                           .lost_done = .004 * bad,
-                           .lost_not_done = .003 * bad,
-                           .late_fire = .002 * bad,
-                           .slow = .003 * bad,
-                           .freeze_before = .0002 * bad,
-                           .freeze_after = .0002 * bad,
-                           .crash_in_call = .0002 * bad,
+  double calls = bad * (sim_world->o.rough ? sim_world->o.rough : 1);
+  *f = (struct sim_faults){.abort = .004 * calls,
+                           .lost_done = .004 * calls,
+                           .lost_not_done = .003 * calls,
+                           .late_fire = .002 * calls,
+                           .slow = .003 * calls,
+                           .freeze_before = .0002 * calls,
+                           .freeze_after = .0002 * calls,
+                           .crash_in_call = .0002 * calls,
                            .crash_every = 150 * USEC_PER_SEC,
                            .pause_every = 200 * USEC_PER_SEC,
                            .executor_crash_every = 90 * USEC_PER_SEC,
