@@ -190,6 +190,7 @@ void live_run_free(struct live *l, struct live_run *r) {
   HASH_DEL(l->runs, r);
   task_spec_unref(&r->spec);
   mem_free(r->executor);
+  mem_free(r->previous);
   mem_free(r->pin);
   mem_free(r->payload);
   mem_free(r->error_type);
@@ -258,7 +259,7 @@ void live_out_dispatch(struct live_run *r, struct live_out *out) {
                                                       .deadline = deadline,
                                                       .pin = r->pin,
                                                       .payload = r->payload,
-                                                      .executor = r->executor};
+                                                      .previous = r->previous};
 }
 
 /* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */

@@ -45,7 +45,7 @@ struct live_dispatch {
   int32_t version, attempt;
   struct task_spec *spec;               /* borrowed: take a reference to keep it */
   usec_t fired_at, deadline;            /* deadline of the attempt */
-  const char *pin, *payload, *executor; /* NULL: none. executor: deliver again there first */
+  const char *pin, *payload, *previous; /* NULL: none. previous: had the attempt before, try another one first */
 };
 struct live_cancel { /* tell this executor to stop */
   struct run_key key;

@@ -23,7 +23,7 @@ struct live_run {
   bool ended;      /* in this turn; freed by live_settle */
   usec_t fired_at, not_before, attempt_at, started_at, beat_at, cancel_at, written_at;
   double progress;
-  char *executor, *pin, *payload;
+  char *executor, *previous, *pin, *payload;
   void *slot;
   uint64_t sent_no;                 /* number of its last delivery; 0 = none by this node */
   char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */

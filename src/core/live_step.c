@@ -146,7 +146,10 @@ static void start_delivery(struct step *st) {
   r->not_before = 0;
   r->maybe_sent = r->ack_lost = r->error_is_new = false;
   r->last_trouble = REASON_NONE;
-  live_set_text(&r->executor, (struct slice){0});
+  if (r->executor) { /* the attempt before was there */
+    mem_free(r->previous);
+    r->previous = take(r->executor);
+  }
   write_update(st);
   r->written_at = 0; /* that was the delivery; RUNNING is still to be written */
   live_out_dispatch(r, st->out);

@@ -115,6 +115,7 @@ static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret
                            .group = slice_of(j->spec->group),
                            .handler = slice_of(j->spec->handler),
                            .pin = slice_of(j->pin),
+                           .previous = slice_of(j->previous),
                            .exclude = &avoid,
                            .exclude_count = w->avoid ? 1 : 0};
   return registry_choose(d->o.registry, &ask, ret, ret_retry_at, NULL);

@@ -7,7 +7,7 @@ void run_job_free(struct run_job **j) {
   task_spec_unref(&(*j)->spec);
   mem_free((*j)->pin);
   mem_free((*j)->payload);
-  mem_free((*j)->executor);
+  mem_free((*j)->previous);
   mem_free(*j);
   *j = NULL;
 }
@@ -32,7 +32,7 @@ struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, c
     j->deadline = d->deadline;
     j->pin = dup_or_null(d->pin);
     j->payload = dup_or_null(d->payload);
-    j->executor = dup_or_null(d->executor);
+    j->previous = dup_or_null(d->previous);
     *tail = j;
     tail = &j->next;
   }
