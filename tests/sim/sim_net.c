@@ -430,7 +430,7 @@ static int choose(struct sim_delivery *d) {
   int best = -1;
   for (int i = 0; i < sim_world->o.executors; i++) {
     struct sim_executor *x = sim_world->executors[i];
-    if (d->job->executor && strcmp(d->job->executor, x->id) == 0)
+    if (d->job->previous && strcmp(d->job->previous, x->id) == 0)
       return i;
     if (x->listed && slots[d->node->index].used[i] < SLOTS && i != d->executor && (best < 0 || chance(.5)))
       best = i;
