@@ -389,10 +389,12 @@ void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt)
   return r && r->attempt == attempt ? take(r->slot) : NULL;
 }
 
-void live_adopt_slot(struct live *l, const struct run_key *key, void *slot) {
+bool live_adopt_slot(struct live *l, const struct run_key *key, int32_t attempt, void *slot) {
   struct live_run *r = live_find(l, key);
-  if (r)
-    r->slot = slot;
+  if (!r || r->ended || r->slot || r->attempt != attempt || run_phase_state(r->phase) != RUN_RUNNING)
+    return false;
+  r->slot = slot;
+  return true;
 }
 
 void live_release_slot(struct live_run *r, struct live_out *out) {

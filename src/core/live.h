@@ -145,5 +145,5 @@ bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, st
                   void *slot);
 /* Take the slot back (the executor was busy or not reached): NULL when the attempt holds none any more. */
 void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt);
-/* A run found RUNNING at a take-over holds this slot. */
-void live_adopt_slot(struct live *l, const struct run_key *key, void *slot);
+/* A run found RUNNING at a take-over holds this slot. False: not taken (the run or the attempt is over, or it has one). */
+bool live_adopt_slot(struct live *l, const struct run_key *key, int32_t attempt, void *slot);

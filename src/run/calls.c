@@ -116,6 +116,26 @@ static bool has_key(const struct run_key *sorted, size_t n, const struct run_key
   return false;
 }
 
+/* Runs that were at an executor hold its slot again; where it is gone, they are lost there. */
+static void find_holders(struct run_service *s, const struct adopted *a) {
+  for (size_t i = 0; s->o.hooks.adopted && i < a->count; i++) {
+    const struct run_row *row = &a->rows[i];
+    if (row->state != RUN_RUNNING || !row->executor.n)
+      continue;
+    void *slot = s->o.hooks.adopted(s->o.hooks.arg, a->specs[i], row->executor);
+    if (!slot) {
+      struct live_event ev = {.kind = EV_EXECUTOR_LOST, .key = row->key, .attempt = row->attempt, .progress = -1};
+      (void)run_post(s, &ev, 1, NULL, NULL, NULL); /* refused when full: the attempt's time-out ends it then */
+      continue;
+    }
+    mutex_lock(&s->lock);
+    bool taken = live_adopt_slot(s->live, &row->key, row->attempt, slot);
+    mutex_unlock(&s->lock);
+    if (!taken) /* it ended meanwhile */
+      s->o.hooks.release(s->o.hooks.arg, slot);
+  }
+}
+
 int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
               struct spec_cache *specs, struct err *e) {
   struct adopted a = {0};
@@ -135,6 +155,7 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
         total += live_open(s->live, &a.rows[i], a.specs[i], true, now, &s->opened);
     s->adopting[shard] = false;
     unlock_and_deliver(s);
+    find_holders(s, &a);
     run_wake_writer(s);
   }
   for (size_t i = 0; i < a.count; i++)
@@ -183,12 +204,6 @@ void *run_take_slot(struct run_service *s, const struct run_job *j) {
   void *slot = s->epochs[j->key.shard] == j->fence ? live_take_slot(s->live, &j->key, j->attempt) : NULL;
   mutex_unlock(&s->lock);
   return slot;
-}
-
-void run_adopt_slot(struct run_service *s, const struct run_key *key, void *slot) {
-  mutex_lock(&s->lock);
-  live_adopt_slot(s->live, key, slot);
-  mutex_unlock(&s->lock);
 }
 
 /* ---------------------------------------------------------------- events */

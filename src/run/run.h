@@ -27,6 +27,9 @@ struct run_hooks { /* called without locks, on the writer's or the trigger's thr
   void (*delay_ended)(void *arg, const struct progress_row *p);
   void (*lost_shard)(void *arg, int32_t shard,
                      int64_t epoch); /* a write was fenced off: another owner has it */
+  /* A run was taken over while it was RUNNING: the slot of its executor, or NULL when that is gone (the run is then LOST there). May
+   * itself be NULL: executors are not looked at. */
+  void *(*adopted)(void *arg, const struct task_spec *spec, struct slice executor);
   void *arg;
 };
 struct run_options {
@@ -66,7 +69,6 @@ size_t run_cancel_task(struct run_service *s, int64_t task_id);
 bool run_wanted(struct run_service *s, const struct run_job *j);
 bool run_sending(struct run_service *s, const struct run_job *j, struct slice executor, void *slot);
 void *run_take_slot(struct run_service *s, const struct run_job *j);
-void run_adopt_slot(struct run_service *s, const struct run_key *key, void *slot);
 
 /* ---- events: from deliveries, reports, people */
 enum run_result {

@@ -43,6 +43,11 @@ static void on_executor_lost(void *arg, struct slice ns, struct slice group, str
 static void on_capacity(void *arg, struct slice ns, struct slice group) {
   dispatcher_capacity(((struct server *)arg)->dispatcher, ns, group);
 }
+static void *on_adopted(void *arg, const struct task_spec *spec, struct slice executor) {
+  struct instance *i = NULL;
+  struct server *s = arg;
+  return registry_adopt(s->registry, slice_of(spec->ns), slice_of(spec->group), executor, &i) < 0 ? NULL : i;
+}
 static bool may_fire(void *arg) { return cluster_lease_valid(((struct server *)arg)->cluster); }
 
 bool server_ready(struct server *s, struct str *why) {
@@ -123,7 +128,7 @@ static int start_runs(struct server *s, struct err *e) {
   o.batch_max = (size_t)conf_int(s->conf, "run.batch");
   o.limits.write_running_after = conf_usec(s->conf, "run.write_running_after");
   crypto_random(&o.seed, sizeof o.seed);
-  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay_ended, on_fenced, s};
+  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay_ended, on_fenced, on_adopted, s};
   return run_service_new(&o, &s->runs, e);
 }
 

@@ -90,7 +90,12 @@ static void start_runs(struct sim_node *n) {
   o.queue_max = 4096;
   o.batch_max = 256;
   o.seed = rng_next(RNG);
-  o.hooks = (struct run_hooks){node_deliver, node_cancel, node_release, node_delay_ended, node_fenced, n};
+  o.hooks = (struct run_hooks){.deliver = node_deliver,
+                               .cancel = node_cancel,
+                               .release = node_release,
+                               .delay_ended = node_delay_ended,
+                               .lost_shard = node_fenced,
+                               .arg = n};
   (void)run_service_new(&o, &n->runs, &e);
   (void)run_service_start(n->runs, &e);
 }

@@ -124,7 +124,7 @@ static int setup(void **state) {
   o.api = t.store;
   o.now = now;
   o.shard_count = 4;
-  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay, on_lost, NULL};
+  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay, on_lost, NULL, NULL};
   OK(run_service_new(&o, &runs, &e));
   zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
   specs = spec_cache_new(zones, 10);
