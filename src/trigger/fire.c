@@ -164,13 +164,18 @@ static void settle_all(struct engine *g, const struct fire_shard *shards, size_t
   const struct shard_row **rows = all ? NULL : read_back(g);
   for (size_t i = 0; rows && i < n; i++) {
     const struct shard_row *r = rows[shards[i].shard];
-    if (r && r->epoch == shards[i].epoch && r->fired_at == shards[i].new_at &&
-        r->fired_task == shards[i].new_task)
+    /* an earlier FIRE of unknown fate may have moved it to the very same pair, with other contents: then it is read anew */
+    if (!advanced && !g->shards[shards[i].shard].doubt && r && r->epoch == shards[i].epoch &&
+        r->fired_at == shards[i].new_at && r->fired_task == shards[i].new_task)
       ok[shards[i].shard] = true;
   }
   open_runs(g, ok); /* before the batches are settled: they hold the specs */
   for (size_t i = 0; i < n; i++) {
     struct owned_shard *w = &g->shards[shards[i].shard];
+    if (ok[shards[i].shard])
+      w->doubt = false; /* whatever is still under way finds the watermark moved */
+    else if (!advanced)
+      w->doubt = true;
     if (ok[shards[i].shard])
       settle_fired(g, w);
     else

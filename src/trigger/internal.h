@@ -24,7 +24,8 @@ struct owned_shard {
   int refused;     /* FIREs refused in a row because tasks changed */
   int64_t epoch;
   struct fire_batch batch;
-  bool in_fire;                  /* has an unsettled batch */
+  bool in_fire; /* has an unsettled batch */
+  bool doubt;   /* a FIRE of unknown outcome, read back as not done, may still come through */
   struct fire_request *requests; /* parsed inbox, in `mem` */
   size_t request_count;
   struct arena mem; /* of the requests */

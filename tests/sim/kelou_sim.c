@@ -13,8 +13,10 @@ static double seconds(void) {
 }
 
 static int usage(void) {
-  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] [--rough TIMES] [--verbose] [--without GUARD] [--list]\n"
-              "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did not hold.\n",
+  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] "
+              "[--rough TIMES] [--verbose] [--without GUARD] [--list]\n"
+              "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did "
+              "not hold.\n",
               stderr);
   return 2;
 }
@@ -74,7 +76,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
 }
 
 int main(int argc, char **argv) {
-  struct arguments a = {.o = {.nodes = 1, .executors = 3, .shards = 4, .tasks = 20}, .seed = 1, .hours = 1, .minutes = 60};
+  struct arguments a = {
+      .o = {.nodes = 1, .executors = 3, .shards = 4, .tasks = 20}, .seed = 1, .hours = 1, .minutes = 60};
   if (argc == 2 && strcmp(argv[1], "--list") == 0) {
     for (int g = 0; g < GUARD_MAX_; g++)
       (void)printf("%-16s %s\n", sim_guard_names[g], sim_guard_texts[g]);
@@ -106,10 +109,12 @@ int main(int argc, char **argv) {
       break;
     }
   }
-  (void)printf("simulated %.1f hours in %.1f s, %lld fires, %lld starts, %lld crashes, %lld unknown commits, %lld lost, %lld doubled, "
+  (void)printf("simulated %.1f hours in %.1f s, %lld fires, %lld starts, %lld crashes, %lld unknown commits, "
+               "%lld lost, %lld doubled, "
                "%lld stuck, %lld other, digest %016llx\n",
-               (double)total / 3.6e9, seconds() - begin, (long long)sum.fires, (long long)sum.starts, (long long)sum.crashes,
-               (long long)sum.unknown, (long long)sum.lost, (long long)sum.doubled, (long long)sum.stuck,
-               (long long)(sum.violations - sum.lost - sum.doubled - sum.stuck), (unsigned long long)sum.digest);
+               (double)total / 3.6e9, seconds() - begin, (long long)sum.fires, (long long)sum.starts,
+               (long long)sum.crashes, (long long)sum.unknown, (long long)sum.lost, (long long)sum.doubled,
+               (long long)sum.stuck, (long long)(sum.violations - sum.lost - sum.doubled - sum.stuck),
+               (unsigned long long)sum.digest);
   return sum.violations ? 1 : 0;
 }

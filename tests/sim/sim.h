@@ -10,28 +10,28 @@
 struct sim_co;
 struct sim_proc { /* what stops, pauses and dies as one: a node's life from its start to its crash */
   const char *name;
-  bool dying;             /* unwinding: no time passes, nothing gets out */
+  bool dying; /* unwinding: no time passes, nothing gets out */
   bool dead;
-  usec_t paused_until;    /* simulated time */
+  usec_t paused_until; /* simulated time */
   usec_t mono_offset, wall_offset, dying_for;
-  double drift;           /* of the monotonic clock */
-  int locked;             /* mutexes held: nobody may wait meanwhile */
-  struct sim_co *cos;     /* all of them, finished ones included */
+  double drift;                       /* of the monotonic clock */
+  int locked;                         /* mutexes held: nobody may wait meanwhile */
+  struct sim_co *cos;                 /* all of them, finished ones included */
   struct sim_co *ready, **ready_tail; /* while dying */
   struct sim_proc *next;
   void *node;
 };
-extern usec_t sim_now;    /* simulated time: also the database's clock, but for db_offset */
+extern usec_t sim_now;            /* simulated time: also the database's clock, but for db_offset */
 extern struct sim_proc *sim_proc; /* whose code runs now; NULL: the world's */
 
-void sim_co_reset(void);  /* an empty world at its beginning */
+void sim_co_reset(void); /* an empty world at its beginning */
 void sim_co_flush(void);
 void sim_co_done(void);
 struct sim_proc *sim_proc_new(const char *name, void *node);
 /* `fn` at simulated time `at` (a proc's events wait while it is paused; a dead one's still come: look at proc->dead). */
 void sim_at(usec_t at, struct sim_proc *proc, void (*fn)(void *arg), void *arg);
 void sim_run_until(usec_t end);
-bool sim_stopped(void);   /* a check failed: the world stands still */
+bool sim_stopped(void); /* a check failed: the world stands still */
 void sim_stop(void);
 struct sim_co *sim_go(struct sim_proc *proc, const char *name, void (*run)(void *arg), void *arg);
 void sim_sleep(usec_t length); /* only in a coroutine */
@@ -40,21 +40,22 @@ void sim_pause(struct sim_proc *proc, usec_t length);
 void sim_kill(struct sim_proc *proc, void (*bury)(void *arg), void *arg);
 
 /* ------------------------------------------------------------------ the world (sim_world.c) */
-struct sim_faults { /* rates; 0 = never */
+struct sim_faults {                                               /* rates; 0 = never */
   double abort, lost_done, lost_not_done, late_fire, late_change; /* per write */
-  double slow;            /* a call of 50 ms … 3 s */
+  double slow;                                                    /* a call of 50 ms … 3 s */
   double freeze_before, freeze_after; /* the node pauses in the middle of a call */
   double crash_in_call;
-  usec_t crash_every, pause_every, executor_crash_every, outage_every, step_every, stall_every; /* mean; 0 = never */
-  double loss, duplicate; /* per message */
+  usec_t crash_every, pause_every, executor_crash_every, outage_every, step_every,
+      stall_every;                             /* mean; 0 = never */
+  double loss, duplicate;                      /* per message */
   double busy, refuse, silent, fail, slow_run; /* executors */
 };
 struct sim_options {
   uint64_t seed;
-  usec_t length;          /* simulated time with faults */
+  usec_t length; /* simulated time with faults */
   int nodes, executors, shards, tasks;
-  bool calm;              /* no faults at all */
-  int rough;              /* 0, or how many times more often calls go wrong */
+  bool calm; /* no faults at all */
+  int rough; /* 0, or how many times more often calls go wrong */
   bool verbose;
   bool removed[GUARD_MAX_];
 };
@@ -66,14 +67,14 @@ struct sim_world {
   struct rng rng;
   struct sim_db *db;
   usec_t begin, faults_end, end;
-  bool over;              /* nothing begins any more */
+  bool over; /* nothing begins any more */
   struct sim_node *nodes[SIM_NODES_MAX];
   struct sim_executor *executors[SIM_EXECUTORS_MAX];
-  usec_t outage_until;    /* the database does not answer */
+  usec_t outage_until; /* the database does not answer */
   uint64_t digest;
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
-  char first[512];        /* the first violation */
+  char first[512]; /* the first violation */
 };
 extern struct sim_world *sim_world;
 #define RNG (&sim_world->rng)
@@ -98,14 +99,14 @@ struct store *sim_session(struct sim_proc *proc, enum store_role role);
 struct sim_node {
   int index;
   char id[8];
-  struct sim_proc *proc;  /* NULL: down */
+  struct sim_proc *proc; /* NULL: down */
   struct cluster *cluster;
   struct run_service *runs;
   struct engine *engine;
   struct store *api;
   struct sim_delivery *deliveries; /* of this life */
   int64_t slots_out;
-  bool up;                /* started */
+  bool up; /* started */
 };
 void sim_node_start(struct sim_node *n);
 void sim_node_crash(struct sim_node *n);

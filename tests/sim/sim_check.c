@@ -46,9 +46,11 @@ static void check_new(const struct db_run *r) {
 
 static void check_change(const struct db_run *r, const struct run_row *before) {
   if (run_state_ended(before->state))
-    sim_wrong(WRONG_OTHER, "%s had ended as %s and is written again", sim_key(&r->key), run_state_names[before->state]);
+    sim_wrong(WRONG_OTHER, "%s had ended as %s and is written again", sim_key(&r->key),
+              run_state_names[before->state]);
   if (r->row.attempt < before->attempt || r->row.attempt > before->attempt + 1)
-    sim_wrong(WRONG_OTHER, "%s goes from attempt %d to %d", sim_key(&r->key), before->attempt, r->row.attempt);
+    sim_wrong(WRONG_OTHER, "%s goes from attempt %d to %d", sim_key(&r->key), before->attempt,
+              r->row.attempt);
 }
 
 void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *before) {
@@ -89,8 +91,8 @@ void sim_check_committed(void *arg) {
     for (const struct db_run *o = sim_world->db->shards[r->key.shard].open; o; o = o->next) {
       if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || no_offence(o, r))
         continue;
-      sim_wrong(WRONG_OTHER, "%s starts while %s (%s/%s) of its task has not ended", sim_key(&r->key), sim_key(&o->key),
-                run_state_names[o->row.state], run_reason_names[o->row.reason]);
+      sim_wrong(WRONG_OTHER, "%s starts while %s (%s/%s) of its task has not ended", sim_key(&r->key),
+                sim_key(&o->key), run_state_names[o->row.state], run_reason_names[o->row.reason]);
     }
   }
   started_count = 0;
@@ -99,9 +101,11 @@ void sim_check_committed(void *arg) {
 void sim_check_sending(const struct run_job *j) {
   const struct db_run *r = sim_db_run(sim_world->db, &j->key);
   if (!r || (!r->ended && r->row.attempt < j->attempt))
-    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, the row says %d", sim_key(&j->key), j->attempt, r ? r->row.attempt : -1);
+    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, the row says %d", sim_key(&j->key), j->attempt,
+              r ? r->row.attempt : -1);
   else if (r->ended && r->row.attempt < j->attempt)
-    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, it ended with attempt %d", sim_key(&j->key), j->attempt, r->row.attempt);
+    sim_wrong(WRONG_OTHER, "%s attempt %d is sent, it ended with attempt %d", sim_key(&j->key), j->attempt,
+              r->row.attempt);
 }
 
 /* The executor is about to hear this answer: it will not tell again. */
@@ -111,16 +115,16 @@ void sim_check_acked(const struct live_event *ev, enum run_result result) {
     return;
   bool current = !r->ended && r->row.attempt == ev->attempt && r->row.reason != REASON_RETRY_WAIT;
   if (result == RUN_RESULT_LATE && current)
-    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is called late, but that attempt is under way", run_event_names[ev->kind],
-              sim_key(&ev->key), ev->attempt);
+    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is called late, but that attempt is under way",
+              run_event_names[ev->kind], sim_key(&ev->key), ev->attempt);
   if (result != RUN_RESULT_RECORDED)
     return;
   if (current)
-    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is answered, but not written", run_event_names[ev->kind], sim_key(&ev->key),
-              ev->attempt);
+    sim_wrong(WRONG_OTHER, "%s of %s attempt %d is answered, but not written", run_event_names[ev->kind],
+              sim_key(&ev->key), ev->attempt);
   if (ev->kind == EV_DONE_OK && !(r->ended && r->row.state == RUN_SUCCESS && r->row.attempt == ev->attempt))
-    sim_wrong(WRONG_OTHER, "the success of %s attempt %d is answered, the row says %s, attempt %d", sim_key(&ev->key), ev->attempt,
-              run_state_names[r->row.state], r->row.attempt);
+    sim_wrong(WRONG_OTHER, "the success of %s attempt %d is answered, the row says %s, attempt %d",
+              sim_key(&ev->key), ev->attempt, run_state_names[r->row.state], r->row.attempt);
 }
 
 /* ------------------------------------------------------------------ the whole story of a task */
@@ -130,7 +134,7 @@ struct story {
   const struct db_run **rows; /* part 0, by scheduled_at */
   size_t *covers;             /* per row: how many instants it stands for */
   size_t count, cap;
-  int64_t fired;              /* towards max_runs */
+  int64_t fired; /* towards max_runs */
 };
 
 static int by_instant(const void *a, const void *b) {
@@ -168,12 +172,14 @@ static size_t rows_of(struct story *s, usec_t t, size_t *ret) {
   return n;
 }
 
-static void check_misfire(const struct story *s, const struct sim_plan *p, const struct db_run *r, usec_t due) {
+static void check_misfire(const struct story *s, const struct sim_plan *p, const struct db_run *r,
+                          usec_t due) {
   bool late = r->row.fired_at - due > p->threshold;
-  bool missed = r->row.origin == ORIGIN_CATCHUP || (r->row.state == RUN_SKIPPED && r->row.reason == REASON_MISFIRE);
+  bool missed =
+      r->row.origin == ORIGIN_CATCHUP || (r->row.state == RUN_SKIPPED && r->row.reason == REASON_MISFIRE);
   if (missed && !late)
-    sim_wrong(WRONG_OTHER, "%s of task %lld counts as missed %lld us after it was due", sim_key(&r->key), (long long)s->t->id,
-              (long long)(r->row.fired_at - due));
+    sim_wrong(WRONG_OTHER, "%s of task %lld counts as missed %lld us after it was due", sim_key(&r->key),
+              (long long)s->t->id, (long long)(r->row.fired_at - due));
   if (!missed && late)
     sim_wrong(WRONG_OTHER, "%s was due %lld us before its fire: that is a misfire", sim_key(&r->key),
               (long long)(r->row.fired_at - due));
@@ -198,10 +204,11 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
   size_t row = 0, n = rows_of(s, t, &row);
   bool used_up = p->max_runs && s->fired >= p->max_runs;
   if (n == 0 && !used_up)
-    sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row", (long long)s->t->id, version + 1,
-              (long long)t, (long long)due);
+    sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row",
+              (long long)s->t->id, version + 1, (long long)t, (long long)due);
   if (n > 1)
-    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n, (long long)t);
+    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n,
+              (long long)t);
   if (n != 1)
     return;
   const struct db_run *r = s->rows[row];
@@ -212,11 +219,13 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
     s->fired++;
   if (asked_again(s, due))
     return;
-  bool before = t <= s->d->versions[version].v.effective_at; /* an earlier version may have had the same instant, less late */
+  bool before = t <= s->d->versions[version]
+                         .v.effective_at; /* an earlier version may have had the same instant, less late */
   if (before && r->row.version < (int32_t)version + 1)
     s->covers[row]--;
   else if (last && r->row.version != (int32_t)version + 1)
-    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key), r->row.version, version + 1);
+    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
+              r->row.version, version + 1);
   if (last && r->row.version == (int32_t)version + 1)
     check_misfire(s, p, r, due);
 }
@@ -232,11 +241,13 @@ static void check_version(struct story *s, size_t i) {
     return;
   if (hi == USEC_NEVER)
     sim_wrong(WRONG_OTHER, "task %lld is not paused at the end", (long long)s->t->id);
-  if (p->kind == SCHEDULE_ONE_TIME && i == 0 && p->anchor <= lo) { /* created too late: due at once, and missed */
+  if (p->kind == SCHEDULE_ONE_TIME && i == 0 &&
+      p->anchor <= lo) { /* created too late: due at once, and missed */
     check_instant(s, i, p->anchor, p->anchor);
     return;
   }
-  for (usec_t t = sim_plan_next(p, lo - p->jitter - USEC_PER_SEC); t <= hi && !sim_stopped(); t = sim_plan_next(p, t)) {
+  for (usec_t t = sim_plan_next(p, lo - p->jitter - USEC_PER_SEC); t <= hi && !sim_stopped();
+       t = sim_plan_next(p, t)) {
     usec_t due = sim_plan_due(p, s->t->id, t);
     if (due > lo && due <= hi)
       check_instant(s, i, t, due);
@@ -250,17 +261,20 @@ static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
     const struct sim_plan *p = &s->t->plans[v];
     if ((int32_t)v + 1 < c->version || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY)
       continue;
-    for (usec_t t = sim_plan_next(p, c->from - p->jitter - USEC_PER_SEC); t <= c->to && !sim_stopped(); t = sim_plan_next(p, t)) {
+    for (usec_t t = sim_plan_next(p, c->from - p->jitter - USEC_PER_SEC); t <= c->to && !sim_stopped();
+         t = sim_plan_next(p, t)) {
       size_t row;
       usec_t due = sim_plan_due(p, s->t->id, t);
       if (due <= c->from || due > c->to)
         continue;
       size_t n = rows_of(s, t, &row);
       if (n > 1 && t > c->from) /* else another version's jitter may have had it before the pause */
-        sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request", (long long)s->t->id, n,
+        sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request",
+                  (long long)s->t->id, n, (long long)t);
+      if (n == 0 && quiet && v + 1 == (size_t)c->version && due > c->to - p->window && !p->max_runs &&
+          s->d->state != TASK_DELETED)
+        sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id,
                   (long long)t);
-      if (n == 0 && quiet && v + 1 == (size_t)c->version && due > c->to - p->window && !p->max_runs && s->d->state != TASK_DELETED)
-        sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id, (long long)t);
     }
   }
 }
@@ -278,8 +292,8 @@ static void check_delays(struct story *s) {
     if (want <= from)
       want = p->start_at > from ? p->start_at : from + p->every;
     if (r->key.scheduled_at != want)
-      sim_wrong(WRONG_OTHER, "%s (FIXED_DELAY) should have been at %lld: the one before ended at %lld", sim_key(&r->key),
-                (long long)want, (long long)base);
+      sim_wrong(WRONG_OTHER, "%s (FIXED_DELAY) should have been at %lld: the one before ended at %lld",
+                sim_key(&r->key), (long long)want, (long long)base);
     if (!r->ended)
       return; /* told elsewhere */
     base = r->row.finished_at;
@@ -312,7 +326,8 @@ static void check_delay_goes_on(struct story *s) {
   if (p->end_at && due > p->end_at)
     return;
   if (due + 3 * USEC_PER_MIN < next->effective_at)
-    sim_wrong(WRONG_LOST, "task %lld (FIXED_DELAY) has not gone on since %lld", (long long)s->t->id, (long long)since);
+    sim_wrong(WRONG_LOST, "task %lld (FIXED_DELAY) has not gone on since %lld", (long long)s->t->id,
+              (long long)since);
 }
 
 /* A range that a request took part in: which version's instants it made up is not known here. */
@@ -345,9 +360,11 @@ static void check_max_runs(struct story *s) {
     most = s->t->plans[i].max_runs > most ? s->t->plans[i].max_runs : most;
   }
   for (size_t i = 0; i < s->count; i++)
-    fired += s->rows[i]->row.state != RUN_SKIPPED && !asked_within(s, s->rows[i]->key.scheduled_at, s->rows[i]->key.scheduled_at);
+    fired += s->rows[i]->row.state != RUN_SKIPPED &&
+             !asked_within(s, s->rows[i]->key.scheduled_at, s->rows[i]->key.scheduled_at);
   if (fired > most)
-    sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired, (long long)most);
+    sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired,
+              (long long)most);
 }
 
 static void tell_story(const struct story *s) {
@@ -356,9 +373,10 @@ static void tell_story(const struct story *s) {
               (long long)s->d->versions[i].v.effective_at);
   for (size_t i = 0; i < s->count; i++) {
     const struct run_row *r = &s->rows[i]->row;
-    sim_trace("  %s v%d %s/%s %s fired %lld ended %lld missed %lld from %lld", sim_key(&r->key), r->version, run_state_names[r->state],
-              run_reason_names[r->reason], run_origin_names[r->origin], (long long)r->fired_at, (long long)r->finished_at,
-              (long long)r->missed_count, (long long)r->missed_first);
+    sim_trace("  %s v%d %s/%s %s fired %lld ended %lld missed %lld from %lld", sim_key(&r->key), r->version,
+              run_state_names[r->state], run_reason_names[r->reason], run_origin_names[r->origin],
+              (long long)r->fired_at, (long long)r->finished_at, (long long)r->missed_count,
+              (long long)r->missed_first);
   }
 }
 
@@ -396,9 +414,10 @@ static void check_triggers(void) {
 void sim_check_end(void) {
   struct story *stories = mem_array(sim_people.count + 1, sizeof *stories);
   for (size_t i = 0; i < sim_people.count; i++)
-    stories[i] = (struct story){.t = &sim_people.tasks[i], .d = sim_db_task(sim_world->db, sim_people.tasks[i].id)};
+    stories[i] =
+        (struct story){.t = &sim_people.tasks[i], .d = sim_db_task(sim_world->db, sim_people.tasks[i].id)};
   struct db_run *r, *next;
-  HASH_ITER(hh, sim_world->db->runs, r, next) {
+  HASH_ITER (hh, sim_world->db->runs, r, next) {
     check_run_at_end(r);
     struct story *s = &stories[r->key.task_id - sim_people.tasks[0].id]; /* ids follow one another */
     if (r->key.part != 0)
@@ -417,12 +436,13 @@ void sim_check_end(void) {
               SLICE_FMT(sim_world->db->inbox[i].body));
   for (int i = 0; i < sim_world->o.nodes; i++)
     if (sim_world->nodes[i]->slots_out)
-      sim_wrong(WRONG_OTHER, "%s has not got %lld slots back", sim_world->nodes[i]->id, (long long)sim_world->nodes[i]->slots_out);
+      sim_wrong(WRONG_OTHER, "%s has not got %lld slots back", sim_world->nodes[i]->id,
+                (long long)sim_world->nodes[i]->slots_out);
 }
 
 void sim_check_free(void) {
   struct activity *a, *next;
-  HASH_ITER(hh, activities, a, next) {
+  HASH_ITER (hh, activities, a, next) {
     HASH_DEL(activities, a);
     mem_free(a);
   }

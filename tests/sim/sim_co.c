@@ -19,8 +19,8 @@ struct sim_co {
   void *arg;
   const char *name;
   struct sim_proc *proc;
-  uint64_t wait_no;         /* of the wait that it is in: older wakes are stale */
-  struct cond *on;          /* waits for this */
+  uint64_t wait_no; /* of the wait that it is in: older wakes are stale */
+  struct cond *on;  /* waits for this */
   struct sim_co *next_waiter, *joiner, *next, *next_ready;
 };
 struct event {
@@ -29,7 +29,7 @@ struct event {
   struct sim_proc *proc;
   void (*fn)(void *arg);
   void *arg;
-  uint64_t wait_no;         /* fn NULL: wake the coroutine arg, if it still waits so */
+  uint64_t wait_no; /* fn NULL: wake the coroutine arg, if it still waits so */
 };
 
 usec_t sim_now;
@@ -72,7 +72,8 @@ static struct event pop(void) {
 }
 
 void sim_at(usec_t at, struct sim_proc *proc, void (*fn)(void *arg), void *arg) {
-  push((struct event){.at = at < sim_now ? sim_now : at, .no = ++event_no, .proc = proc, .fn = fn, .arg = arg});
+  push((struct event){
+      .at = at < sim_now ? sim_now : at, .no = ++event_no, .proc = proc, .fn = fn, .arg = arg});
 }
 
 static void wake_at(usec_t at, struct sim_co *c) {
@@ -142,7 +143,8 @@ struct sim_co *sim_go(struct sim_proc *proc, const char *name, void (*run)(void 
   c->name = name;
   c->proc = proc;
   c->stack = stack_count ? stacks[--stack_count]
-                         : mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                         : mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   (void)getcontext(&c->first);
   c->first.uc_stack.ss_sp = c->stack;
   c->first.uc_stack.ss_size = STACK;
@@ -305,14 +307,16 @@ static int *held(struct mutex *m) { return (int *)(void *)&m->m; }
 static void must(bool so, const char *what) {
   if (so)
     return;
-  (void)fprintf(stderr, "sim: %s (in %s of %s)\n", what, current ? current->name : "-", sim_proc ? sim_proc->name : "the world");
+  (void)fprintf(stderr, "sim: %s (in %s of %s)\n", what, current ? current->name : "-",
+                sim_proc ? sim_proc->name : "the world");
   abort();
 }
 
 void mutex_init(struct mutex *m) { *held(m) = 0; }
 void mutex_done(struct mutex *m) { must(!*held(m), "a held mutex is thrown away"); }
 void mutex_lock(struct mutex *m) {
-  must(!*held(m), "a mutex is held while another waits"); /* nobody waits with a lock: it is never contended */
+  must(!*held(m),
+       "a mutex is held while another waits"); /* nobody waits with a lock: it is never contended */
   *held(m) = 1;
   if (sim_proc)
     sim_proc->locked++;

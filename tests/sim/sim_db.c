@@ -27,24 +27,24 @@ struct sim_db *sim_db_new(int32_t shard_count, usec_t (*now)(void *arg), void *a
 
 static void free_tables(struct sim_db *db) {
   struct db_task *t, *tn;
-  HASH_ITER(hh, db->tasks, t, tn) {
+  HASH_ITER (hh, db->tasks, t, tn) {
     HASH_DEL(db->tasks, t);
     mem_free(t->versions);
     mem_free(t);
   }
   struct db_name *n, *nn;
-  HASH_ITER(hh, db->names, n, nn) {
+  HASH_ITER (hh, db->names, n, nn) {
     HASH_DEL(db->names, n);
     mem_free(n->name);
     mem_free(n);
   }
   struct db_progress *p, *pn;
-  HASH_ITER(hh, db->progress, p, pn) {
+  HASH_ITER (hh, db->progress, p, pn) {
     HASH_DEL(db->progress, p);
     mem_free(p);
   }
   struct db_idem *i, *in;
-  HASH_ITER(hh, db->idems, i, in) {
+  HASH_ITER (hh, db->idems, i, in) {
     HASH_DEL(db->idems, i);
     mem_free(i->key);
     mem_free(i);
@@ -69,7 +69,9 @@ void sim_db_free(struct sim_db **p) {
   *p = NULL;
 }
 
-struct slice db_text(struct sim_db *db, struct slice s) { return s.p ? arena_slice(&db->mem, s) : s; }
+struct slice db_text(struct sim_db *db, struct slice s) {
+  return s.p ? arena_slice(&db->mem, s) : s;
+}
 
 void db_written(struct sim_db *db, int64_t a, int64_t b) {
   db->digest = hash_u64(db->digest ^ hash_u64((uint64_t)a) ^ (uint64_t)b * 3);
@@ -77,13 +79,13 @@ void db_written(struct sim_db *db, int64_t a, int64_t b) {
 }
 
 /* ------------------------------------------------------------------ sessions */
-#define OP(n)                                                                                                          \
-  static int locked_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,         \
-                        struct err *e) {                                                                               \
-    mutex_lock(&db_of(s)->lock);                                                                                       \
-    int rc = db_##n(s, in, ret, mem, e);                                                                               \
-    mutex_unlock(&db_of(s)->lock);                                                                                     \
-    return rc;                                                                                                         \
+#define OP(n)                                                                                                \
+  static int locked_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret,                  \
+                        struct arena *mem, struct err *e) {                                                  \
+    mutex_lock(&db_of(s)->lock);                                                                             \
+    int rc = db_##n(s, in, ret, mem, e);                                                                     \
+    mutex_unlock(&db_of(s)->lock);                                                                           \
+    return rc;                                                                                               \
   }
 #include "store/store_ops.def"
 
@@ -117,10 +119,11 @@ int sim_db_session(struct sim_db *db, struct store **ret) {
 }
 
 /* What it does not have. */
-#define LACKS(n)                                                                                                       \
-  int db_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e) {   \
-    (void)s, (void)in, (void)ret, (void)mem;                                                                           \
-    return err_set(e, -ENOTSUP, "the simulated store has no " #n);                                                     \
+#define LACKS(n)                                                                                             \
+  int db_##n(struct store *s, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,          \
+             struct err *e) {                                                                                \
+    (void)s, (void)in, (void)ret, (void)mem;                                                                 \
+    return err_set(e, -ENOTSUP, "the simulated store has no " #n);                                           \
   }
 LACKS(task_list)
 LACKS(task_stats)
@@ -148,7 +151,8 @@ int db_maintain(struct store *s, const struct st_maintain *in, struct st_maintai
   return 0;
 }
 
-int db_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem, struct err *e) {
+int db_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem,
+            struct err *e) {
   struct sim_db *db = db_of(s);
   (void)in, (void)mem, (void)e;
   *ret = (struct st_meta_ret){db->now(db->now_arg), db->shard_count, 1, SLICE("simulated")};
@@ -171,8 +175,8 @@ static struct node_row *node_of(struct sim_db *db, struct slice id, int64_t inca
   return NULL;
 }
 
-int db_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_node_join(struct store *s, const struct st_node_join *in, struct st_node_join_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   usec_t now = db->now(db->now_arg);
   (void)mem, (void)e;
@@ -193,8 +197,8 @@ int db_node_join(struct store *s, const struct st_node_join *in, struct st_node_
   return 0;
 }
 
-int db_node_renew(struct store *s, const struct st_node_renew *in, struct st_node_renew_ret *ret, struct arena *mem,
-                  struct err *e) {
+int db_node_renew(struct store *s, const struct st_node_renew *in, struct st_node_renew_ret *ret,
+                  struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct node_row *n = node_of(db, in->id, in->incarnation, e);
   (void)mem;
@@ -212,8 +216,8 @@ static void free_shard(struct db_shard *sh) {
   sh->row.incarnation = 0;
 }
 
-int db_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret, struct arena *mem,
-                  struct err *e) {
+int db_node_leave(struct store *s, const struct st_node_leave *in, struct st_node_leave_ret *ret,
+                  struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct node_row *n = node_of(db, in->id, in->incarnation, e);
   (void)ret, (void)mem;
@@ -226,8 +230,8 @@ int db_node_leave(struct store *s, const struct st_node_leave *in, struct st_nod
   return 0;
 }
 
-int db_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)in, (void)e;
   struct node_row *rows = arena_array(mem, db->node_count, sizeof *rows);
@@ -238,8 +242,8 @@ int db_node_list(struct store *s, const struct st_node_list *in, struct st_node_
 }
 
 /* ------------------------------------------------------------------ shards */
-int db_shard_list(struct store *s, const struct st_shard_list *in, struct st_shard_list_ret *ret, struct arena *mem,
-                  struct err *e) {
+int db_shard_list(struct store *s, const struct st_shard_list *in, struct st_shard_list_ret *ret,
+                  struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)in, (void)e;
   struct shard_row *rows = arena_array(mem, (size_t)db->shard_count, sizeof *rows);
@@ -261,8 +265,8 @@ static bool may_claim(struct sim_db *db, const struct shard_row *row, const stru
   return !owner || owner->incarnation != row->incarnation || owner->lease_until <= db->now(db->now_arg);
 }
 
-int db_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_shard_claim_ret *ret, struct arena *mem,
-                   struct err *e) {
+int db_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_shard_claim_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   const struct node_row *me = node_of(db, in->node, in->incarnation, e);
   if (!me)
@@ -339,8 +343,8 @@ static void roll_back(struct sim_db *db) {
   }
 }
 
-int db_shard_lock(struct store *s, const struct st_shard_lock *in, struct st_shard_lock_ret *ret, struct arena *mem,
-                  struct err *e) {
+int db_shard_lock(struct store *s, const struct st_shard_lock *in, struct st_shard_lock_ret *ret,
+                  struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)mem;
   if (db->tx)
@@ -431,13 +435,13 @@ void db_idem_add(struct sim_db *db, const struct idem *idem, int64_t no, struct 
   HASH_ADD_KEYPTR(hh, db->idems, i->key, strlen(i->key), i);
 }
 
-int db_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret, struct arena *mem,
-                   struct err *e) {
+int db_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_idem_expire_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_idem *i, *next;
   int64_t removed = 0;
   (void)mem, (void)e;
-  HASH_ITER(hh, db->idems, i, next) {
+  HASH_ITER (hh, db->idems, i, next) {
     if (removed < in->limit && i->expires_at < db->now(db->now_arg)) {
       forget_idem(db, i);
       removed++;
@@ -447,8 +451,8 @@ int db_idem_expire(struct store *s, const struct st_idem_expire *in, struct st_i
   return 0;
 }
 
-int db_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox_add_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox_add_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_idem *was;
   int rc = db_idem_find(db, in->idem, &was, e);
@@ -472,8 +476,8 @@ static int by_no(const void *a, const void *b) {
   return x->shard - y->shard;
 }
 
-int db_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inbox_read_ret *ret, struct arena *mem,
-                  struct err *e) {
+int db_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inbox_read_ret *ret,
+                  struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)e;
   struct inbox_row *rows = arena_array(mem, db->inbox_count, sizeof *rows);

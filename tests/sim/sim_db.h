@@ -22,8 +22,8 @@ struct db_run {
   } id;
   struct run_row row;
   bool ended, doubled;
-  bool late;         /* inserted by a FIRE that its node had read back as not done */
-  usec_t active_at;  /* simulated time: begins to count as under way (kept by the checks) */
+  bool late;                  /* inserted by a FIRE that its node had read back as not done */
+  usec_t active_at;           /* simulated time: begins to count as under way (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */
   UT_hash_handle hh;
 };
@@ -96,7 +96,7 @@ struct sim_db {
   void *now_arg;
   struct db_hooks hooks;
   bool removed[GUARD_MAX_];
-  bool late; /* what is written now comes late */
+  bool late;        /* what is written now comes late */
   struct arena mem; /* texts */
   int32_t shard_count;
   struct db_shard *shards;
@@ -142,5 +142,7 @@ int db_idem_find(struct sim_db *db, const struct idem *idem, struct db_idem **re
 void db_idem_add(struct sim_db *db, const struct idem *idem, int64_t no, struct slice ref);
 int64_t db_inbox_put(struct sim_db *db, int32_t shard, int32_t kind, struct slice body);
 void db_runs_free(struct sim_db *db);
-#define OP(n) int db_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem, struct err *e);
+#define OP(n)                                                                                                \
+  int db_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \
+             struct err *e);
 #include "store/store_ops.def"

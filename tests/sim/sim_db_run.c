@@ -22,7 +22,8 @@ static void keep_text(struct sim_db *db, struct slice *s, struct slice from) {
 }
 
 static void changed(struct sim_db *db, struct db_run *r, const struct run_row *before) {
-  db_written(db, r->key.task_id ^ r->key.scheduled_at, (int64_t)r->row.state * 1000 + r->row.reason * 100 + r->row.attempt);
+  db_written(db, r->key.task_id ^ r->key.scheduled_at,
+             (int64_t)r->row.state * 1000 + r->row.reason * 100 + r->row.attempt);
   if (db->hooks.run_changed && !db->tx)
     db->hooks.run_changed(db->hooks.arg, r, before);
 }
@@ -38,8 +39,8 @@ static void insert_run(struct sim_db *db, const struct run_row *row, bool ended)
   r->ended = ended;
   r->doubled = was != NULL;
   r->late = db->late;
-  struct slice *texts[] = {&r->row.executor, &r->row.pin, &r->row.payload, &r->row.origin_run, &r->row.result,
-                           &r->row.error_type, &r->row.error_message, &r->row.error_detail};
+  struct slice *texts[] = {&r->row.executor, &r->row.pin,        &r->row.payload,       &r->row.origin_run,
+                           &r->row.result,   &r->row.error_type, &r->row.error_message, &r->row.error_detail};
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
     *texts[i] = db_text(db, *texts[i]);
   HASH_ADD(hh, db->runs, id, sizeof r->id, r);
@@ -83,11 +84,12 @@ static bool as_seen(struct sim_db *db, const struct fire_shard *f, usec_t ahead)
   bool forward = f->new_at > f->seen_at || (f->new_at == f->seen_at && f->new_task >= f->seen_task);
   return (r->epoch == f->epoch || db->removed[GUARD_FIRE_EPOCH]) &&
          (r->tasks_version == f->tasks_version || db->removed[GUARD_TASKS_VERSION]) &&
-         ((r->fired_at == f->seen_at && r->fired_task == f->seen_task) || db->removed[GUARD_WATERMARK]) && forward &&
-         (f->new_at <= db->now(db->now_arg) + ahead || db->removed[GUARD_AHEAD]);
+         ((r->fired_at == f->seen_at && r->fired_task == f->seen_task) || db->removed[GUARD_WATERMARK]) &&
+         forward && (f->new_at <= db->now(db->now_arg) + ahead || db->removed[GUARD_AHEAD]);
 }
 
-int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem, struct err *e) {
+int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
+            struct err *e) {
   struct sim_db *db = db_of(s);
   bool *ok = arena_array(mem, (size_t)db->shard_count, sizeof *ok);
   ret->advanced = arena_array(mem, in->shard_count, sizeof *ret->advanced);
@@ -127,7 +129,8 @@ static bool update_run(struct sim_db *db, const struct run_update *u) {
   struct db_run *r = sim_db_run(db, &u->key);
   if (!r || r->ended)
     return false;
-  if ((r->row.attempt != u->seen_attempt || r->row.state != u->seen_state) && !db->removed[GUARD_FINISH_ATTEMPT])
+  if ((r->row.attempt != u->seen_attempt || r->row.state != u->seen_state) &&
+      !db->removed[GUARD_FINISH_ATTEMPT])
     return false;
   struct run_row before = r->row;
   r->row.state = u->state;
@@ -199,8 +202,8 @@ static void add_attempt(struct sim_db *db, const struct attempt_row *in) {
   db_written(db, in->key.task_id, in->attempt);
 }
 
-int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)e;
   bool *ok = arena_array(mem, (size_t)db->shard_count, sizeof *ok);
@@ -280,12 +283,12 @@ int db_attempt_list(struct store *s, const struct st_attempt_list *in, struct st
 
 void db_runs_free(struct sim_db *db) {
   struct db_run *r, *next;
-  HASH_ITER(hh, db->runs, r, next) {
+  HASH_ITER (hh, db->runs, r, next) {
     HASH_DEL(db->runs, r);
     mem_free(r);
   }
   struct db_attempts *a, *an;
-  HASH_ITER(hh, db->attempts, a, an) {
+  HASH_ITER (hh, db->attempts, a, an) {
     HASH_DEL(db->attempts, a);
     mem_free(a->rows);
     mem_free(a);

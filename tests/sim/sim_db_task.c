@@ -75,7 +75,8 @@ static usec_t effective_from(struct sim_db *db, int32_t shard, usec_t former) {
   return at > former ? at : former;
 }
 
-static struct task_version_row create(struct sim_db *db, const struct task_def *d, struct slice by, bool *raised) {
+static struct task_version_row create(struct sim_db *db, const struct task_def *d, struct slice by,
+                                      bool *raised) {
   struct db_task *t = mem_zalloc(sizeof *t);
   t->id = ++db->last_task;
   t->shard = shard_of_task(t->id, db->shard_count);
@@ -105,7 +106,8 @@ static int check_names(struct sim_db *db, const struct st_task_put *in, struct e
   for (size_t i = 0; i < in->count; i++) {
     bool used = find_name(db, in->defs[i].ns, in->defs[i].name) != NULL;
     for (size_t k = 0; k < i && in->count < 100; k++) /* large calls of the tests have distinct names */
-      used = used || (slice_eq(in->defs[k].ns, in->defs[i].ns) && slice_eq(in->defs[k].name, in->defs[i].name));
+      used =
+          used || (slice_eq(in->defs[k].ns, in->defs[i].ns) && slice_eq(in->defs[k].name, in->defs[i].name));
     if (!used)
       continue;
     char field[32] = "/name";
@@ -160,8 +162,8 @@ static int may_change(struct sim_db *db, struct db_task *t, const struct st_task
   return 0;
 }
 
-int db_task_change(struct store *s, const struct st_task_change *in, struct st_task_change_ret *ret, struct arena *mem,
-                   struct err *e) {
+int db_task_change(struct store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_task *t = sim_db_task(db, in->task_id);
   (void)mem;
@@ -259,8 +261,8 @@ static void rows_add(struct rows *r, const struct task_version_row *v) {
 }
 
 /* Sorted and cut, into the caller's memory. */
-static struct task_version_row *rows_take(struct rows *r, int (*order)(const void *, const void *), size_t limit,
-                                          size_t *ret_count, struct arena *mem) {
+static struct task_version_row *rows_take(struct rows *r, int (*order)(const void *, const void *),
+                                          size_t limit, size_t *ret_count, struct arena *mem) {
   if (r->n)
     qsort(r->p, r->n, sizeof *r->p, order);
   *ret_count = r->n < limit ? r->n : limit;
@@ -271,29 +273,30 @@ static struct task_version_row *rows_take(struct rows *r, int (*order)(const voi
   return out;
 }
 
-int db_task_load(struct store *s, const struct st_task_load *in, struct st_task_load_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_task_load(struct store *s, const struct st_task_load *in, struct st_task_load_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_task *t, *next;
   struct rows all = {0};
   (void)e;
-  HASH_ITER(hh, db->tasks, t, next) {
+  HASH_ITER (hh, db->tasks, t, next) {
     struct task_version_row v = current(t)->v;
     v.state = t->state;
-    if (t->shard == in->shard && t->id > in->after && (v.state == TASK_ENABLED || v.effective_at > in->changed_after))
+    if (t->shard == in->shard && t->id > in->after &&
+        (v.state == TASK_ENABLED || v.effective_at > in->changed_after))
       rows_add(&all, &v);
   }
   ret->rows = rows_take(&all, by_task, (size_t)in->limit, &ret->count, mem);
   return 0;
 }
 
-int db_task_load_older(struct store *s, const struct st_task_load_older *in, struct st_task_load_older_ret *ret,
-                       struct arena *mem, struct err *e) {
+int db_task_load_older(struct store *s, const struct st_task_load_older *in,
+                       struct st_task_load_older_ret *ret, struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_task *t, *next;
   struct rows all = {0};
   (void)e;
-  HASH_ITER(hh, db->tasks, t, next) {
+  HASH_ITER (hh, db->tasks, t, next) {
     if (t->shard != in->shard)
       continue;
     for (size_t i = 0; i + 1 < t->count; i++)
@@ -342,8 +345,8 @@ int db_task_complete(struct store *s, const struct st_task_complete *in, struct 
   return 0;
 }
 
-int db_payload_get(struct store *s, const struct st_payload_get *in, struct st_payload_get_ret *ret, struct arena *mem,
-                   struct err *e) {
+int db_payload_get(struct store *s, const struct st_payload_get *in, struct st_payload_get_ret *ret,
+                   struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)e;
   ret->rows = arena_array(mem, in->count, sizeof *ret->rows);
@@ -352,7 +355,8 @@ int db_payload_get(struct store *s, const struct st_payload_get *in, struct st_p
     if (!t || in->versions[i] < 1 || (size_t)in->versions[i] > t->count)
       continue;
     const struct db_version *v = &t->versions[in->versions[i] - 1];
-    ret->rows[i] = (struct payload_row){true, v->row.ns, v->v.name, v->row.payload, v->v.definition, v->v.anchor};
+    ret->rows[i] =
+        (struct payload_row){true, v->row.ns, v->v.name, v->row.payload, v->v.definition, v->v.anchor};
   }
   return 0;
 }
@@ -364,7 +368,7 @@ int db_progress_load(struct store *s, const struct st_progress_load *in, struct 
   (void)e;
   ret->rows = arena_array(mem, HASH_COUNT(db->progress), sizeof *ret->rows);
   ret->count = 0;
-  HASH_ITER(hh, db->progress, p, next) {
+  HASH_ITER (hh, db->progress, p, next) {
     if (p->row.shard == in->shard)
       ret->rows[ret->count++] = p->row;
   }

@@ -7,8 +7,8 @@
  * slot kept with the attempt), and executors with a memory that dies with them, which report until they are answered. */
 
 enum { SLOTS = 6 };
-static const usec_t ACK_TIMEOUT = 2 * USEC_PER_SEC, AGAIN_FIRST = 100 * USEC_PER_MS, AGAIN_MOST = 2 * USEC_PER_SEC,
-                    LOOK_AGAIN = 500 * USEC_PER_MS;
+static const usec_t ACK_TIMEOUT = 2 * USEC_PER_SEC, AGAIN_FIRST = 100 * USEC_PER_MS,
+                    AGAIN_MOST = 2 * USEC_PER_SEC, LOOK_AGAIN = 500 * USEC_PER_MS;
 
 struct sim_slot {
   struct sim_node *node;
@@ -18,14 +18,14 @@ struct sim_slot {
 struct sim_delivery { /* exactly one event is under way in its name */
   struct sim_node *node;
   struct sim_proc *proc;
-  struct run_job *job;  /* NULL: dropped, free it with its event */
-  int executor;         /* chosen; -1: none yet */
+  struct run_job *job; /* NULL: dropped, free it with its event */
+  int executor;        /* chosen; -1: none yet */
   bool was_lost, told;
   usec_t pause;
   enum run_event answer;
   struct sim_delivery *prev, *next;
 };
-struct message { /* a request to an executor */
+struct message {             /* a request to an executor */
   struct sim_delivery *from; /* NULL: nobody waits for the answer */
   usec_t give_up;
   struct run_key key;
@@ -51,21 +51,19 @@ struct report {
   int32_t attempt;
   enum run_event kind;
   usec_t started_at, finished_at, pause;
-  int refs;             /* events and nodes that have it */
-  bool over;            /* answered, or its executor is dead */
+  int refs;  /* events and nodes that have it */
+  bool over; /* answered, or its executor is dead */
   struct report *prev, *next;
 };
 struct sim_executor {
   int index, life;
   char id[8];
-  bool up, listed;      /* listed: the nodes think that it is there */
+  bool up, listed; /* listed: the nodes think that it is there */
   size_t running;
   struct work *works;
   struct report *reports;
 };
-static struct sim_slot_count {
-  int used[SIM_EXECUTORS_MAX];
-} slots[SIM_NODES_MAX];
+static struct sim_slot_count { int used[SIM_EXECUTORS_MAX]; } slots[SIM_NODES_MAX];
 
 /* ------------------------------------------------------------------ reports */
 static void report_send(void *arg);
@@ -159,7 +157,8 @@ static void report_send(void *arg) {
         sim_at(sim_now + between(200, twice ? 3 * USEC_PER_SEC : 3000), n->proc, report_arrives, r);
       }
     if (r->kind != EV_BEAT) { /* beats are not repeated */
-      r->pause = r->pause ? (r->pause * 2 > 5 * USEC_PER_SEC ? 5 * USEC_PER_SEC : r->pause * 2) : 300 * USEC_PER_MS;
+      r->pause =
+          r->pause ? (r->pause * 2 > 5 * USEC_PER_SEC ? 5 * USEC_PER_SEC : r->pause * 2) : 300 * USEC_PER_MS;
       report_later(r, r->pause);
     } else {
       report_over(r);
@@ -294,7 +293,7 @@ void sim_executors_new(void) {
 
 static void forget(struct sim_executor *x) {
   struct work *w, *next;
-  HASH_ITER(hh, x->works, w, next) {
+  HASH_ITER (hh, x->works, w, next) {
     HASH_DEL(x->works, w);
     mem_free(w);
   }
@@ -430,10 +429,10 @@ static int choose(struct sim_delivery *d) {
   int best = -1;
   for (int i = 0; i < sim_world->o.executors; i++) {
     struct sim_executor *x = sim_world->executors[i];
-    if (d->job->previous && strcmp(d->job->previous, x->id) == 0)
-      return i;
     if (x->listed && slots[d->node->index].used[i] < SLOTS && i != d->executor && (best < 0 || chance(.5)))
       best = i;
+    if (best == i && d->job->previous && strcmp(d->job->previous, x->id) == 0 && sim_world->o.executors > 1)
+      best = -1; /* had the attempt before: another one first */
   }
   return best;
 }
@@ -526,7 +525,8 @@ void sim_cancel(struct sim_node *n, const struct live_cancel *c, int64_t fence) 
     if (strcmp(sim_world->executors[i]->id, c->executor) != 0 || (sim_faulty() && chance(sim_world->f.loss)))
       continue;
     struct message *m = mem_zalloc(sizeof *m);
-    *m = (struct message){.key = c->key, .attempt = c->attempt, .executor = i, .fence = fence, .cancel = true};
+    *m =
+        (struct message){.key = c->key, .attempt = c->attempt, .executor = i, .fence = fence, .cancel = true};
     m->spec = task_spec_ref(c->spec);
     sim_at(sim_now + between(200, 5000), NULL, arrives, m);
   }

@@ -113,7 +113,8 @@ static void start_engine(struct sim_node *n) {
   o.fenced = node_fenced;
   o.arg = n;
   o.shard_count = sim_world->o.shards;
-  o.limits = (struct shard_limits){.max_rows = 7, .max_work = 50, .idle_advance = 10 * USEC_PER_SEC}; /* small: batches are cut */
+  o.limits = (struct shard_limits){
+      .max_rows = 7, .max_work = 50, .idle_advance = 10 * USEC_PER_SEC}; /* small: batches are cut */
   o.fire_rows = 20;
   o.poll = 500 * USEC_PER_MS;
   (void)engine_new(&o, &n->engine, &e);

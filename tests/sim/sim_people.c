@@ -70,8 +70,9 @@ static usec_t whole(usec_t t, usec_t unit) { return t / unit * unit; }
 
 static void want_schedule(struct sim_plan *p) {
   usec_t now = sim_db_now(NULL);
-  static const enum schedule_kind kinds[] = {SCHEDULE_CRON,       SCHEDULE_CRON,        SCHEDULE_FIXED_RATE, SCHEDULE_FIXED_RATE,
-                                             SCHEDULE_FIXED_DELAY, SCHEDULE_FIXED_DELAY, SCHEDULE_ONE_TIME,   SCHEDULE_MANUAL};
+  static const enum schedule_kind kinds[] = {SCHEDULE_CRON,       SCHEDULE_CRON,        SCHEDULE_FIXED_RATE,
+                                             SCHEDULE_FIXED_RATE, SCHEDULE_FIXED_DELAY, SCHEDULE_FIXED_DELAY,
+                                             SCHEDULE_ONE_TIME,   SCHEDULE_MANUAL};
   p->kind = kinds[rng_below(RNG, 8)];
   switch (p->kind) {
   case SCHEDULE_CRON:
@@ -87,12 +88,14 @@ static void want_schedule(struct sim_plan *p) {
     break;
   case SCHEDULE_FIXED_DELAY: p->every = whole(between(USEC_PER_SEC, 20 * USEC_PER_SEC), USEC_PER_MS); break;
   case SCHEDULE_ONE_TIME:
-    p->anchor = whole(chance(.2) ? now - between(0, 2 * USEC_PER_MIN) : now + between(0, 3 * USEC_PER_MIN), USEC_PER_SEC);
+    p->anchor = whole(chance(.2) ? now - between(0, 2 * USEC_PER_MIN) : now + between(0, 3 * USEC_PER_MIN),
+                      USEC_PER_SEC);
     break;
   case SCHEDULE_MANUAL:
   case SCHEDULE_KIND_MAX_: break;
   }
-  bool repeats = p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE || p->kind == SCHEDULE_FIXED_DELAY;
+  bool repeats =
+      p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE || p->kind == SCHEDULE_FIXED_DELAY;
   if (repeats && chance(.15))
     p->start_at = now + between(0, USEC_PER_MIN);
   if (repeats && chance(.15))
@@ -164,12 +167,14 @@ static char *definition(const struct sim_plan *p) {
   str_init(&s, 16384);
   str_addz(&s, "{\"schedule\":");
   add_schedule(&s, p);
-  str_addf(&s, ",\"executor_group\":\"g\",\"handler\":\"h\",\"misfire_policy\":\"%s\",\"overlap_policy\":\"%s\"",
+  str_addf(&s,
+           ",\"executor_group\":\"g\",\"handler\":\"h\",\"misfire_policy\":\"%s\",\"overlap_policy\":\"%s\"",
            misfire_policy_names[p->misfire], overlap_policy_names[p->overlap]);
   add_duration(&s, "misfire_threshold", p->threshold);
   add_duration(&s, "catchup_window", p->window);
   str_addf(&s, ",\"catchup_max_runs\":%lld,\"catchup_rate\":%g", (long long)p->catchup_max, p->catchup_rate);
-  str_addf(&s, ",\"retry\":{\"max_attempts\":%d,\"initial_interval\":\"1s\",\"max_interval\":\"8s\"}", p->max_attempts);
+  str_addf(&s, ",\"retry\":{\"max_attempts\":%d,\"initial_interval\":\"1s\",\"max_interval\":\"8s\"}",
+           p->max_attempts);
   add_duration(&s, "dispatch_timeout", 6 * USEC_PER_SEC);
   add_duration(&s, "attempt_timeout", 15 * USEC_PER_SEC);
   add_duration(&s, "timeout", p->timeout);
@@ -231,8 +236,8 @@ static int change(struct sim_task *t, struct st_task_change *in, const struct si
   int rc = store_task_change(sim_people.db, in, &ret, &mem, &e);
   if (rc == 0) {
     note_version(t, p, &ret.row);
-    sim_trace("task %lld version %d is %s from %lld", (long long)t->id, ret.row.version, task_state_names[ret.row.state],
-              (long long)ret.row.effective_at);
+    sim_trace("task %lld version %d is %s from %lld", (long long)t->id, ret.row.version,
+              task_state_names[ret.row.state], (long long)ret.row.effective_at);
   }
   return rc;
 }
@@ -272,7 +277,8 @@ static void resume(struct sim_task *t) {
     (void)change(t, &(struct st_task_change){.state = TASK_ENABLED}, &p);
     return;
   }
-  struct inbox_item item = {.kind = INBOX_CATCHUP, .request = {.key = {.task_id = t->id}, .from = paused_since(d)}};
+  struct inbox_item item = {.kind = INBOX_CATCHUP,
+                            .request = {.key = {.task_id = t->id}, .from = paused_since(d)}};
   item.request.to = sim_db_now(NULL) + between(-20 * USEC_PER_MS, 20 * USEC_PER_MS);
   if (item.request.to < item.request.from)
     item.request.to = item.request.from;
@@ -281,8 +287,8 @@ static void resume(struct sim_task *t) {
   if (change(t, &(struct st_task_change){.state = TASK_ENABLED, .inbox = &row}, &p) != 0)
     return;
   mem_reserve(sim_people.catch_ups, sim_people.catch_up_count, sim_people.catch_up_cap);
-  sim_people.catch_ups[sim_people.catch_up_count++] =
-      (struct sim_catch_up){t->id, (int32_t)t->count, item.request.from, d->versions[d->count - 1].v.effective_at};
+  sim_people.catch_ups[sim_people.catch_up_count++] = (struct sim_catch_up){
+      t->id, (int32_t)t->count, item.request.from, d->versions[d->count - 1].v.effective_at};
   sim_trace("task %lld: with catch-up of (%lld, %lld]", (long long)t->id, (long long)item.request.from,
             (long long)item.request.to);
 }

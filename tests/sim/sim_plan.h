@@ -6,7 +6,7 @@
 struct sim_plan {
   enum schedule_kind kind;
   usec_t every, anchor, start_at, end_at, jitter; /* 0: none */
-  uint64_t seconds, minutes;                     /* CRON: bits */
+  uint64_t seconds, minutes;                      /* CRON: bits */
   int64_t max_runs;
   enum misfire_policy misfire;
   usec_t threshold, window;
@@ -25,7 +25,7 @@ struct sim_task {
 };
 struct sim_catch_up { /* asked for with a resume */
   int64_t task_id;
-  int32_t version;        /* made by that resume */
+  int32_t version; /* made by that resume */
   usec_t from, to;
 };
 struct sim_people {

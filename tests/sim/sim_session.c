@@ -8,9 +8,9 @@ struct session {
   struct store *db;
   struct sim_proc *proc;
   enum store_role role;
-  bool tx;               /* between shard_lock and shard_unlock, as this side knows */
+  bool tx; /* between shard_lock and shard_unlock, as this side knows */
 };
-static usec_t tx_since;  /* of the world's one transaction */
+static usec_t tx_since; /* of the world's one transaction */
 static const usec_t IDLE_TX_TIMEOUT = 1700 * USEC_PER_MS;
 struct late { /* a FIRE or a change of runs that outlives its call */
   struct arena mem;
@@ -23,9 +23,10 @@ enum op_no {
 #include "store/store_ops.def"
   OP_MAX_
 };
-static const bool writes[OP_MAX_] = {[OP_node_join] = true,   [OP_node_renew] = true,   [OP_node_leave] = true,
-                                     [OP_shard_claim] = true, [OP_shard_release] = true, [OP_task_complete] = true,
-                                     [OP_fire] = true,        [OP_run_apply] = true,     [OP_shard_unlock] = true};
+static const bool writes[OP_MAX_] = {
+    [OP_node_join] = true,   [OP_node_renew] = true,    [OP_node_leave] = true,
+    [OP_shard_claim] = true, [OP_shard_release] = true, [OP_task_complete] = true,
+    [OP_fire] = true,        [OP_run_apply] = true,     [OP_shard_unlock] = true};
 
 static struct session *session_of(struct store *s) { return (struct session *)s; }
 
@@ -162,7 +163,9 @@ static int broken(struct session *s, int code, struct err *e) {
   sim_db_break(s->db);
   if (code == ERR_UNKNOWN_OUTCOME)
     sim_world->unknown++;
-  return err_set(e, code, code == ERR_UNAVAILABLE ? "connection lost before the commit" : "connection lost at the commit");
+  return err_set(e, code,
+                 code == ERR_UNAVAILABLE ? "connection lost before the commit"
+                                         : "connection lost at the commit");
 }
 
 /* The node dies while the call is under way: it may have been sent already. */
@@ -246,25 +249,25 @@ static bool answered_early(enum op_no op, const void *in, void *ret, struct aren
   return true;
 }
 
-#define OP(n)                                                                                                          \
-  static int call_##n(struct store *base, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,        \
-                      struct err *e) {                                                                                 \
-    struct session *s = session_of(base);                                                                              \
-    if (answered_early(OP_##n, in, ret, mem))                                                                          \
-      return 0;                                                                                                        \
-    int rc = call_begin(s, OP_##n, in, e);                                                                             \
-    if (rc == 0) {                                                                                                     \
-      rc = store_##n(s->db, in, ret, mem, e);                                                                          \
-      note_tx(s, OP_##n, rc);                                                                                          \
-      rc = call_end(s, OP_##n, rc, e);                                                                                 \
-    } else if (OP_##n == OP_shard_unlock) {                                                                            \
-      s->tx = false;                                                                                                   \
-    }                                                                                                                  \
-    if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire && sim_world->o.removed[GUARD_READ_BACK]) {                     \
-      claim_done(OP_##n, in, ret, mem);                                                                                \
-      rc = 0;                                                                                                          \
-    }                                                                                                                  \
-    return rc;                                                                                                         \
+#define OP(n)                                                                                                \
+  static int call_##n(struct store *base, const struct st_##n *in, struct st_##n##_ret *ret,                 \
+                      struct arena *mem, struct err *e) {                                                    \
+    struct session *s = session_of(base);                                                                    \
+    if (answered_early(OP_##n, in, ret, mem))                                                                \
+      return 0;                                                                                              \
+    int rc = call_begin(s, OP_##n, in, e);                                                                   \
+    if (rc == 0) {                                                                                           \
+      rc = store_##n(s->db, in, ret, mem, e);                                                                \
+      note_tx(s, OP_##n, rc);                                                                                \
+      rc = call_end(s, OP_##n, rc, e);                                                                       \
+    } else if (OP_##n == OP_shard_unlock) {                                                                  \
+      s->tx = false;                                                                                         \
+    }                                                                                                        \
+    if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire && sim_world->o.removed[GUARD_READ_BACK]) {           \
+      claim_done(OP_##n, in, ret, mem);                                                                      \
+      rc = 0;                                                                                                \
+    }                                                                                                        \
+    return rc;                                                                                               \
   }
 #include "store/store_ops.def"
 

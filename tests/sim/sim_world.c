@@ -24,12 +24,14 @@ const char *sim_key(const struct run_key *k) {
   static char text[4][96];
   static int next;
   char *t = text[next++ % 4];
-  (void)snprintf(t, sizeof text[0], "run %d/%lld/%lld/%d", k->shard, (long long)k->scheduled_at, (long long)k->task_id, k->part);
+  (void)snprintf(t, sizeof text[0], "run %d/%lld/%lld/%d", k->shard, (long long)k->scheduled_at,
+                 (long long)k->task_id, k->part);
   return t;
 }
 
 void sim_note(int64_t a, int64_t b) {
-  sim_world->digest = hash_u64(sim_world->digest ^ hash_u64((uint64_t)a ^ (uint64_t)sim_now) ^ (uint64_t)b * 7);
+  sim_world->digest =
+      hash_u64(sim_world->digest ^ hash_u64((uint64_t)a ^ (uint64_t)sim_now) ^ (uint64_t)b * 7);
 }
 
 void sim_trace(const char *fmt, ...) {
@@ -87,7 +89,9 @@ static void mean_faults(struct sim_faults *f) {
                            .slow_run = .02 * bad};
 }
 
-static struct sim_node *any_node(void) { return sim_world->nodes[rng_below(RNG, (uint64_t)sim_world->o.nodes)]; }
+static struct sim_node *any_node(void) {
+  return sim_world->nodes[rng_below(RNG, (uint64_t)sim_world->o.nodes)];
+}
 
 static void start_node(void *arg) {
   if (!sim_world->over)
@@ -95,7 +99,8 @@ static void start_node(void *arg) {
 }
 
 static void restart(struct sim_node *n) {
-  sim_at(sim_now + (chance(.8) ? between(10 * USEC_PER_MS, 5 * USEC_PER_SEC) : between(0, USEC_PER_MIN)), NULL, start_node, n);
+  sim_at(sim_now + (chance(.8) ? between(10 * USEC_PER_MS, 5 * USEC_PER_SEC) : between(0, USEC_PER_MIN)),
+         NULL, start_node, n);
 }
 
 static void crash_node(void *arg) {
@@ -112,7 +117,8 @@ static void pause_node(void *arg) {
   struct sim_node *n = any_node();
   if (!n->proc)
     return;
-  usec_t length = chance(.5) ? between(USEC_PER_MS, 4 * USEC_PER_SEC) : between(4 * USEC_PER_SEC, 25 * USEC_PER_SEC);
+  usec_t length =
+      chance(.5) ? between(USEC_PER_MS, 4 * USEC_PER_SEC) : between(4 * USEC_PER_SEC, 25 * USEC_PER_SEC);
   sim_trace("%s stands still for %lld ms", n->id, (long long)(length / 1000));
   sim_world->pauses++;
   sim_pause(n->proc, length);
@@ -125,7 +131,8 @@ static void crash_executor(void *arg) {
 
 static void outage(void *arg) {
   (void)arg;
-  sim_world->outage_until = sim_now + (chance(.7) ? between(USEC_PER_MS, 3 * USEC_PER_SEC) : between(0, 20 * USEC_PER_SEC));
+  sim_world->outage_until =
+      sim_now + (chance(.7) ? between(USEC_PER_MS, 3 * USEC_PER_SEC) : between(0, 20 * USEC_PER_SEC));
   sim_trace("the database is away");
 }
 
@@ -176,8 +183,9 @@ static void trouble(void *arg) {
 
 static void begin_troubles(void) {
   const struct sim_faults *f = &sim_world->f;
-  const struct trouble all[] = {{f->crash_every, crash_node},   {f->pause_every, pause_node}, {f->executor_crash_every, crash_executor},
-                                {f->outage_every, outage},      {f->step_every, step_clock},  {f->stall_every, stall}};
+  const struct trouble all[] = {
+      {f->crash_every, crash_node}, {f->pause_every, pause_node}, {f->executor_crash_every, crash_executor},
+      {f->outage_every, outage},    {f->step_every, step_clock},  {f->stall_every, stall}};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     troubles[i] = all[i];
     if (troubles[i].every)
