@@ -5,7 +5,8 @@
 #include "store/store.h"
 
 struct cluster;
-struct cluster_hooks { /* one after the other, under a lock of the cluster: they must not block, nor call it */
+struct
+    cluster_hooks { /* one after the other, under a lock of the cluster: they must not block, nor call it */
   void (*owned)(void *arg,
                 const struct shard_row
                     *s); /* claimed: epoch, watermark and tasks_version as of the claim (texts not valid) */

@@ -28,7 +28,8 @@ struct live_event {
   struct slice result, error_type, error_message, error_detail;
   double progress; /* < 0: not said */
   void *token;     /* answered after the commit; NULL: nobody waits */
-  int64_t fence;   /* of the delivery that it is about; 0 = of none. Looked at by the driver: what went wrong with a delivery of an
+  int64_t
+      fence; /* of the delivery that it is about; 0 = of none. Looked at by the driver: what went wrong with a delivery of an
                       earlier owner says nothing about this one's */
 };
 enum live_answer {
@@ -43,9 +44,10 @@ enum live_answer {
 struct live_dispatch {
   struct run_key key;
   int32_t version, attempt;
-  struct task_spec *spec;               /* borrowed: take a reference to keep it */
-  usec_t fired_at, deadline;            /* deadline of the attempt */
-  const char *pin, *payload, *previous; /* NULL: none. previous: had the attempt before, try another one first */
+  struct task_spec *spec;    /* borrowed: take a reference to keep it */
+  usec_t fired_at, deadline; /* deadline of the attempt */
+  const char *pin, *payload,
+      *previous; /* NULL: none. previous: had the attempt before, try another one first */
 };
 struct live_cancel { /* tell this executor to stop */
   struct run_key key;

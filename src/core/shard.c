@@ -114,7 +114,8 @@ void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_
     set_progress(t, base_at, fired, open);
     return;
   }
-  struct sched_orphan *o = orphan_of(s, task_id); /* COMPLETED or PAUSED for long: not loaded until a change brings it back */
+  struct sched_orphan *o =
+      orphan_of(s, task_id); /* COMPLETED or PAUSED for long: not loaded until a change brings it back */
   o->base_at = base_at > o->base_at ? base_at : o->base_at;
   o->fired = fired > o->fired ? fired : o->fired;
   o->open = o->open || open;

@@ -54,7 +54,8 @@ static bool place(struct collect *c, struct fire_item *i, enum overlap_policy po
 /* A range does not reach over a pause (which may be caught up on request), and the instants of FIXED_DELAY, which depend on its runs,
  * make none with those of another kind. */
 static bool may_join(const struct fire_item *i, const struct sched_version *v) {
-  return v->version <= i->version + 1 && (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
+  return v->version <= i->version + 1 &&
+         (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
 }
 
 /* Record a missed instant in the batch's one SKIPPED row of this task. */
@@ -166,7 +167,9 @@ static void take_instant(struct collect *c, struct sched_task *t) {
     sched_next(t, due, t->id, false);
   bool fired = decide(c, t, v, nominal, range_goes_on(t, v));
   keep_progress(c, t, v, !fired);
-  if (delay || v->spec->max_runs) /* its next instant waits for this run's end, or there is none: the next version's turn */
+  if (delay ||
+      v->spec
+          ->max_runs) /* its next instant waits for this run's end, or there is none: the next version's turn */
     sched_next(t, due, t->id, false);
   c->b->work++;
   sched_queue(c->s, t);
@@ -204,7 +207,8 @@ static const struct sched_version *resumed_by(const struct fire_request *r, cons
 }
 
 /* The first instant from `nominal` on that is due later than `lo`. */
-static usec_t first_due_after(const struct sched_task *t, const struct sched_version *v, usec_t nominal, usec_t lo) {
+static usec_t first_due_after(const struct sched_task *t, const struct sched_version *v, usec_t nominal,
+                              usec_t lo) {
   const struct schedule *s = v->spec->schedule;
   while (nominal != USEC_NEVER && nominal + schedule_jitter(s, t->id, nominal) <= lo)
     nominal = schedule_next(s, v->anchor, nominal);
@@ -228,7 +232,9 @@ static void take_catch_up(struct collect *c, const struct fire_request *r, struc
   touch(c, t);
   struct sched_extra *x = sched_extra(t);
   x->caught_up = 0;
-  usec_t to = resumed ? resumed->effective_at : r->to; /* it owns what is due later; `to` is what the resumer thought of that instant */
+  usec_t to = resumed
+                  ? resumed->effective_at
+                  : r->to; /* it owns what is due later; `to` is what the resumer thought of that instant */
   usec_t from = r->from > to - spec->catchup_window ? r->from : to - spec->catchup_window;
   usec_t at = schedule_next(spec->schedule, v->anchor, from - schedule_jitter_max(spec->schedule));
   for (at = first_due_after(t, v, at, from); due_of(t, v, at) <= to;) {

@@ -79,7 +79,8 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
 }
 
 static bool has_instants(const struct sched_version *v) {
-  return v->state == TASK_ENABLED && v->spec && v->spec->kind != SCHEDULE_FIXED_DELAY && v->spec->kind != SCHEDULE_MANUAL;
+  return v->state == TASK_ENABLED && v->spec && v->spec->kind != SCHEDULE_FIXED_DELAY &&
+         v->spec->kind != SCHEDULE_MANUAL;
 }
 
 /* The one instant of `v` that is nominally not later than its beginning but due after it. */
@@ -89,8 +90,8 @@ static usec_t straddles(const struct sched_task *t, const struct sched_version *
   const struct schedule *s = v->spec->schedule;
   if (!schedule_jitter_max(s))
     return USEC_NONE;
-  for (usec_t at = schedule_next(s, v->anchor, v->effective_at - schedule_jitter_max(s)); at <= v->effective_at;
-       at = schedule_next(s, v->anchor, at))
+  for (usec_t at = schedule_next(s, v->anchor, v->effective_at - schedule_jitter_max(s));
+       at <= v->effective_at; at = schedule_next(s, v->anchor, at))
     if (at + schedule_jitter(s, t->id, at) > v->effective_at)
       return at;
   return USEC_NONE;
@@ -127,7 +128,7 @@ static void insert_version(struct sched_task *t, const struct shard_version *v) 
   while (*at && (*at)->version < v->version)
     at = &(*at)->next;
   if (t->first.version == v->version || (*at && (*at)->version == v->version)) { /* seen already */
-    struct task_spec *spec = v->spec; /* ours to drop */
+    struct task_spec *spec = v->spec;                                            /* ours to drop */
     task_spec_unref(&spec);
     return;
   }

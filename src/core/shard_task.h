@@ -64,7 +64,7 @@ struct shard {
   int64_t epoch, tasks_version;
   usec_t at; /* the watermark pair */
   int64_t at_task;
-  struct sched_task *tasks; /* hash by id */
+  struct sched_task *tasks;     /* hash by id */
   struct sched_orphan *orphans; /* hash by task_id */
   struct calq *queue;
   struct sched_task **touched; /* by the unsettled batch */

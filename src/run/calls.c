@@ -124,8 +124,10 @@ static void find_holders(struct run_service *s, const struct adopted *a) {
       continue;
     void *slot = s->o.hooks.adopted(s->o.hooks.arg, a->specs[i], row->executor);
     if (!slot) {
-      struct live_event ev = {.kind = EV_EXECUTOR_LOST, .key = row->key, .attempt = row->attempt, .progress = -1};
-      (void)run_post(s, &ev, 1, NULL, NULL, NULL); /* refused when full: the attempt's time-out ends it then */
+      struct live_event ev = {
+          .kind = EV_EXECUTOR_LOST, .key = row->key, .attempt = row->attempt, .progress = -1};
+      (void)run_post(s, &ev, 1, NULL, NULL,
+                     NULL); /* refused when full: the attempt's time-out ends it then */
       continue;
     }
     mutex_lock(&s->lock);
@@ -151,7 +153,8 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
     mutex_lock(&s->lock);
     /* all at once: a queued run must not be let go before the one that it waits for is known */
     for (size_t i = 0; i < a.count; i++)
-      if (!has_key(known, known_count, &a.rows[i].key)) /* known before: it may have ended since its row was read */
+      if (!has_key(known, known_count,
+                   &a.rows[i].key)) /* known before: it may have ended since its row was read */
         total += live_open(s->live, &a.rows[i], a.specs[i], true, now, &s->opened);
     s->adopting[shard] = false;
     unlock_and_deliver(s);

@@ -70,8 +70,8 @@ static bool unknown_here(struct run_service *s, const struct run_key *key) {
 
 /* What went wrong with a delivery of an earlier owner: this one's may be well. What an executor did is true whoever asked for it. */
 static bool is_stale(const struct run_service *s, const struct live_event *ev) {
-  return ev->fence && ev->fence != s->epochs[ev->key.shard] && ev->kind != EV_ACCEPT && ev->kind != EV_DONE_OK &&
-         ev->kind != EV_DONE_FAIL && ev->kind != EV_DONE_CANCELLED;
+  return ev->fence && ev->fence != s->epochs[ev->key.shard] && ev->kind != EV_ACCEPT &&
+         ev->kind != EV_DONE_OK && ev->kind != EV_DONE_FAIL && ev->kind != EV_DONE_CANCELLED;
 }
 
 /* An event of a shard that is not ours changes nothing here; its answer waits with the others. */

@@ -36,8 +36,8 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
   int64_t after = 0;
   do {
     arena_clear(&g->mem);
-    int rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page, &g->mem,
-                         e);
+    int rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page,
+                             &g->mem, e);
     if (rc < 0)
       return rc;
     put_rows(g, w, page.rows, page.count);

@@ -158,7 +158,8 @@ static void lost_before_registered_anew(void **state) {
   assert_true(live_sending(l, &(struct run_key){1, NOW, 7, 0}, 1, SLICE("x"), NULL));
   uint64_t sends = live_sends(l);
   assert_true(live_sending(l, &(struct run_key){1, NOW, 8, 0}, 1, SLICE("x"), NULL));
-  struct live_event lost = {.executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
+  struct live_event lost = {
+      .executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
   live_executor_lost(l, &lost, sends, NOW + 1, &out);
   assert_int_equal(out.finishes_count, 1);
   assert_int_equal(out.finishes[0].key.task_id, 7);

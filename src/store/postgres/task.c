@@ -233,7 +233,7 @@ int pg_task_put(struct store *store, const struct st_task_put *in, struct st_tas
   "WITH s AS (UPDATE shard SET tasks_version = tasks_version + 1 WHERE id = $1::int4 "                       \
   "RETURNING tasks_version, greatest(" PG_NOW ", fired_at) AS effective_at), "                               \
   "t AS (UPDATE task SET version = version + 1, change_no = s.tasks_version, effective_at = "                \
-  "greatest(s.effective_at, task.effective_at), "                                                           \
+  "greatest(s.effective_at, task.effective_at), "                                                            \
   "updated_at = " PG_NOW ", state = $3::int2, updated_by = $4::text, note = $5::text" set_definition         \
   " FROM s WHERE shard = $1 AND id = $2::int8 RETURNING task.*), "                                           \
   "v AS (INSERT INTO task_version (task_id, " VERSION_COLUMNS ") SELECT id, " VERSION_COLUMNS " FROM t), "   \
