@@ -124,6 +124,14 @@ int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, 
   return 0;
 }
 
+void sim_db_mark_late(struct sim_db *db, const struct st_fire *in) {
+  for (size_t i = 0; i < in->open_count; i++) {
+    struct db_run *r = sim_db_run(db, &in->open[i].key);
+    if (r)
+      r->late = true;
+  }
+}
+
 /* ------------------------------------------------------------------ changes */
 static bool update_run(struct sim_db *db, const struct run_update *u) {
   struct db_run *r = sim_db_run(db, &u->key);

@@ -49,8 +49,9 @@ struct report {
   int life;
   struct run_key key;
   int32_t attempt;
+  int64_t fence;        /* of the delivery that started it */
   enum run_event kind;
-  usec_t started_at, finished_at, pause;
+  usec_t pause;
   int refs;  /* events and nodes that have it */
   bool over; /* answered, or its executor is dead */
   struct report *prev, *next;
@@ -95,9 +96,11 @@ static void report_answered(void *arg, const enum run_result *results, size_t n)
   struct report *r = arg;
   (void)n;
   bool out = sim_proc && !sim_proc->dying; /* a dying node answers nobody */
+  if (out)
+    sim_trace("%s answers %d to %s of %s attempt %d", sim_proc->name, results[0], run_event_names[r->kind], sim_key(&r->key), r->attempt);
   if (out && results[0] != RUN_RESULT_NOT_OWNER) {
     struct live_event ev = {.kind = r->kind, .key = r->key, .attempt = r->attempt};
-    sim_check_acked(&ev, results[0]);
+    sim_check_acked(&ev, results[0], r->fence);
     if (!r->over && !(sim_faulty() && chance(sim_world->f.loss))) {
       r->refs++;
       sim_at(sim_now + between(200, 2000), NULL, report_acked, r);
@@ -172,6 +175,7 @@ static void report_new(struct sim_executor *x, const struct work *w, enum run_ev
   r->from = x;
   r->key = w->key;
   r->attempt = w->attempt;
+  r->fence = w->fence;
   r->kind = kind;
   DL_APPEND(x->reports, r);
   report_later(r, between(50, 500));
