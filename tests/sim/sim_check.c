@@ -214,21 +214,21 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
   if (n != 1)
     return;
   const struct db_run *r = s->rows[row];
+  bool last = r->key.scheduled_at == t, mine = r->row.version == (int32_t)version + 1;
+  if (t <= s->d->versions[version].v.effective_at && r->row.version < (int32_t)version + 1) {
+    s->covers[row]--; /* an earlier version had the same instant, less late */
+    return;
+  }
   if (used_up && !asked_again(s, due))
     sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
-  bool last = r->key.scheduled_at == t;
-  if (p->max_runs && last && r->row.state != RUN_SKIPPED && r->row.version == (int32_t)version + 1)
+  if (p->max_runs && last && mine && r->row.state != RUN_SKIPPED)
     s->fired++;
   if (asked_again(s, due))
     return;
-  bool before = t <= s->d->versions[version]
-                         .v.effective_at; /* an earlier version may have had the same instant, less late */
-  if (before && r->row.version < (int32_t)version + 1)
-    s->covers[row]--;
-  else if (last && r->row.version != (int32_t)version + 1)
+  if (last && !mine)
     sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
               r->row.version, version + 1);
-  if (last && r->row.version == (int32_t)version + 1)
+  if (last && mine)
     check_misfire(s, p, r, due);
 }
 

@@ -1,0 +1,116 @@
+/* Simulated clusters from fixed seeds: every guarantee holds in each, and a seed always tells the same story. */
+#include "sim.h"
+#include "base/log.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+static struct sim_options options(uint64_t seed, int nodes, int rough) {
+  return (struct sim_options){.seed = seed,
+                              .length = USEC_PER_HOUR,
+                              .nodes = nodes,
+                              .executors = 3,
+                              .shards = 4,
+                              .tasks = 20,
+                              .rough = rough};
+}
+
+static double hours;
+static int64_t fires;
+
+static struct sim_world play(const struct sim_options *o) {
+  struct sim_world w;
+  if (sim_episode(o, &w) != 0)
+    fail_msg("seed %llu, %d nodes, rough %d: %s", (unsigned long long)o->seed, o->nodes, o->rough, w.first);
+  hours += (double)w.end / (double)USEC_PER_HOUR;
+  fires += w.fires;
+  return w;
+}
+
+static void play_many(uint64_t first, int count, int nodes, int rough) {
+  for (int i = 0; i < count; i++) {
+    struct sim_options o = options(hash_u64(first + (uint64_t)i), nodes, rough);
+    (void)play(&o);
+  }
+}
+
+static void test_calm(void **state) {
+  (void)state;
+  struct sim_options o = options(1, 1, 0);
+  o.calm = true;
+  struct sim_world w = play(&o);
+  assert_int_equal(w.crashes, o.nodes); /* only those at the end of the world */
+  assert_int_equal(w.unknown, 0);
+  assert_true(w.fires > 1000);
+}
+
+static void test_same_seed_same_digest(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 3; seed++) {
+    struct sim_options o = options(seed, (int)seed, 0);
+    struct sim_world a = play(&o), b = play(&o);
+    assert_int_equal(a.digest, b.digest);
+    assert_int_equal(a.fires, b.fires);
+    assert_int_equal(a.starts, b.starts);
+    o.seed += 1000;
+    assert_int_not_equal(play(&o).digest, a.digest);
+  }
+}
+
+static void test_one_node(void **state) {
+  (void)state;
+  play_many(100, 25, 1, 0);
+}
+
+static void test_two_nodes(void **state) {
+  (void)state;
+  play_many(200, 12, 2, 0);
+}
+
+static void test_three_nodes(void **state) {
+  (void)state;
+  play_many(300, 12, 3, 0);
+}
+
+static void test_rough(void **state) {
+  (void)state;
+  play_many(400, 6, 1, 15);
+  play_many(500, 6, 3, 15);
+}
+
+/* Seeds that found something, kept for ever: seed and episode as kelou-sim counts them. */
+static const struct {
+  uint64_t seed;
+  int episode, nodes, rough;
+} found[] = {
+    {1, 4, 1, 0},     {1, 6, 1, 0},     {2, 1, 1, 0},     {2, 4, 1, 0},     {2, 8, 1, 0},     {3, 0, 1, 0},
+    {4, 0, 1, 0},     {5, 3, 1, 0},     {5, 9, 1, 0},     {6, 8, 1, 0},     {7, 6, 1, 0},     {8, 2, 1, 0},
+    {8, 7, 1, 0},     {9, 0, 1, 0},     {11, 1, 1, 0},    {2, 0, 3, 0},     {1002, 17, 1, 0}, {1004, 14, 3, 0},
+    {1025, 27, 3, 0}, {1031, 3, 3, 0},  {2033, 4, 3, 0},  {2, 8, 1, 15},    {3, 8, 2, 15},    {3, 18, 3, 15},
+    {7, 9, 3, 15},
+};
+
+static void test_found(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
+    struct sim_options o = options(hash_u64(found[i].seed) + (uint64_t)found[i].episode, found[i].nodes, found[i].rough);
+    (void)play(&o);
+  }
+}
+
+static int tell(void **state) {
+  (void)state;
+  print_message("simulated %.1f hours, %lld fires, 0 lost, 0 doubled, 0 stuck\n", hours, (long long)fires);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_calm),      cmocka_unit_test(test_same_seed_same_digest),
+                                     cmocka_unit_test(test_one_node),  cmocka_unit_test(test_two_nodes),
+                                     cmocka_unit_test(test_three_nodes), cmocka_unit_test(test_rough),
+                                     cmocka_unit_test(test_found)};
+  log_level_set(LOG_LEVEL_MAX_);
+  return cmocka_run_group_tests(tests, NULL, tell);
+}
