@@ -51,18 +51,11 @@ static bool place(struct collect *c, struct fire_item *i, enum overlap_policy po
   return true;
 }
 
-/* A range does not reach over a pause (which may be caught up on request), and the instants of FIXED_DELAY, which depend on its runs,
- * make none with those of another kind. */
-static bool may_join(const struct fire_item *i, const struct sched_version *v) {
-  return v->version <= i->version + 1 &&
-         (i->spec->kind == SCHEDULE_FIXED_DELAY) == (v->spec->kind == SCHEDULE_FIXED_DELAY);
-}
-
-/* Record a missed instant in the batch's one SKIPPED row of this task. */
+/* Record a missed instant in the batch's one SKIPPED row of this version of the task. */
 static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
   struct sched_extra *x = sched_extra(t);
   struct fire_item *i = x->fold_row ? &c->b->items[x->fold_row - 1] : NULL;
-  if (!i || !may_join(i, v)) {
+  if (!i || i->version != v->version) {
     i = add_item(c, t, v, nominal);
     i->state = RUN_SKIPPED;
     i->reason = REASON_MISFIRE;
@@ -146,16 +139,6 @@ static void keep_progress(struct collect *c, struct sched_task *t, const struct 
   row->base_at = p.base_at >= 0 ? p.base_at : row->base_at;
 }
 
-/* Until when a range that FIRE_ONCE makes up for may go on: the next instant, unless that belongs to a version after a pause, or to one
- * which will not make up for it. */
-static usec_t range_goes_on(const struct sched_task *t, const struct sched_version *v) {
-  const struct task_spec *next = t->due == USEC_NEVER ? NULL : t->cur->spec;
-  if (!next || t->cur == v)
-    return t->due;
-  bool makes_up = t->cur->version == v->version + 1 && next->misfire_policy == MISFIRE_FIRE_ONCE;
-  return makes_up && next->kind != SCHEDULE_FIXED_DELAY ? t->due : USEC_NEVER;
-}
-
 /* Decide the armed instant of a task and arm its next one. */
 static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
@@ -165,7 +148,7 @@ static void take_instant(struct collect *c, struct sched_task *t) {
   t->due = USEC_NEVER;
   if (!delay)
     sched_next(t, due, t->id, false);
-  bool fired = decide(c, t, v, nominal, range_goes_on(t, v));
+  bool fired = decide(c, t, v, nominal, t->cur == v ? t->due : USEC_NEVER); /* each version sees to its own */
   keep_progress(c, t, v, !fired);
   if (delay ||
       v->spec

@@ -144,9 +144,10 @@ static int by_instant(const void *a, const void *b) {
   return x->key.scheduled_at < y->key.scheduled_at ? -1 : x->key.scheduled_at > y->key.scheduled_at;
 }
 
-static bool stands_for(const struct db_run *r, usec_t t) {
-  if (r->row.missed_count > 1)
-    return t >= r->row.missed_first && t <= r->key.scheduled_at;
+/* A range is one version's. */
+static bool stands_for(const struct db_run *r, size_t version, usec_t t) {
+  if (r->row.missed_count > 1 && t != r->key.scheduled_at)
+    return r->row.version == (int32_t)version + 1 && t >= r->row.missed_first && t <= r->key.scheduled_at;
   return t == r->key.scheduled_at;
 }
 
@@ -156,7 +157,7 @@ static bool of_kind(const struct story *s, const struct db_run *r, bool delay) {
 }
 
 /* How many rows stand for this instant; the last of them. */
-static size_t rows_of(struct story *s, usec_t t, size_t *ret) {
+static size_t rows_of(struct story *s, size_t version, usec_t t, size_t *ret) {
   size_t n = 0, from = 0, to = s->count;
   while (from < to) { /* the first row at or after t: a fold may begin before it */
     size_t mid = (from + to) / 2;
@@ -166,7 +167,7 @@ static size_t rows_of(struct story *s, usec_t t, size_t *ret) {
       to = mid;
   }
   for (size_t i = from; i < s->count && i < from + 50; i++)
-    if (stands_for(s->rows[i], t) && of_kind(s, s->rows[i], false)) {
+    if (stands_for(s->rows[i], version, t) && of_kind(s, s->rows[i], false)) {
       s->covers[i]++;
       *ret = i;
       n++;
@@ -203,7 +204,7 @@ static bool asked_again(const struct story *s, usec_t due) {
 
 static void check_instant(struct story *s, size_t version, usec_t t, usec_t due) {
   const struct sim_plan *p = &s->t->plans[version];
-  size_t row = 0, n = rows_of(s, t, &row);
+  size_t row = 0, n = rows_of(s, version, t, &row);
   bool used_up = p->max_runs && s->fired >= p->max_runs;
   if (n == 0 && !used_up)
     sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row",
@@ -269,7 +270,7 @@ static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
       usec_t due = sim_plan_due(p, s->t->id, t);
       if (due <= c->from || due > c->to)
         continue;
-      size_t n = rows_of(s, t, &row);
+      size_t n = rows_of(s, v, t, &row);
       if (n > 1 && t > c->from) /* else another version's jitter may have had it before the pause */
         sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request",
                   (long long)s->t->id, n, (long long)t);
