@@ -22,8 +22,8 @@ struct db_run {
   } id;
   struct run_row row;
   bool ended, doubled;
-  bool late;                  /* inserted by a FIRE of unknown outcome: its node may not know of it for a while */
-  usec_t active_at;           /* simulated time: begins to count as under way (kept by the checks) */
+  bool late;        /* inserted by a FIRE of unknown outcome: its node may not know of it for a while */
+  usec_t active_at; /* simulated time: begins to count as under way (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */
   UT_hash_handle hh;
 };

@@ -49,7 +49,7 @@ struct report {
   int life;
   struct run_key key;
   int32_t attempt;
-  int64_t fence;        /* of the delivery that started it */
+  int64_t fence; /* of the delivery that started it */
   enum run_event kind;
   usec_t pause;
   int refs;  /* events and nodes that have it */
@@ -97,7 +97,8 @@ static void report_answered(void *arg, const enum run_result *results, size_t n)
   (void)n;
   bool out = sim_proc && !sim_proc->dying; /* a dying node answers nobody */
   if (out)
-    sim_trace("%s answers %d to %s of %s attempt %d", sim_proc->name, results[0], run_event_names[r->kind], sim_key(&r->key), r->attempt);
+    sim_trace("%s answers %d to %s of %s attempt %d", sim_proc->name, results[0], run_event_names[r->kind],
+              sim_key(&r->key), r->attempt);
   if (out && results[0] != RUN_RESULT_NOT_OWNER) {
     struct live_event ev = {.kind = r->kind, .key = r->key, .attempt = r->attempt};
     sim_check_acked(&ev, results[0], r->fence);

@@ -263,8 +263,8 @@ static bool answered_early(enum op_no op, const void *in, void *ret, struct aren
     } else if (OP_##n == OP_shard_unlock) {                                                                  \
       s->tx = false;                                                                                         \
     }                                                                                                        \
-    if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire)                                                                \
-      sim_db_mark_late(sim_world->db, (const void *)in);                                                               \
+    if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire)                                                      \
+      sim_db_mark_late(sim_world->db, (const void *)in);                                                     \
     if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire && sim_world->o.removed[GUARD_READ_BACK]) {           \
       claim_done(OP_##n, in, ret, mem);                                                                      \
       rc = 0;                                                                                                \

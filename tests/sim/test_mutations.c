@@ -52,12 +52,12 @@ static void without_key_behind_watermark(void **state) {
   fail_msg("nobody noticed that RUN_KEY and WATERMARK are gone");
 }
 
-#define GUARD(name, text)                                                                                              \
-  static void without_##name(void **state) {                                                                           \
-    if (GUARD_##name == GUARD_RUN_KEY)                                                                                 \
-      without_key_behind_watermark(state);                                                                             \
-    else                                                                                                               \
-      must_fail_without(GUARD_##name);                                                                                   \
+#define GUARD(name, text)                                                                                    \
+  static void without_##name(void **state) {                                                                 \
+    if (GUARD_##name == GUARD_RUN_KEY)                                                                       \
+      without_key_behind_watermark(state);                                                                   \
+    else                                                                                                     \
+      must_fail_without(GUARD_##name);                                                                       \
   }
 #include "guards.def"
 

@@ -85,17 +85,18 @@ static const struct {
   uint64_t seed;
   int episode, nodes, rough;
 } found[] = {
-    {1, 4, 1, 0},     {1, 6, 1, 0},     {2, 1, 1, 0},     {2, 4, 1, 0},     {2, 8, 1, 0},     {3, 0, 1, 0},
-    {4, 0, 1, 0},     {5, 3, 1, 0},     {5, 9, 1, 0},     {6, 8, 1, 0},     {7, 6, 1, 0},     {8, 2, 1, 0},
-    {8, 7, 1, 0},     {9, 0, 1, 0},     {11, 1, 1, 0},    {2, 0, 3, 0},     {1002, 17, 1, 0}, {1004, 14, 3, 0},
-    {1025, 27, 3, 0}, {1031, 3, 3, 0},  {2033, 4, 3, 0},  {2, 8, 1, 15},    {3, 8, 2, 15},    {3, 18, 3, 15},
+    {1, 4, 1, 0},     {1, 6, 1, 0},     {2, 1, 1, 0},    {2, 4, 1, 0},  {2, 8, 1, 0},     {3, 0, 1, 0},
+    {4, 0, 1, 0},     {5, 3, 1, 0},     {5, 9, 1, 0},    {6, 8, 1, 0},  {7, 6, 1, 0},     {8, 2, 1, 0},
+    {8, 7, 1, 0},     {9, 0, 1, 0},     {11, 1, 1, 0},   {2, 0, 3, 0},  {1002, 17, 1, 0}, {1004, 14, 3, 0},
+    {1025, 27, 3, 0}, {1031, 3, 3, 0},  {2033, 4, 3, 0}, {2, 8, 1, 15}, {3, 8, 2, 15},    {3, 18, 3, 15},
     {7, 9, 3, 15},    {3029, 23, 3, 0}, {3055, 4, 2, 0},
 };
 
 static void test_found(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
-    struct sim_options o = options(hash_u64(found[i].seed) + (uint64_t)found[i].episode, found[i].nodes, found[i].rough);
+    struct sim_options o =
+        options(hash_u64(found[i].seed) + (uint64_t)found[i].episode, found[i].nodes, found[i].rough);
     (void)play(&o);
   }
 }
@@ -107,10 +108,11 @@ static int tell(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_calm),      cmocka_unit_test(test_same_seed_same_digest),
-                                     cmocka_unit_test(test_one_node),  cmocka_unit_test(test_two_nodes),
-                                     cmocka_unit_test(test_three_nodes), cmocka_unit_test(test_rough),
-                                     cmocka_unit_test(test_found)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_calm),        cmocka_unit_test(test_same_seed_same_digest),
+      cmocka_unit_test(test_one_node),    cmocka_unit_test(test_two_nodes),
+      cmocka_unit_test(test_three_nodes), cmocka_unit_test(test_rough),
+      cmocka_unit_test(test_found)};
   log_level_set(LOG_LEVEL_MAX_);
   return cmocka_run_group_tests(tests, NULL, tell);
 }
