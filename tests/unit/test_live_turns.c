@@ -18,14 +18,16 @@ static struct live_out out;
 static int slots[4];
 
 static const char *const RETRIES =
-    "\"retry\":{\"max_attempts\":3,\"initial_interval\":\"1s\",\"jitter\":0},\"dispatch_timeout\":\"5s\",\"attempt_timeout\":\"20s\","
+    "\"retry\":{\"max_attempts\":3,\"initial_interval\":\"1s\",\"jitter\":0},\"dispatch_timeout\":\"5s\","
+    "\"attempt_timeout\":\"20s\","
     "\"timeout\":\"100s\",\"cancel_timeout\":\"3s\",\"heartbeat_timeout\":\"10s\"";
 
 static struct task_spec *spec(const char *rest) {
   char text[512];
   struct task_spec *s = NULL;
   struct err e = {0};
-  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{\"kind\":\"MANUAL\"},%s}", rest);
+  (void)snprintf(text, sizeof text,
+                 "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{\"kind\":\"MANUAL\"},%s}", rest);
   if (spec_cache_get(specs, slice_of(text), &s, &e) < 0)
     fail_msg("%s %s", e.field, e.text);
   return s;
@@ -72,7 +74,8 @@ static struct run_row row_of(struct run_key k, enum run_state state, enum run_re
 
 /* Decided and fired; the reason says how it was decided. */
 static enum run_reason fire(struct run_key k, enum overlap_policy policy, const char *rest) {
-  static const enum run_reason reasons[] = {[OVERLAP_DO_START] = REASON_DISPATCHING, [OVERLAP_DO_QUEUE] = REASON_QUEUED};
+  static const enum run_reason reasons[] = {
+      [OVERLAP_DO_START] = REASON_DISPATCHING, [OVERLAP_DO_QUEUE] = REASON_QUEUED};
   enum overlap_decision d = live_decide(l, k.task_id, policy, false);
   if (d == OVERLAP_DO_SKIP)
     return REASON_OVERLAP;
@@ -113,7 +116,9 @@ static enum live_answer tell(struct live_event e, usec_t now) {
   return out.answers[before].answer;
 }
 
-static void send_to_x(struct run_key k, int32_t attempt, int *slot) { assert_true(live_sending(l, &k, attempt, SLICE("x"), slot)); }
+static void send_to_x(struct run_key k, int32_t attempt, int *slot) {
+  assert_true(live_sending(l, &k, attempt, SLICE("x"), slot));
+}
 
 static void test_life(void **state) {
   (void)state;
@@ -186,7 +191,8 @@ static void test_answers(void **state) {
   assert_int_equal(tell(e, NOW), LIVE_FORBIDDEN);
   assert_int_equal(tell(ev(k, EV_CANCEL), NOW), LIVE_RECORDED);
   assert_int_equal(out.finishes[0].state, RUN_CANCELLED); /* surely nothing was sent */
-  live_event(l, &(struct live_event){.kind = EV_ACCEPT, .key = key(9, 9)}, NOW, &out); /* nobody waits for the answer */
+  live_event(l, &(struct live_event){.kind = EV_ACCEPT, .key = key(9, 9)}, NOW,
+             &out); /* nobody waits for the answer */
   settle();
 }
 
@@ -240,7 +246,10 @@ static void test_delivery_troubles(void **state) {
   static const struct {
     enum run_event trouble;
     enum run_reason reason;
-  } cases[] = {{EV_BUSY, REASON_REJECTED}, {EV_UNREACHABLE, REASON_NO_EXECUTOR}, {EV_NO_EXECUTOR, REASON_NO_EXECUTOR}, {EV_ACK_LOST, REASON_LOST}};
+  } cases[] = {{EV_BUSY, REASON_REJECTED},
+               {EV_UNREACHABLE, REASON_NO_EXECUTOR},
+               {EV_NO_EXECUTOR, REASON_NO_EXECUTOR},
+               {EV_ACK_LOST, REASON_LOST}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct run_key k = key(1, (int32_t)i);
     (void)fire(k, OVERLAP_ALLOW, RETRIES);
@@ -252,7 +261,8 @@ static void test_delivery_troubles(void **state) {
     assert_null(live_take_slot(l, &k, 2));
     (void)live_tick(l, NOW + 5 * SEC, 10, &out);
     assert_int_equal(out.attempts[0].reason, cases[i].reason);
-    assert_int_equal(out.cancels_count, cases[i].trouble == EV_ACK_LOST || cases[i].trouble == EV_NO_EXECUTOR);
+    assert_int_equal(out.cancels_count,
+                     cases[i].trouble == EV_ACK_LOST || cases[i].trouble == EV_NO_EXECUTOR);
     assert_int_equal(out.releases_count, 0);
     settle();
     assert_int_equal(tell(ev(k, EV_CANCEL), NOW + 5 * SEC), LIVE_RECORDED); /* between attempts: at once */
@@ -271,7 +281,8 @@ static void test_whole_run_timeout(void **state) {
   (void)fire(key(1, 1), OVERLAP_SKIP, RETRIES);
   live_out_clear(&out);
   (void)tell(ev(key(1, 1), EV_ACCEPT), NOW + 1);
-  assert_int_equal(live_decide(l, 2, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_START); /* whose FIRE is under way */
+  assert_int_equal(live_decide(l, 2, OVERLAP_QUEUE_ALL, false),
+                   OVERLAP_DO_START); /* whose FIRE is under way */
   assert_int_equal(fire(key(2, 2), OVERLAP_QUEUE_ALL, RETRIES), REASON_QUEUED);
   adopt(key(3, 3), RUN_PENDING, REASON_SCHEDULED, NOW + 200 * SEC);
   assert_false(live_tick(l, NOW + 100 * SEC, 10, &out));
@@ -407,7 +418,8 @@ static void test_take_over(void **state) {
   assert_int_equal(tell(ev(key(1, 1), EV_CANCEL), NOW + SEC), LIVE_RECORDED); /* it may run out there */
   assert_int_equal(out.cancels_count, 1);
   settle();
-  struct live_event lost = {.executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
+  struct live_event lost = {
+      .executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
   live_executor_lost(l, &lost, live_sends(l), NOW + 2 * SEC, &out);
   assert_int_equal(out.finishes_count, 2); /* both that were being cancelled */
   assert_int_equal(out.attempts_count, 1);
@@ -488,9 +500,18 @@ static void test_update_dropped_keeps_the_others(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(test_life), TEST(test_answers), TEST(test_retry), TEST(test_delivery_troubles),
-                                     TEST(test_whole_run_timeout), TEST(test_queue), TEST(test_undecide_wakes), TEST(test_scheduled),
-                                     TEST(test_cancel_running), TEST(test_take_over), TEST(test_opened_twice), TEST(test_many),
+  const struct CMUnitTest tests[] = {TEST(test_life),
+                                     TEST(test_answers),
+                                     TEST(test_retry),
+                                     TEST(test_delivery_troubles),
+                                     TEST(test_whole_run_timeout),
+                                     TEST(test_queue),
+                                     TEST(test_undecide_wakes),
+                                     TEST(test_scheduled),
+                                     TEST(test_cancel_running),
+                                     TEST(test_take_over),
+                                     TEST(test_opened_twice),
+                                     TEST(test_many),
                                      TEST(test_update_dropped_keeps_the_others)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,17 +8,19 @@
 #include "core/overlap.h"
 
 static struct task_spec spec(enum misfire_policy p) {
-  return (struct task_spec){.misfire_policy = p, .misfire_threshold = 60, .catchup_window = 1000, .catchup_max_runs = 3};
+  return (struct task_spec){
+      .misfire_policy = p, .misfire_threshold = 60, .catchup_window = 1000, .catchup_max_runs = 3};
 }
 
-#define DECIDE(policy, due, next, now, caught) \
+#define DECIDE(policy, due, next, now, caught)                                                               \
   misfire_decide(&(struct task_spec[]){spec(policy)}[0], (due), (next), (now), (caught))
 
 static void test_in_time(void **state) {
   (void)state;
   for (int p = 0; p < MISFIRE_MAX_; p++) {
     assert_int_equal(DECIDE((enum misfire_policy)p, 100, 200, 100, 0), MISFIRE_DO_FIRE);
-    assert_int_equal(DECIDE((enum misfire_policy)p, 100, 200, 160, 0), MISFIRE_DO_FIRE); /* late, no misfire */
+    assert_int_equal(DECIDE((enum misfire_policy)p, 100, 200, 160, 0),
+                     MISFIRE_DO_FIRE); /* late, no misfire */
     assert_int_not_equal(DECIDE((enum misfire_policy)p, 100, 200, 161, 0), MISFIRE_DO_FIRE);
   }
 }
@@ -27,7 +29,8 @@ static void test_fire_once(void **state) {
   (void)state;
   assert_int_equal(DECIDE(MISFIRE_FIRE_ONCE, 100, 1000, 1000, 0), MISFIRE_DO_FOLD); /* another one is due */
   assert_int_equal(DECIDE(MISFIRE_FIRE_ONCE, 100, 1001, 1000, 0), MISFIRE_DO_MAKE_UP);
-  assert_int_equal(DECIDE(MISFIRE_FIRE_ONCE, 100, USEC_NEVER, 1000000, 0), MISFIRE_DO_MAKE_UP); /* without a window */
+  assert_int_equal(DECIDE(MISFIRE_FIRE_ONCE, 100, USEC_NEVER, 1000000, 0),
+                   MISFIRE_DO_MAKE_UP); /* without a window */
 }
 
 static void test_skip(void **state) {
@@ -48,18 +51,21 @@ static void test_overlap(void **state) {
   for (int p = 0; p < OVERLAP_MAX_; p++) {
     enum overlap_policy policy = (enum overlap_policy)p;
     assert_int_equal(overlap_decide(policy, 0, 0, false), OVERLAP_DO_START);
-    assert_int_equal(overlap_decide(policy, 1, 0, true), p == OVERLAP_ALLOW ? OVERLAP_DO_START : OVERLAP_DO_QUEUE);
+    assert_int_equal(overlap_decide(policy, 1, 0, true),
+                     p == OVERLAP_ALLOW ? OVERLAP_DO_START : OVERLAP_DO_QUEUE);
   }
   assert_int_equal(overlap_decide(OVERLAP_ALLOW, 5, 5, false), OVERLAP_DO_START);
   assert_int_equal(overlap_decide(OVERLAP_SKIP, 1, 0, false), OVERLAP_DO_SKIP);
   assert_int_equal(overlap_decide(OVERLAP_QUEUE_ONE, 1, 0, false), OVERLAP_DO_QUEUE);
   assert_int_equal(overlap_decide(OVERLAP_QUEUE_ONE, 1, 1, false), OVERLAP_DO_SKIP);
-  assert_int_equal(overlap_decide(OVERLAP_QUEUE_ONE, 0, 1, false), OVERLAP_DO_SKIP); /* the waiting one goes first */
+  assert_int_equal(overlap_decide(OVERLAP_QUEUE_ONE, 0, 1, false),
+                   OVERLAP_DO_SKIP); /* the waiting one goes first */
   assert_int_equal(overlap_decide(OVERLAP_QUEUE_ALL, 1, 9, false), OVERLAP_DO_QUEUE);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_time), cmocka_unit_test(test_fire_once), cmocka_unit_test(test_skip),
-                                     cmocka_unit_test(test_fire_all), cmocka_unit_test(test_overlap)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_time), cmocka_unit_test(test_fire_once),
+                                     cmocka_unit_test(test_skip), cmocka_unit_test(test_fire_all),
+                                     cmocka_unit_test(test_overlap)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,8 +66,9 @@ static void test_jitter(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows_and_is_capped), cmocka_unit_test(test_reason),
-                                     cmocka_unit_test(test_bounds_in_time), cmocka_unit_test(test_jitter)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows_and_is_capped),
+                                     cmocka_unit_test(test_reason), cmocka_unit_test(test_bounds_in_time),
+                                     cmocka_unit_test(test_jitter)};
   rng_seed(&rng, 1);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

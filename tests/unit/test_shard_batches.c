@@ -28,7 +28,8 @@ static struct task_spec *spec(const char *schedule, const char *rest) {
   char text[512];
   struct task_spec *p = NULL;
   struct err e = {0};
-  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{%s}%s}", schedule, rest);
+  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{%s}%s}",
+                 schedule, rest);
   if (spec_cache_get(specs, slice_of(text), &p, &e) < 0)
     fail_msg("%s %s", e.field, e.text);
   return p;
@@ -41,7 +42,8 @@ static uint64_t no_stamp(void *arg) {
 
 static void limits(size_t max_rows, size_t max_work) {
   shard_free(&s);
-  s = shard_new(3, &(struct shard_limits){.max_rows = max_rows, .max_work = max_work, .idle_advance = 10 * SEC});
+  s = shard_new(3,
+                &(struct shard_limits){.max_rows = max_rows, .max_work = max_work, .idle_advance = 10 * SEC});
   shard_reset(s, 5, 8, T0, INT64_MAX);
 }
 
@@ -63,7 +65,8 @@ static int teardown(void **state) {
   return 0;
 }
 
-static struct shard_version version(int64_t id, int32_t no, enum task_state state, usec_t effective_at, struct task_spec *p) {
+static struct shard_version version(int64_t id, int32_t no, enum task_state state, usec_t effective_at,
+                                    struct task_spec *p) {
   return (struct shard_version){id, no, state, effective_at, T0, p};
 }
 
@@ -85,7 +88,8 @@ static void check(int64_t id, size_t n, const int *at) {
   for (size_t i = 0; i < b.count; i++)
     if (b.items[i].key.task_id == id) {
       if (k >= n || b.items[i].key.scheduled_at != T0 + at[k] * SEC)
-        fail_msg("task %lld, item %zu is at %lld", (long long)id, k, (long long)((b.items[i].key.scheduled_at - T0) / SEC));
+        fail_msg("task %lld, item %zu is at %lld", (long long)id, k,
+                 (long long)((b.items[i].key.scheduled_at - T0) / SEC));
       k++;
     }
   assert_int_equal(k, n);
@@ -241,7 +245,8 @@ static void test_skip(void **state) {
 static void test_fire_all(void **state) {
   (void)state;
   put(1, EVERY("10s"),
-      ",\"misfire_policy\":\"FIRE_ALL\",\"misfire_threshold\":\"15s\",\"catchup_window\":\"60s\",\"catchup_max_runs\":3,"
+      ",\"misfire_policy\":\"FIRE_ALL\",\"misfire_threshold\":\"15s\",\"catchup_window\":\"60s\",\"catchup_"
+      "max_runs\":3,"
       "\"catchup_rate\":0.5");
   shard_loaded(s);
   usec_t now = T0 + 120 * SEC;
@@ -356,7 +361,8 @@ static void test_version_after_fixed_delay(void **state) {
 
 static void test_one_time(void **state) {
   (void)state;
-  struct shard_version late = version(1, 1, TASK_ENABLED, T0 + 5 * SEC, spec("\"kind\":\"ONE_TIME\"", ",\"misfire_threshold\":\"15s\""));
+  struct shard_version late = version(1, 1, TASK_ENABLED, T0 + 5 * SEC,
+                                      spec("\"kind\":\"ONE_TIME\"", ",\"misfire_threshold\":\"15s\""));
   late.anchor = T0 - 2 * SEC; /* created after its instant: due at once */
   shard_put(s, &late);
   struct shard_version ahead = version(2, 1, TASK_ENABLED, T0, spec("\"kind\":\"ONE_TIME\"", ""));
@@ -409,14 +415,17 @@ static void test_same_instant_in_two_versions(void **state) {
   assert_int_equal(at_ten, 1);
 }
 
-static bool request(const struct fire_request *r, size_t n, usec_t now) { return shard_collect(s, now, &OVERLAP, r, n, &b); }
+static bool request(const struct fire_request *r, size_t n, usec_t now) {
+  return shard_collect(s, now, &OVERLAP, r, n, &b);
+}
 
 static void test_trigger(void **state) {
   (void)state;
   put(1, "\"kind\":\"MANUAL\"", "");
   shard_loaded(s);
-  struct fire_request r[2] = {{.key = {3, T0 + SEC, 1, 77}, .origin = ORIGIN_API, .payload = SLICE("{}"), .inbox_no = 4},
-                              {.key = {3, T0 + SEC, 2, 78}, .origin = ORIGIN_API, .ignore_overlap = true, .inbox_no = 5}};
+  struct fire_request r[2] = {
+      {.key = {3, T0 + SEC, 1, 77}, .origin = ORIGIN_API, .payload = SLICE("{}"), .inbox_no = 4},
+      {.key = {3, T0 + SEC, 2, 78}, .origin = ORIGIN_API, .ignore_overlap = true, .inbox_no = 5}};
   assert_true(request(r, 2, T0 + SEC));
   assert_int_equal(b.count, 2);
   assert_int_equal(b.inbox_count, 2);
@@ -437,12 +446,16 @@ static void test_trigger(void **state) {
 
 static void catch_up(const char *policy) {
   char rest[200];
-  (void)snprintf(rest, sizeof rest, ",\"misfire_policy\":\"%s\",\"catchup_window\":\"1m\",\"catchup_max_runs\":2,\"catchup_rate\":1", policy);
+  (void)snprintf(
+      rest, sizeof rest,
+      ",\"misfire_policy\":\"%s\",\"catchup_window\":\"1m\",\"catchup_max_runs\":2,\"catchup_rate\":1",
+      policy);
   put(1, EVERY("10s"), "");
   shard_loaded(s);
   change(1, 2, TASK_PAUSED, T0 + 5 * SEC, spec(EVERY("10s"), rest));
   change(1, 3, TASK_ENABLED, T0 + 95 * SEC, spec(EVERY("10s"), rest));
-  struct fire_request r = {.key = {3, 0, 1, 0}, .catch_up = true, .from = T0 + 5 * SEC, .to = T0 + 95 * SEC - 7, .inbox_no = 1};
+  struct fire_request r = {
+      .key = {3, 0, 1, 0}, .catch_up = true, .from = T0 + 5 * SEC, .to = T0 + 95 * SEC - 7, .inbox_no = 1};
   assert_true(request(&r, 1, T0 + 96 * SEC));
 }
 
@@ -467,9 +480,10 @@ static void test_catch_up_of_nothing(void **state) {
   (void)state;
   put(1, "\"kind\":\"MANUAL\"", "");
   shard_loaded(s);
-  struct fire_request r[3] = {{.key = {3, 0, 1, 0}, .catch_up = true, .from = T0, .to = T0 + 50 * SEC, .inbox_no = 1},
-                              {.key = {3, 0, 2, 0}, .catch_up = true, .from = T0, .to = T0 + 50 * SEC, .inbox_no = 2},
-                              {.catch_up = true, .inbox_no = 3}};
+  struct fire_request r[3] = {
+      {.key = {3, 0, 1, 0}, .catch_up = true, .from = T0, .to = T0 + 50 * SEC, .inbox_no = 1},
+      {.key = {3, 0, 2, 0}, .catch_up = true, .from = T0, .to = T0 + 50 * SEC, .inbox_no = 2},
+      {.catch_up = true, .inbox_no = 3}};
   assert_true(request(r, 3, T0 + SEC));
   assert_int_equal(b.count, 0);
   assert_int_equal(b.inbox_count, 3);
@@ -478,12 +492,25 @@ static void test_catch_up_of_nothing(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(test_order_and_identity), TEST(test_cut), TEST(test_idle_shard_moves_on),
-                                     TEST(test_versions), TEST(test_older_version_comes_last), TEST(test_fire_once),
-                                     TEST(test_skip), TEST(test_fire_all), TEST(test_overlap_decisions), TEST(test_max_runs),
-                                     TEST(test_progress_of_a_task_not_loaded), TEST(test_fixed_delay),
-                                     TEST(test_version_after_fixed_delay), TEST(test_one_time), TEST(test_without_spec),
-                                     TEST(test_jitter), TEST(test_same_instant_in_two_versions), TEST(test_trigger),
-                                     TEST(test_catch_up_on_request), TEST(test_catch_up_of_nothing)};
+  const struct CMUnitTest tests[] = {TEST(test_order_and_identity),
+                                     TEST(test_cut),
+                                     TEST(test_idle_shard_moves_on),
+                                     TEST(test_versions),
+                                     TEST(test_older_version_comes_last),
+                                     TEST(test_fire_once),
+                                     TEST(test_skip),
+                                     TEST(test_fire_all),
+                                     TEST(test_overlap_decisions),
+                                     TEST(test_max_runs),
+                                     TEST(test_progress_of_a_task_not_loaded),
+                                     TEST(test_fixed_delay),
+                                     TEST(test_version_after_fixed_delay),
+                                     TEST(test_one_time),
+                                     TEST(test_without_spec),
+                                     TEST(test_jitter),
+                                     TEST(test_same_instant_in_two_versions),
+                                     TEST(test_trigger),
+                                     TEST(test_catch_up_on_request),
+                                     TEST(test_catch_up_of_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
