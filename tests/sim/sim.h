@@ -105,6 +105,7 @@ struct sim_node {
   struct engine *engine;
   struct store *api;
   struct sim_delivery *deliveries; /* of this life */
+  struct sim_slot *slots;          /* of this life */
   int64_t slots_out;
   bool up; /* started */
 };
@@ -123,6 +124,7 @@ void sim_deliver(struct sim_node *n, struct run_job *jobs);
 void sim_cancel(struct sim_node *n, const struct live_cancel *c, int64_t fence);
 void sim_release(struct sim_node *n, void *slot);
 void sim_deliveries_drop(struct sim_node *n);
+void sim_slots_drop(struct sim_node *n);
 void sim_executors_check(void);
 
 /* ------------------------------------------------------------------ people (sim_people.c) */

@@ -14,6 +14,7 @@ struct sim_slot {
   struct sim_node *node;
   struct sim_proc *proc;
   int executor;
+  struct sim_slot *prev, *next;
 };
 struct sim_delivery { /* exactly one event is under way in its name */
   struct sim_node *node;
@@ -457,12 +458,13 @@ static void try_send(struct sim_delivery *d) {
     return;
   }
   struct sim_slot *s = mem_zalloc(sizeof *s);
-  *s = (struct sim_slot){d->node, d->proc, x};
+  *s = (struct sim_slot){d->node, d->proc, x, NULL, NULL};
   if (!run_sending(d->node->runs, d->job, slice_of(sim_world->executors[x]->id), s)) {
     mem_free(s);
     delivery_free(d);
     return;
   }
+  DL_APPEND(d->node->slots, s);
   slots[d->node->index].used[x]++;
   d->node->slots_out++;
   d->executor = x;
@@ -539,11 +541,16 @@ void sim_cancel(struct sim_node *n, const struct live_cancel *c, int64_t fence) 
 
 void sim_release(struct sim_node *n, void *slot) {
   struct sim_slot *s = slot;
-  if (s->proc == n->proc) {
-    slots[n->index].used[s->executor]--;
-    n->slots_out--;
-  }
+  DL_DELETE(n->slots, s);
+  slots[n->index].used[s->executor]--;
+  n->slots_out--;
   mem_free(s);
+}
+
+/* What the dead node's memory held, and nobody gave back. */
+void sim_slots_drop(struct sim_node *n) {
+  while (n->slots)
+    sim_release(n, n->slots);
 }
 
 void sim_deliveries_drop(struct sim_node *n) {
@@ -552,5 +559,4 @@ void sim_deliveries_drop(struct sim_node *n) {
     DL_DELETE(n->deliveries, d);
     run_job_free(&d->job); /* the rest goes with its event */
   }
-  memset(&slots[n->index], 0, sizeof slots[n->index]);
 }

@@ -172,6 +172,7 @@ void sim_node_crash(struct sim_node *n) {
   sim_world->crashes++;
   struct sim_proc *p = n->proc;
   sim_kill(p, bury, n);
+  sim_slots_drop(n);
   n->proc = NULL;
   n->up = false;
   n->slots_out = 0;
