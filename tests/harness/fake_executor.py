@@ -24,6 +24,7 @@ from .kelou import Api, wait_for
 
 SIGNATURE_WINDOW_SECONDS = 300
 REPORT_SECONDS = 60
+RETRY_SECONDS, RETRY_EVERY_SECONDS = 15, 0.1
 
 
 def now_rfc3339():
@@ -141,7 +142,12 @@ class FakeExecutor:
         return body
 
     def report_many(self, reports):
-        answer = self.api.post("/reports", {"reports": reports})
+        """Send them in one request, again while the answer is 503 ("not all could be recorded now"); returns the Response."""
+        limit = time.monotonic() + RETRY_SECONDS
+        while True:
+            answer = self.api.post("/reports", {"reports": reports})
+            if answer.status_code != 503 or time.monotonic() > limit or self._stopping.wait(RETRY_EVERY_SECONDS):
+                break
         self.reports.append(answer)
         return answer
 

@@ -106,7 +106,7 @@ static void fire_with_one_spoilt(void (*spoil)(struct fire_shard *)) {
 static void spoil_epoch(struct fire_shard *f) { f->epoch--; }
 static void spoil_tasks_version(struct fire_shard *f) { f->tasks_version--; }
 static void spoil_seen_at(struct fire_shard *f) { f->seen_at--; }
-static void spoil_seen_task(struct fire_shard *f) { f->seen_task++; }
+static void spoil_seen_task(struct fire_shard *f) { f->seen_task--; }
 static void spoil_new_at(struct fire_shard *f) { f->new_at = db_now() + USEC_PER_HOUR; }
 
 static void test_fences(void **state) {
