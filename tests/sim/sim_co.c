@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 /* Simulated time and threads. Threads are coroutines that change places only where a real one would wait; everything happens in the order
  * (time, number) of one heap of events, so that a seed always tells the same story. Stands in for base/thread.c and clock_system. */
@@ -15,6 +19,7 @@ struct sim_co {
   jmp_buf where;
   bool entered, done, blocked, forever, signalled, in_ready;
   char *stack;
+  void *frames; /* the sanitizer's, while it waits */
   void (*run)(void *arg);
   void *arg;
   const char *name;
@@ -81,12 +86,38 @@ static void wake_at(usec_t at, struct sim_co *c) {
 }
 
 /* ------------------------------------------------------------------ changing places */
+/* AddressSanitizer keeps local variables of each stack apart and takes all of them for dead when a jump leaves the stack that it knows: it is
+ * told of every change of stacks. `leaving` is called right before the jump, `arrived` first thing after it. */
+static void *scheduler_frames;
+#ifdef __SANITIZE_ADDRESS__
+static const void *scheduler_stack;
+static size_t scheduler_stack_size;
+
+/* `frames` NULL: never to return. */
+static void leaving(void **frames, const struct sim_co *to) {
+  __sanitizer_start_switch_fiber(frames, to ? to->stack : scheduler_stack, to ? STACK : scheduler_stack_size);
+}
+
+static void arrived(void *frames, bool from_scheduler) {
+  __sanitizer_finish_switch_fiber(frames, from_scheduler ? &scheduler_stack : NULL,
+                                  from_scheduler ? &scheduler_stack_size : NULL);
+}
+
+static void clean(char *stack) { __asan_unpoison_memory_region(stack, STACK); }
+#else
+static void leaving(void **frames, const struct sim_co *to) { (void)frames, (void)to; }
+static void arrived(void *frames, bool from_scheduler) { (void)frames, (void)from_scheduler; }
+static void clean(char *stack) { (void)stack; }
+#endif
+
 static void entry(void) {
   struct sim_co *c = current;
+  arrived(NULL, true);
   c->run(c->arg);
   c->done = true;
   mem_reserve(stacks, stack_count, stack_cap);
   stacks[stack_count++] = c->stack; /* still in use until the jump; nothing is started before it */
+  leaving(NULL, NULL);
   longjmp(scheduler, 1);
 }
 
@@ -97,11 +128,13 @@ static void enter(struct sim_co *c) {
   current = c;
   sim_proc = c->proc;
   if (setjmp(scheduler) == 0) {
+    leaving(&scheduler_frames, c);
     if (c->entered)
       longjmp(c->where, 1);
     c->entered = true;
     setcontext(&c->first);
   }
+  arrived(scheduler_frames, false);
   current = before;
   sim_proc = proc;
 }
@@ -119,8 +152,11 @@ static void ready_while_dying(struct sim_co *c) {
 static void wait_here(void) {
   struct sim_co *c = current;
   c->blocked = true;
-  if (setjmp(c->where) == 0)
+  if (setjmp(c->where) == 0) {
+    leaving(&c->frames, NULL);
     longjmp(scheduler, 1);
+  }
+  arrived(c->frames, true);
 }
 
 static void resume(struct sim_co *c) {
@@ -145,6 +181,7 @@ struct sim_co *sim_go(struct sim_proc *proc, const char *name, void (*run)(void 
   c->stack = stack_count ? stacks[--stack_count]
                          : mmap(NULL, STACK, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  clean(c->stack);
   (void)getcontext(&c->first);
   c->first.uc_stack.ss_sp = c->stack;
   c->first.uc_stack.ss_size = STACK;
@@ -261,8 +298,10 @@ void sim_co_done(void) {
   mem_free(heap);
   heap = NULL;
   heap_count = heap_cap = 0;
-  while (stack_count)
-    (void)munmap(stacks[--stack_count], STACK);
+  while (stack_count) {
+    clean(stacks[--stack_count]);
+    (void)munmap(stacks[stack_count], STACK);
+  }
   mem_free(stacks);
   stacks = NULL;
   stack_cap = 0;
