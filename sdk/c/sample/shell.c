@@ -251,42 +251,49 @@ static bool reap(struct child *ch) {
   return ch->ended;
 }
 
+enum { OUT, ERR, END, CANCEL, WATCHED, LAST_READS = 64, LOOK_MS = 50, WAIT_MS_MAX = 60000 };
+
+/* Take what has come; an output that has ended is not looked at again. */
+static void take_output(struct child *ch, struct pollfd p[static 2]) {
+  struct tail *tails[] = {&ch->out, &ch->err};
+  for (int i = OUT; i <= ERR; i++)
+    if (p[i].fd >= 0 && p[i].revents && !tail_read(tails[i]))
+      p[i].fd = -1;
+}
+
+/* What is due by now: tell it to end, or end it. False: nothing yet. */
+static bool act(struct kelou_run *r, struct child *ch, usec_t deadline) {
+  usec_t t = now();
+  if (!ch->asked && kelou_cancelled(r))
+    ask_to_end(ch, "CANCELLED");
+  else if (!ch->asked && t >= deadline)
+    ask_to_end(ch, "TIMEOUT");
+  else if (ch->asked && t >= ch->kill_at) {
+    (void)kill(-ch->pid, SIGKILL); /* the group may have gone */
+    ch->kill_at = t + TERM_TO_KILL;
+  } else
+    return false;
+  return true;
+}
+
 /* Until the program has ended; its children that still hold its output are not waited for. */
 static void watch(struct kelou_run *r, struct child *ch, usec_t deadline) {
-  struct pollfd p[4] = {{.fd = ch->out.fd, .events = POLLIN},
-                        {.fd = ch->err.fd, .events = POLLIN},
-                        {.fd = ch->pidfd, .events = POLLIN},
-                        {.fd = kelou_cancel_fd(r), .events = POLLIN}};
-  bool watched = p[2].fd >= 0 && p[3].fd >= 0; /* else look now and then */
+  struct pollfd p[WATCHED] = {[OUT] = {.fd = ch->out.fd, .events = POLLIN},
+                              [ERR] = {.fd = ch->err.fd, .events = POLLIN},
+                              [END] = {.fd = ch->pidfd, .events = POLLIN},
+                              [CANCEL] = {.fd = kelou_cancel_fd(r), .events = POLLIN}};
+  usec_t most = p[END].fd >= 0 && p[CANCEL].fd >= 0 ? WAIT_MS_MAX : LOOK_MS; /* else look now and then */
   while (!reap(ch)) {
-    usec_t t = now(), until = ch->asked ? ch->kill_at : deadline;
-    if (!ch->asked && kelou_cancelled(r)) {
-      ask_to_end(ch, "CANCELLED");
-      p[3].fd = -1;
-    } else if (t >= until && !ch->asked) {
-      ask_to_end(ch, "TIMEOUT");
-    } else if (t >= until) {
-      (void)kill(-ch->pid, SIGKILL); /* the group may have gone */
-      ch->kill_at = t + TERM_TO_KILL;
-    } else {
-      usec_t wait = (until - t) / USEC_PER_MS + 1;
-      (void)poll(p, 4,
-                 wait > 60000            ? 60000
-                 : !watched && wait > 50 ? 50
-                                         : (int)wait); /* what woke it is looked at below */
-      if ((p[0].revents & (POLLIN | POLLHUP)) && !tail_read(&ch->out))
-        p[0].fd = -1;
-      if ((p[1].revents & (POLLIN | POLLHUP)) && !tail_read(&ch->err))
-        p[1].fd = -1;
-    }
+    if (act(r, ch, deadline))
+      continue;
+    if (ch->asked)
+      p[CANCEL].fd = -1; /* it stays readable */
+    usec_t wait = ((ch->asked ? ch->kill_at : deadline) - now()) / USEC_PER_MS + 1;
+    (void)poll(p, WATCHED, (int)(wait < 0 ? 0 : wait > most ? most : wait)); /* what woke it is looked at anew */
+    take_output(ch, p);
   }
-  for (int i = 0; i < 64 && poll(p, 2, 0) > 0;
-       i++) { /* what it wrote last: bounded, others may go on writing */
-    if (p[0].fd >= 0 && p[0].revents && !tail_read(&ch->out))
-      p[0].fd = -1;
-    if (p[1].fd >= 0 && p[1].revents && !tail_read(&ch->err))
-      p[1].fd = -1;
-  }
+  for (int i = 0; i < LAST_READS && poll(p, ERR + 1, 0) > 0; i++)
+    take_output(ch, p); /* what it wrote last: bounded, others may go on writing */
   if (ch->asked)
     (void)kill(-ch->pid, SIGKILL); /* what is left of the group */
 }
