@@ -1,10 +1,10 @@
 #include "base/conf_internal.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "base/yaml_features.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <yaml.h>
 
 #define KEYS_MAX    256 /* of one section */
 #define NESTING_MAX 16  /* in a value that is passed over: libyaml takes quadratic time over deep ones */
@@ -35,26 +35,6 @@ static void give_up(struct reader *r, const char *text) {
   r->dead = true;
 }
 
-/* What makes YAML dangerous or surprising, and no configuration needs. */
-static void refuse_features(struct reader *r) {
-  const yaml_event_t *ev = &r->event;
-  const yaml_char_t *anchor = NULL, *tag = NULL;
-  if (ev->type == YAML_SCALAR_EVENT) {
-    anchor = ev->data.scalar.anchor;
-    tag = ev->data.scalar.tag;
-  } else if (ev->type == YAML_SEQUENCE_START_EVENT) {
-    anchor = ev->data.sequence_start.anchor;
-    tag = ev->data.sequence_start.tag;
-  } else if (ev->type == YAML_MAPPING_START_EVENT) {
-    anchor = ev->data.mapping_start.anchor;
-    tag = ev->data.mapping_start.tag;
-  }
-  if (ev->type == YAML_ALIAS_EVENT || anchor)
-    give_up(r, "anchors and aliases are not allowed here");
-  else if (tag)
-    give_up(r, "tags are not allowed here");
-}
-
 /* The next event; false when there is none to be used. */
 static bool next(struct reader *r) {
   if (r->dead)
@@ -70,7 +50,9 @@ static bool next(struct reader *r) {
     complain_at(r, r->parser.problem_mark, &e);
     return false;
   }
-  refuse_features(r);
+  const char *refused = yaml_refused(&r->event);
+  if (refused)
+    give_up(r, refused);
   return !r->dead;
 }
 

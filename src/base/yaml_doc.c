@@ -1,9 +1,9 @@
 #include "base/yaml_doc.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "base/yaml_features.h"
 #include <math.h>
 #include <stdlib.h>
-#include <yaml.h>
 
 struct reader {
   yaml_parser_t parser;
@@ -16,28 +16,12 @@ static int refuse(struct reader *r, const char *what) {
   return err_set(r->e, ERR_MALFORMED, "line %zu, column %zu: %s", at.line + 1, at.column + 1, what);
 }
 
-static int check_features(struct reader *r) {
-  const yaml_event_t *ev = &r->event;
-  const yaml_char_t *anchor = NULL, *tag = NULL;
-  if (ev->type == YAML_SCALAR_EVENT) {
-    anchor = ev->data.scalar.anchor;
-    tag = ev->data.scalar.tag;
-  } else if (ev->type == YAML_SEQUENCE_START_EVENT) {
-    anchor = ev->data.sequence_start.anchor;
-    tag = ev->data.sequence_start.tag;
-  } else if (ev->type == YAML_MAPPING_START_EVENT) {
-    anchor = ev->data.mapping_start.anchor;
-    tag = ev->data.mapping_start.tag;
-  }
-  if (ev->type == YAML_ALIAS_EVENT || anchor)
-    return refuse(r, "anchors and aliases are not allowed here");
-  return tag ? refuse(r, "tags are not allowed here") : 0;
-}
-
 static int next(struct reader *r) {
   yaml_event_delete(&r->event);
-  if (yaml_parser_parse(&r->parser, &r->event))
-    return check_features(r);
+  if (yaml_parser_parse(&r->parser, &r->event)) {
+    const char *refused = yaml_refused(&r->event);
+    return refused ? refuse(r, refused) : 0;
+  }
   memset(&r->event, 0, sizeof r->event);
   if (r->parser.error == YAML_MEMORY_ERROR)
     mem_exhausted();
