@@ -102,6 +102,17 @@ static int read_open_runs(struct store *store, int32_t shard, struct spec_cache 
   return 0;
 }
 
+/* Reads are not fenced: what was read while another owner had the shard may hold runs of its FIREs, which it does not know of itself yet. */
+static int still_ours(struct store *store, int32_t shard, int64_t epoch, struct arena *mem, struct err *e) {
+  struct st_shard_list_ret list;
+  int rc = store_shard_list(store, &(struct st_shard_list){0}, &list, mem, e);
+  for (size_t i = 0; rc >= 0 && i < list.count; i++)
+    if (list.shards[i].id == shard && list.shards[i].epoch != epoch)
+      return err_set(e, ERR_FENCED, "shard %d was taken by another owner while its runs were read",
+                     (int)shard);
+  return rc;
+}
+
 static bool has_key(const struct run_key *sorted, size_t n, const struct run_key *k) {
   for (size_t lo = 0; lo < n;) {
     size_t middle = lo + (n - lo) / 2;
@@ -148,6 +159,8 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
   struct run_key *known = live_keys_of_shard(s->live, shard, &known_count);
   mutex_unlock(&s->lock);
   int rc = read_open_runs(store, shard, specs, &a, e);
+  if (rc >= 0)
+    rc = still_ours(store, shard, epoch, &a.mem, e);
   if (rc >= 0) {
     usec_t now = s->o.now(s->o.now_arg);
     mutex_lock(&s->lock);

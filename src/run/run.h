@@ -52,7 +52,8 @@ void run_service_stop(struct run_service *s, usec_t grace);
 void run_service_free(struct run_service **s);
 
 /* ---- for the trigger */
-/* The shard is ours with this epoch: read its open runs by `store` and take them over (deliveries start at once). Blocks. */
+/* The shard is ours with this epoch: read its open runs by `store` and take them over (deliveries start at once). Blocks. ERR_FENCED:
+ * another owner had it before they were read; nothing was taken over. */
 int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
               struct spec_cache *specs, struct err *e);
 void run_disown(struct run_service *s, int32_t shard);

@@ -137,7 +137,6 @@ bool sim_ignores_overlap(const struct run_key *key);
 void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *before);
 void sim_check_committed(void *arg);
 void sim_check_sending(const struct run_job *j);
-/* `fence`: of the delivery that started the work. */
-void sim_check_acked(const struct live_event *ev, enum run_result result, int64_t fence);
+void sim_check_acked(const struct live_event *ev, enum run_result result);
 void sim_check_end(void);
 void sim_check_free(void);

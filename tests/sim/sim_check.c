@@ -109,14 +109,12 @@ void sim_check_sending(const struct run_job *j) {
 }
 
 /* The executor is about to hear this answer: it will not tell again. */
-void sim_check_acked(const struct live_event *ev, enum run_result result, int64_t fence) {
+void sim_check_acked(const struct live_event *ev, enum run_result result) {
   const struct db_run *r = sim_db_run(sim_world->db, &ev->key);
   if (!r || ev->kind == EV_BEAT)
     return;
   bool current = !r->ended && r->row.attempt == ev->attempt && r->row.reason != REASON_RETRY_WAIT;
-  /* what a former owner delivered may be done before the owner has heard that its FIRE was committed */
-  bool stale = fence < sim_world->db->shards[ev->key.shard].finish_epoch;
-  if (result == RUN_RESULT_LATE && current && !stale)
+  if (result == RUN_RESULT_LATE && current)
     sim_wrong(WRONG_OTHER, "%s of %s attempt %d is called late, but that attempt is under way",
               run_event_names[ev->kind], sim_key(&ev->key), ev->attempt);
   if (result != RUN_RESULT_RECORDED)

@@ -50,7 +50,6 @@ struct report {
   int life;
   struct run_key key;
   int32_t attempt;
-  int64_t fence; /* of the delivery that started it */
   enum run_event kind;
   usec_t pause;
   int refs;  /* events and nodes that have it */
@@ -102,7 +101,7 @@ static void report_answered(void *arg, const enum run_result *results, size_t n)
               sim_key(&r->key), r->attempt);
   if (out && results[0] != RUN_RESULT_NOT_OWNER) {
     struct live_event ev = {.kind = r->kind, .key = r->key, .attempt = r->attempt};
-    sim_check_acked(&ev, results[0], r->fence);
+    sim_check_acked(&ev, results[0]);
     if (!r->over && !(sim_faulty() && chance(sim_world->f.loss))) {
       r->refs++;
       sim_at(sim_now + between(200, 2000), NULL, report_acked, r);
@@ -177,7 +176,6 @@ static void report_new(struct sim_executor *x, const struct work *w, enum run_ev
   r->from = x;
   r->key = w->key;
   r->attempt = w->attempt;
-  r->fence = w->fence;
   r->kind = kind;
   DL_APPEND(x->reports, r);
   report_later(r, between(50, 500));

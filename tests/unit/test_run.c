@@ -278,6 +278,23 @@ static void nothing_is_delivered_for_a_lost_shard(void **state) {
   run_service_stop(runs, USEC_PER_SEC);
 }
 
+/* Whoever stood still between its claim and its look at the open runs sees its successor's: they are not its to deliver, for the successor
+ * may not have heard yet that they were fired, and would call what they bring late. */
+static void runs_of_a_successor_are_not_taken_over(void **state) {
+  (void)state;
+  fire(2);
+  run_disown(runs, task.shard);
+  delivered = 0;
+  claim("n2");
+  assert_int_equal(run_adopt(runs, t.store, task.shard, epoch, specs, &e), ERR_FENCED);
+  assert_int_equal(delivered, 0);
+  int64_t counts[3];
+  run_counts(runs, counts);
+  assert_int_equal(counts[0] + counts[1] + counts[2], 0);
+  OK(run_service_start(runs, &e));
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
 /* Reading the open runs again while they are held opens none twice, nor one that ended meanwhile. */
 static void adopting_again_opens_nothing_twice(void **state) {
   (void)state;
@@ -317,6 +334,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(one_refused_run_stops_nobody, setup, teardown),
       cmocka_unit_test_setup_teardown(nothing_is_delivered_for_a_lost_shard, setup, teardown),
       cmocka_unit_test_setup_teardown(adopting_again_opens_nothing_twice, setup, teardown),
+      cmocka_unit_test_setup_teardown(runs_of_a_successor_are_not_taken_over, setup, teardown),
       cmocka_unit_test_setup_teardown(a_stop_answers_everybody, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
