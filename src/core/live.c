@@ -230,6 +230,7 @@ static struct live_run *new_run(struct live *l, const struct run_row *row, struc
   r->version = row->version;
   r->attempt = r->db_attempt = row->attempt;
   r->db_state = row->state;
+  r->db_reason = row->reason;
   r->phase = run_phase_of(row->state, row->reason);
   r->origin = row->origin;
   r->fired_at = row->fired_at;

@@ -29,6 +29,7 @@ struct live_run {
   char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */
   bool error_is_new;                /* it was said in this attempt */
   enum run_state db_state;          /* as committed */
+  enum run_reason db_reason;
   int32_t db_attempt;
   size_t update_row; /* 1 + index in this turn's updates; 0 = none */
   usec_t wake_at;

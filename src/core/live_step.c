@@ -24,7 +24,8 @@ static void write_update(struct step *st) {
   } else {
     u = LIVE_ADD(st->out, updates);
     r->update_row = st->out->updates_count;
-    *u = (struct run_update){.key = r->key, .seen_attempt = r->db_attempt, .seen_state = r->db_state};
+    *u = (struct run_update){
+        .key = r->key, .seen_attempt = r->db_attempt, .seen_state = r->db_state, .seen_reason = r->db_reason};
   }
   u->state = run_phase_state(r->phase);
   u->reason = run_phase_reason(r->phase);
@@ -342,6 +343,7 @@ void live_settle(struct live *l, struct live_out *out) {
     if (!r || r->update_row != i + 1) /* dropped, or dropped and taken over anew, since the step */
       continue;
     r->db_state = out->updates[i].state;
+    r->db_reason = out->updates[i].reason;
     r->db_attempt = out->updates[i].attempt;
     r->update_row = 0;
   }

@@ -44,11 +44,13 @@ struct progress_row {
   usec_t base_at; /* FIXED_DELAY: the end of the last scheduled run */
   int64_t fired;  /* scheduled fires so far (max_runs) */
 };
-/* One change of an open run, compare-and-set on (key, attempt, state as seen). */
+/* One change of an open run, compare-and-set on (key, attempt, state and reason as seen): these four never come back in a run's life but
+ * for PROGRESS, so that a change whose answer was given up, and that is carried out late, finds nothing to change. */
 struct run_update {
   struct run_key key;
   int32_t seen_attempt;
   enum run_state seen_state;
+  enum run_reason seen_reason;
   enum run_state state;
   enum run_reason reason;
   int32_t attempt;

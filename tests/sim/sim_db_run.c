@@ -137,8 +137,9 @@ static bool update_run(struct sim_db *db, const struct run_update *u) {
   struct db_run *r = sim_db_run(db, &u->key);
   if (!r || r->ended)
     return false;
-  if ((r->row.attempt != u->seen_attempt || r->row.state != u->seen_state) &&
-      !db->removed[GUARD_FINISH_ATTEMPT])
+  bool as_seen =
+      r->row.attempt == u->seen_attempt && r->row.state == u->seen_state && r->row.reason == u->seen_reason;
+  if (!as_seen && !db->removed[GUARD_FINISH_ATTEMPT])
     return false;
   struct run_row before = r->row;
   r->row.state = u->state;

@@ -28,6 +28,7 @@ static void test_update(void **state) {
   struct run_update u = {.key = run.key,
                          .seen_attempt = 0,
                          .seen_state = RUN_PENDING,
+                         .seen_reason = REASON_SCHEDULED,
                          .state = RUN_RUNNING,
                          .reason = REASON_PROGRESS,
                          .attempt = 1,
@@ -40,6 +41,9 @@ static void test_update(void **state) {
   assert_false(update(&wrong));
   wrong = u;
   wrong.seen_state = RUN_RUNNING;
+  assert_false(update(&wrong));
+  wrong = u;
+  wrong.seen_reason = REASON_RETRY_WAIT;
   assert_false(update(&wrong));
   wrong = u;
   wrong.key.part = 5;
@@ -59,6 +63,7 @@ static void test_update(void **state) {
   struct run_update retry = {.key = run.key,
                              .seen_attempt = 1,
                              .seen_state = RUN_RUNNING,
+                             .seen_reason = REASON_PROGRESS,
                              .state = RUN_PENDING,
                              .reason = REASON_RETRY_WAIT,
                              .attempt = 2,
@@ -73,6 +78,35 @@ static void test_update(void **state) {
   assert_int_equal(w.started_at, 0);
   assert_null(w.executor.p);
   assert_true(slice_eqz(w.error_type, "io") && slice_eqz(w.error_message, "no") && w.progress < 0);
+}
+
+/* A change whose answer was lost, repeated, and carried out late: the run has gone on since, with the same attempt and the same public
+ * state. It changes nothing, and what follows is not refused for it. */
+static void test_late_update(void **state) {
+  (void)state;
+  own_shards();
+  struct run_row run = fired("late");
+  static const enum run_reason life[] = {REASON_SCHEDULED,  REASON_QUEUED,      REASON_DISPATCHING,
+                                         REASON_ACCEPTED,   REASON_PROGRESS,    REASON_CANCELLING,
+                                         REASON_RETRY_WAIT, REASON_DISPATCHING, REASON_MAX_};
+  struct run_update steps[sizeof life / sizeof life[0]];
+  struct run_update u = {.key = run.key, .progress = -1, .reason = life[0], .state = RUN_PENDING};
+  for (size_t i = 0; life[i + 1] != REASON_MAX_; i++) {
+    u.seen_attempt = u.attempt;
+    u.seen_state = u.state;
+    u.seen_reason = u.reason;
+    u.attempt += life[i + 1] == REASON_DISPATCHING;
+    u.reason = life[i + 1];
+    u.state = u.reason == REASON_ACCEPTED || u.reason == REASON_PROGRESS || u.reason == REASON_CANCELLING
+                  ? RUN_RUNNING
+                  : RUN_PENDING;
+    steps[i] = u;
+    assert_true(update(&u));
+    for (size_t late = 0; late <= i; late++)
+      assert_false(update(&steps[late]));
+    assert_int_equal(get_run(&run.key).reason, u.reason);
+  }
+  assert_int_equal(get_run(&run.key).attempt, 2);
 }
 
 static void test_finish(void **state) {
@@ -141,8 +175,12 @@ static void test_fences(void **state) {
     ends[i] = (struct run_finish){.key = runs[i].key, .state = RUN_SUCCESS, .finished_at = 2000};
   struct fence_row fences[2] = {fence_of(runs[0].key.shard), fence_of(runs[1].key.shard)};
   fences[0].epoch--;
-  struct run_update u = {
-      .key = runs[0].key, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .attempt = 1, .progress = -1};
+  struct run_update u = {.key = runs[0].key,
+                         .seen_state = RUN_PENDING,
+                         .seen_reason = REASON_SCHEDULED,
+                         .state = RUN_RUNNING,
+                         .attempt = 1,
+                         .progress = -1};
   OK(CALL(run_apply, &ret, .fences = fences, .fence_count = 2, .updates = &u, .update_count = 1,
           .finishes = ends, .finish_count = 2));
   assert_false(ret.updated[0]);
@@ -204,8 +242,12 @@ static void test_update_then_finish(void **state) {
   own_shards();
   struct run_row run = fired("both");
   struct fence_row fence = fence_of(run.key.shard);
-  struct run_update u = {
-      .key = run.key, .seen_state = RUN_PENDING, .state = RUN_RUNNING, .attempt = 1, .progress = -1};
+  struct run_update u = {.key = run.key,
+                         .seen_state = RUN_PENDING,
+                         .seen_reason = REASON_SCHEDULED,
+                         .state = RUN_RUNNING,
+                         .attempt = 1,
+                         .progress = -1};
   struct run_finish f = {.key = run.key, .seen_attempt = 1, .state = RUN_SUCCESS, .finished_at = 5};
   OK(CALL(run_apply, &ret, .fences = &fence, .fence_count = 1, .updates = &u, .update_count = 1,
           .finishes = &f, .finish_count = 1));
@@ -261,6 +303,6 @@ static void test_stats(void **state) {
   assert_int_equal(st.success, 1);
 }
 
-TESTS(run_tests, cmocka_unit_test(test_update), cmocka_unit_test(test_finish), cmocka_unit_test(test_fences),
-      cmocka_unit_test(test_attempts), cmocka_unit_test(test_update_then_finish),
-      cmocka_unit_test(test_stats));
+TESTS(run_tests, cmocka_unit_test(test_update), cmocka_unit_test(test_late_update),
+      cmocka_unit_test(test_finish), cmocka_unit_test(test_fences), cmocka_unit_test(test_attempts),
+      cmocka_unit_test(test_update_then_finish), cmocka_unit_test(test_stats));

@@ -110,6 +110,7 @@ static void update_and_finish(struct store *s, const struct run_key *keys, size_
     updates[i] = (struct run_update){.key = keys[i],
                                      .seen_attempt = 1,
                                      .seen_state = RUN_PENDING,
+                                     .seen_reason = REASON_DISPATCHING,
                                      .state = RUN_RUNNING,
                                      .reason = REASON_ACCEPTED,
                                      .attempt = 1,

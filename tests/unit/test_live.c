@@ -119,6 +119,7 @@ static void dropped_and_back_before_settle(void **state) {
   live_tick(l, NOW + 9 * USEC_PER_SEC, 10, &out);
   assert_int_equal(out.updates_count, 1);
   assert_int_equal(out.updates[0].seen_state, RUN_PENDING); /* as its row says */
+  assert_int_equal(out.updates[0].seen_reason, REASON_DISPATCHING);
   live_settle(l, &out);
   live_out_done(&other);
 }

@@ -142,6 +142,7 @@ static void test_life(void **state) {
   assert_int_equal(out.updates_count, 1);
   assert_int_equal(out.updates[0].state, RUN_RUNNING);
   assert_int_equal(out.updates[0].seen_state, RUN_PENDING);
+  assert_int_equal(out.updates[0].seen_reason, REASON_DISPATCHING);
   settle();
   e = ev(k, EV_BEAT);
   e.progress = .25;

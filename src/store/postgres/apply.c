@@ -22,9 +22,14 @@ static const struct pg_sql sql_update = {
     "apply_update",
     "UPDATE run r SET state = u.state, reason = u.reason, attempt = u.attempt, not_before = u.not_before, "
     "attempt_at = u.attempt_at, started_at = u.started_at, executor = u.executor, error_type = u.error_type, "
-    "error_message = u.error_message, progress = u.progress FROM unnest($3::run_update_in[]) u "
+    "error_message = u.error_message, progress = u.progress FROM ROWS FROM (unnest($3::run_update_in[]), "
+    "unnest($4::int4[])) u (shard, scheduled_at, task_id, part, seen_attempt, seen_state, ord, state, "
+    "reason, "
+    "attempt, not_before, attempt_at, started_at, executor, error_type, error_message, progress, "
+    "seen_reason) "
     "CROSS JOIN LATERAL (SELECT k.ctid AS at FROM run k WHERE " OPEN_RUN_KEY
-    " AND k.state = u.seen_state OFFSET 0) k WHERE r.ctid = k.at AND u." FENCED " RETURNING u.ord",
+    " AND k.state = u.seen_state AND k.reason = u.seen_reason OFFSET 0) k WHERE r.ctid = k.at AND u." FENCED
+    " RETURNING u.ord",
     PG_WRITE};
 /* The open rows by key, into history, away by their places. The fence is held, so nothing changes them in between; a join in the
  * DELETE itself would cost a third more. ON CONFLICT costs a sixth, and no run is open and ended at once: the first try is
@@ -164,6 +169,11 @@ static void add_updates(struct pg_store *s, const struct st_run_apply *in, const
     for (size_t i = 0; i < in->update_count; i++)
       if (wave[i] == w)
         add_update(&s->args, &in->updates[i], i);
+    pgw_array_end(&s->args);
+    pgw_array(&s->args, PG_INT4_OID, n); /* beside the rows: their type is older than this column */
+    for (size_t i = 0; i < in->update_count; i++)
+      if (wave[i] == w)
+        pgw_el_i4(&s->args, in->updates[i].seen_reason);
     pgw_array_end(&s->args);
     pgc_add(s, &sql_update);
   }

@@ -110,9 +110,10 @@ static int check_fences(struct sqlite_tx *tx, const struct st_run_apply *in, int
 }
 
 static int update_run(struct db *db, const struct run_update *u, struct err *e) {
-  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiillldsss", u->key.shard, u->key.scheduled_at, u->key.task_id,
-                u->key.part, u->seen_attempt, u->seen_state, u->state, u->reason, u->attempt, u->not_before,
-                u->attempt_at, u->started_at, u->progress, u->executor, u->error_type, u->error_message);
+  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiiillldsss", u->key.shard, u->key.scheduled_at, u->key.task_id,
+                u->key.part, u->seen_attempt, u->seen_state, u->seen_reason, u->state, u->reason, u->attempt,
+                u->not_before, u->attempt_at, u->started_at, u->progress, u->executor, u->error_type,
+                u->error_message);
 }
 
 static int finish_run(struct db *db, const struct run_finish *f, struct err *e) {
