@@ -32,7 +32,8 @@ struct task_version_row {
 /* A task as people see it: the current version and who made it. */
 struct task_row {
   struct task_version_row v;
-  struct slice ns, description, payload, group, handler, schedule_text, created_by, updated_by, note;
+  struct slice ns, description, payload, group, handler, schedule_text, created_by, updated_by, note,
+      managed_by; /* the source whose apply made it; empty: nobody's */
   enum schedule_kind kind;
   usec_t created_at, updated_at; /* updated_at: when this version was made */
 };

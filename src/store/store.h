@@ -172,6 +172,25 @@ struct st_task_change {
 struct st_task_change_ret {
   struct task_version_row row;
 };
+/* What one document asks for, all of it or nothing, in one transaction: `groups` as group_put each, then `puts` as task_put (without
+ * idem), `changes` as task_change each (each with its expected_version; none renames), and `own`, the tasks that are `source`'s from
+ * now on, without a new version. What is put is `source`'s too (empty: nobody's). A change to DELETED is refused with ERR_CONFLICT
+ * unless the task is `source`'s. Errors name "/puts/<i>/name", "/changes/<i>", "/own/<i>" or "/groups/<i>". */
+struct st_task_apply {
+  const struct st_group_put *groups;
+  size_t group_count;
+  const struct task_def *puts;
+  size_t put_count;
+  const struct st_task_change *changes;
+  size_t change_count;
+  const int64_t *own;
+  size_t own_count;
+  struct slice by, source;
+};
+struct st_task_apply_ret {
+  struct group_row *groups;
+  struct task_version_row *puts, *changes;
+};
 /* By id, or by (ns, name) when id is 0. version 0 = current, else that version. DELETED ones are not found. */
 struct st_task_get {
   int64_t task_id;
@@ -184,7 +203,7 @@ struct st_task_get_ret {
 /* Ascending id, id > after. Filters: empty/negative = any (of the state: any but DELETED). name_prefix and name_contains both
  * optional, compared byte by byte. */
 struct st_task_list {
-  struct slice ns, group, handler, name_prefix, name_contains;
+  struct slice ns, group, handler, name_prefix, name_contains, managed_by;
   int state, kind;
   int64_t after;
   int32_t limit;

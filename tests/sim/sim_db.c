@@ -125,6 +125,7 @@ int sim_db_session(struct sim_db *db, struct store **ret) {
     (void)s, (void)in, (void)ret, (void)mem;                                                                 \
     return err_set(e, -ENOTSUP, "the simulated store has no " #n);                                           \
   }
+LACKS(task_apply)
 LACKS(task_list)
 LACKS(task_stats)
 LACKS(wait_change)

@@ -163,6 +163,7 @@ static const struct {
 } groups[] = {
     {"cluster", cluster_tests, &cluster_tests_count},
     {"task", task_tests, &task_tests_count},
+    {"task-apply", task_apply_tests, &task_apply_tests_count},
     {"task-load", task_load_tests, &task_load_tests_count},
     {"fire", fire_tests, &fire_tests_count},
     {"run", run_tests, &run_tests_count},

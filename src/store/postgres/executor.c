@@ -56,8 +56,8 @@ static int group_moved(struct pg_store *s, const struct st_group_put *in, struct
                  (int)in->expected_version);
 }
 
-int pg_group_put(struct store *store, const struct st_group_put *in, struct st_group_put_ret *ret,
-                 struct arena *mem, struct err *e) {
+int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group_row *ret, struct arena *mem,
+                 struct err *e) {
   static const struct pg_sql create = {
       "group_create",
       "INSERT INTO executor_group (ns, name, channel, routing, max_connections, secret_sealed, "
@@ -73,7 +73,6 @@ int pg_group_put(struct store *store, const struct st_group_put *in, struct st_g
       "secret_previous_sealed = $7::text, updated_at = " PG_NOW ", version = version + 1 "
       "WHERE ns = $1::text AND name = $2::text AND version = $8::int4 RETURNING " GROUP_COLUMNS,
       PG_WRITE};
-  struct pg_store *s = pg_of(store);
   const struct group_row *g = &in->group;
   auto_result r = NULL;
   pgw_text0(&s->args, g->ns);
@@ -92,8 +91,13 @@ int pg_group_put(struct store *store, const struct st_group_put *in, struct st_g
     return group_moved(s, in, mem, e);
   if (PQntuples(r) == 0)
     return err_field(e, ERR_CONFLICT, "/name", "the executor group %.*s exists", SLICE_FMT(g->name));
-  read_group(r, 0, &ret->group, mem);
+  read_group(r, 0, ret, mem);
   return 0;
+}
+
+int pg_group_put(struct store *store, const struct st_group_put *in, struct st_group_put_ret *ret,
+                 struct arena *mem, struct err *e) {
+  return pg_put_group(pg_of(store), in, &ret->group, mem, e);
 }
 
 int pg_group_get(struct store *store, const struct st_group_get *in, struct st_group_get_ret *ret,

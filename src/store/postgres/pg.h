@@ -185,6 +185,16 @@ int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, 
   "excluded.ref, "                                                                                           \
   "expires_at = excluded.expires_at WHERE i.expires_at <= " PG_NOW " RETURNING 1)"
 #define PG_IDEM_IS_NEW "($1::text IS NULL OR EXISTS (SELECT FROM idem))"
+/* Parts of the operations on tasks and groups, inside a transaction that pgc_begin opened. Ids are taken before it. After
+ * ERR_CONFLICT of pg_put_tasks and the end of the transaction pg_name_taken says which name it was. */
+int pg_take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err *e);
+int pg_put_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t *ids,
+                 struct st_task_put_ret *ret, struct arena *mem, struct err *e);
+int pg_name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e);
+int pg_change_task(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
+                   struct arena *mem, struct err *e);
+int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group_row *ret, struct arena *mem,
+                 struct err *e);
 void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count);
 
 int pg_make_partitions(struct pg_store *s,

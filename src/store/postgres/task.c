@@ -57,7 +57,7 @@ int pg_idem_first(struct pg_store *s, const struct idem *idem, int64_t *ret_no, 
 }
 
 /* ---------------------------------------------------------------- create */
-static int take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err *e) {
+int pg_take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err *e) {
   static const struct pg_sql q = {"task_ids", "SELECT nextval('task_id') FROM generate_series(1, $1::int4)",
                                   PG_READ};
   auto_result r = NULL;
@@ -111,7 +111,7 @@ static void add_shards_of(struct pg_store *s, const int64_t *ids, size_t count) 
 }
 
 /* Which of the names is it? One that a task has, else the second of two equal ones in the call. */
-static int name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e) {
+int pg_name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e) {
   static const struct pg_sql q = {
       "task_name_taken",
       "SELECT u.ord FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (ns, name, ord) WHERE EXISTS "
@@ -173,8 +173,8 @@ static int first_answer(struct pg_store *s, const struct idem *idem, struct task
   return 1;
 }
 
-int pg_task_put(struct store *store, const struct st_task_put *in, struct st_task_put_ret *ret,
-                struct arena *mem, struct err *e) {
+int pg_put_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t *ids,
+                 struct st_task_put_ret *ret, struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_put",
       "WITH " PG_IDEM_CTE ", "
@@ -194,21 +194,14 @@ int pg_task_put(struct store *store, const struct st_task_put *in, struct st_tas
       "v AS (INSERT INTO task_version (task_id, " VERSION_COLUMNS ") SELECT id, " VERSION_COLUMNS " FROM d) "
       "SELECT " ANSWER_COLUMNS("") ", pg_notify('" PG_CHANNEL "', shard::text) FROM d ORDER BY ord",
       PG_WRITE};
-  struct pg_store *s = pg_of(store);
   auto_result r = NULL;
-  int64_t *ids = arena_array(mem, in->count, sizeof *ids);
-  int code = take_task_ids(s, ids, in->count, e);
-  if (code < 0)
-    return code;
   pg_add_idem(&s->args, in->idem);
   pgw_i8(&s->args, in->count ? ids[0] : 0);
   pgw_text0(&s->args, SLICE(""));
   add_tasks(s, in, ids);
   add_shards_of(s, ids, in->count);
   pgw_text0(&s->args, in->by);
-  code = pgc_one(s, &q, &r, e);
-  if (code == ERR_CONFLICT)
-    return name_taken(s, in->defs, in->count, e);
+  int code = pgc_one(s, &q, &r, e);
   if (code < 0)
     return code;
   if (in->idem && PQntuples(r) == 0) {
@@ -225,6 +218,16 @@ int pg_task_put(struct store *store, const struct st_task_put *in, struct st_tas
     ret->rows[i].definition = arena_slice(mem, in->defs[i].definition);
   }
   return 0;
+}
+
+int pg_task_put(struct store *store, const struct st_task_put *in, struct st_task_put_ret *ret,
+                struct arena *mem, struct err *e) {
+  struct pg_store *s = pg_of(store);
+  int64_t *ids = arena_array(mem, in->count, sizeof *ids);
+  int code = pg_take_task_ids(s, ids, in->count, e);
+  if (code == 0)
+    code = pg_put_tasks(s, in, ids, ret, mem, e);
+  return code == ERR_CONFLICT ? pg_name_taken(s, in->defs, in->count, e) : code;
 }
 
 /* ---------------------------------------------------------------- change */
@@ -322,7 +325,9 @@ static int lock_and_check(struct pg_store *s, const struct st_task_change *in, s
       PG_READ};
   int32_t shard = shard_of_task(in->task_id, s->source->shard_count);
   PGresult *r[4] = {0};
-  pgc_begin(s);
+  size_t first = s->in_tx ? 0 : 1; /* answers before those of the lock */
+  if (!s->in_tx)
+    pgc_begin(s);
   pgw_i4(&s->args, shard);
   pgc_add(s, &lock);
   pgw_i4(&s->args, shard);
@@ -333,31 +338,39 @@ static int lock_and_check(struct pg_store *s, const struct st_task_change *in, s
   pgc_add(s, &open);
   int code = pgc_run(s, r, e);
   if (code == 0)
-    code = check_change(in, r[2], r[3], e);
+    code = check_change(in, r[first + 1], r[first + 2], e);
   if (code == 1)
-    read_answer(r[2], &ret->row, mem);
+    read_answer(r[first + 1], &ret->row, mem);
   for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
     pgr_clear(&r[i]);
+  return code;
+}
+
+int pg_change_task(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
+                   struct arena *mem, struct err *e) {
+  auto_result r = NULL;
+  int code = lock_and_check(s, in, ret, mem, e);
+  if (code)
+    return code;
+  add_change(s, in, shard_of_task(in->task_id, s->source->shard_count));
+  code = pgc_run(s, &r, e);
+  if (code == 0)
+    read_answer(r, &ret->row, mem);
   return code;
 }
 
 int pg_task_change(struct store *store, const struct st_task_change *in, struct st_task_change_ret *ret,
                    struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
-  auto_result r = NULL;
-  int code = lock_and_check(s, in, ret, mem, e);
-  if (code == 0) {
-    add_change(s, in, shard_of_task(in->task_id, s->source->shard_count));
-    code = pgc_run(s, &r, e);
-    if (code == 0) {
-      code = pgc_commit(s, e);
-      if (code == 0)
-        read_answer(r, &ret->row, mem);
-      return code;
-    }
-  }
+  struct st_task_change_ret out;
+  int code = pg_change_task(s, in, &out, mem, e);
   bool name = code == ERR_CONFLICT && pgc_refused(s, PG_UNIQUE_VIOLATION);
-  pgc_rollback(s);
+  if (code == 0)
+    code = pgc_commit(s, e);
+  else
+    pgc_rollback(s);
+  if (code >= 0)
+    *ret = out;
   return name ? err_field(e, ERR_CONFLICT, "/name", "the name %.*s is in use", SLICE_FMT(in->def->name))
               : code;
 }

@@ -8,7 +8,7 @@
 #define TASK_READ(t, key)                                                                                    \
   VERSION_READ(t, key)                                                                                       \
   ", " t "ns, " t "description, " t "payload, " t "group_name, " t "handler, " t "schedule_text, " t         \
-  "updated_by, " t "note, " t "kind, " t "updated_at, t.created_by, t.created_at"
+  "updated_by, " t "note, " t "kind, " t "updated_at, t.created_by, t.created_at, t.managed_by"
 
 static void read_version(struct pgw_cursor *c, struct task_version_row *ret) {
   ret->task_id = pgw_next_int(c);
@@ -37,6 +37,7 @@ static void read_task(struct pgw_cursor *c, struct task_row *ret) {
   ret->updated_at = pgw_next_int(c);
   ret->created_by = pgw_next_text(c);
   ret->created_at = pgw_next_int(c);
+  ret->managed_by = pgw_next_text(c);
 }
 
 static struct task_version_row *read_versions(const PGresult *r, struct arena *mem, size_t *ret_count) {
@@ -108,12 +109,13 @@ int pg_task_get(struct store *store, const struct st_task_get *in, struct st_tas
   return 0;
 }
 
-/* $1 after, $2 limit, $3 ns, $4 group, $5 handler, $6 prefix, $7 contained, $8 state, $9 kind */
+/* $1 after, $2 limit, $3 ns, $4 group, $5 handler, $6 prefix, $7 contained, $8 state, $9 kind, $10 managed by */
 #define LIST_FILTER                                                                                          \
   "($3::text IS NULL OR t.ns = $3) AND ($4::text IS NULL OR t.group_name = $4) AND ($5::text IS NULL OR "    \
   "t.handler = $5) "                                                                                         \
   "AND ($6::text IS NULL OR starts_with(t.name, $6)) AND ($7::text IS NULL OR strpos(t.name, $7) > 0) "      \
-  "AND CASE WHEN $8::int4 < 0 THEN t.state <> 3 ELSE t.state = $8 END AND ($9::int4 < 0 OR t.kind = $9)"
+  "AND CASE WHEN $8::int4 < 0 THEN t.state <> 3 ELSE t.state = $8 END AND ($9::int4 < 0 OR t.kind = $9) "    \
+  "AND ($10::text IS NULL OR t.managed_by = $10)"
 
 int pg_task_list(struct store *store, const struct st_task_list *in, struct st_task_list_ret *ret,
                  struct arena *mem, struct err *e) {
@@ -133,6 +135,11 @@ int pg_task_list(struct store *store, const struct st_task_list *in, struct st_t
       "SELECT " TASK_READ("t.", "id") " FROM task t WHERE t.id > $1::int8 AND t.state <> 3 AND " LIST_FILTER
                                       " ORDER BY t.id LIMIT $2::int4",
       PG_READ, true};
+  static const struct pg_sql of_source = {
+      "task_list_managed",
+      "SELECT " TASK_READ("t.", "id") " FROM task t WHERE t.managed_by = $10 AND t.managed_by <> '' "
+                                      "AND t.id > $1::int8 AND " LIST_FILTER " ORDER BY t.id LIMIT $2::int4",
+      PG_READ, true};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   pgw_i8(&s->args, in->after);
@@ -144,8 +151,9 @@ int pg_task_list(struct store *store, const struct st_task_list *in, struct st_t
   add_text_filter(&s->args, in->name_contains);
   pgw_i4(&s->args, in->state);
   pgw_i4(&s->args, in->kind);
+  add_text_filter(&s->args, in->managed_by);
   bool group = in->ns.n && in->group.n && in->state != TASK_DELETED;
-  int code = pgc_one(s, group ? &of_group : &merged, &r, e);
+  int code = pgc_one(s, in->managed_by.n ? &of_source : group ? &of_group : &merged, &r, e);
   if (code == 0)
     ret->tasks = read_tasks(r, mem, &ret->count);
   return code;

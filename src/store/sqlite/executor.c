@@ -40,6 +40,14 @@ static int change_group(struct sqlite_tx *tx, const struct group_row *g, int32_t
   return r;
 }
 
+int sqlite_put_group(struct sqlite_tx *tx, const struct st_group_put *in, struct group_row *ret) {
+  int r = in->expected_version ? change_group(tx, &in->group, in->expected_version)
+                               : create_group(tx, &in->group);
+  if (r >= 0)
+    r = find_group(tx, in->group.ns, in->group.name, ret);
+  return r < 0 ? r : 0;
+}
+
 int sqlite_group_put(struct store *s, const struct st_group_put *in, struct st_group_put_ret *ret,
                      struct arena *mem, struct err *e) {
   struct group_row g = {};
@@ -47,11 +55,7 @@ int sqlite_group_put(struct store *s, const struct st_group_put *in, struct st_g
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = in->expected_version ? change_group(&tx, &in->group, in->expected_version)
-                           : create_group(&tx, &in->group);
-  if (r >= 0)
-    r = find_group(&tx, in->group.ns, in->group.name, &g);
-  r = sqlite_write_end(&tx, r < 0 ? r : 0);
+  r = sqlite_write_end(&tx, sqlite_put_group(&tx, in, &g));
   if (r == 0)
     ret->group = g;
   return r;

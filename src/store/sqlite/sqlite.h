@@ -68,6 +68,11 @@ int sqlite_session(struct store_source *s, enum store_role role, struct store **
 /* Idempotency inside a write: 1 and the first answer, 0 = new. `idem` may be NULL. */
 int sqlite_idem_find(struct sqlite_tx *tx, const struct idem *idem, struct slice *ret_answer);
 int sqlite_idem_keep(struct sqlite_tx *tx, const struct idem *idem, struct slice answer);
+/* Parts of the operations on tasks and groups, inside a write. `rows`: one for each def. */
+int sqlite_put_tasks(struct sqlite_tx *tx, const struct st_task_put *in, struct task_version_row *rows);
+int sqlite_change_task(struct sqlite_tx *tx, const struct st_task_change *in, struct task_row *ret_old,
+                       struct task_version_row *ret);
+int sqlite_put_group(struct sqlite_tx *tx, const struct st_group_put *in, struct group_row *ret);
 /* Append to the inbox inside a write. */
 int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64_t *ret_no);
 

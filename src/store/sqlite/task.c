@@ -52,7 +52,7 @@ static int put_one(struct sqlite_tx *tx, const struct st_task_put *in, size_t i,
   return name_in_use(tx, field, d->name, r);
 }
 
-static int put_all(struct sqlite_tx *tx, const struct st_task_put *in, struct task_version_row *rows) {
+int sqlite_put_tasks(struct sqlite_tx *tx, const struct st_task_put *in, struct task_version_row *rows) {
   struct shard_change *changes = arena_array(tx->mem, (size_t)tx->shard_count, sizeof *changes);
   int64_t last = 0;
   int r = db_first(tx->db, SQL_META_ADD, tx->e, "sl", SLICE("task"), (int64_t)in->count);
@@ -107,7 +107,7 @@ int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_tas
   if (r > 0) {
     r = first_version(&tx, answer, rows);
   } else if (r == 0) {
-    r = put_all(&tx, in, rows);
+    r = sqlite_put_tasks(&tx, in, rows);
     if (r == 0 && in->idem)
       r = sqlite_idem_keep(&tx, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)));
   }
@@ -171,35 +171,41 @@ static int write_version(struct sqlite_tx *tx, const struct st_task_change *in, 
   return insert_version(tx, v, &d, in->by, in->note);
 }
 
+int sqlite_change_task(struct sqlite_tx *tx, const struct st_task_change *in, struct task_row *ret_old,
+                       struct task_version_row *ret) {
+  int64_t no;
+  int r = db_first(tx->db, SQL_TASK_GET, tx->e, "ilii", sqlite_shard_of(tx, in->task_id), in->task_id, 0, 0);
+  if (r > 0) {
+    sqlite_get_task(tx, SQL_TASK_GET, ret_old);
+    *ret = ret_old->v;
+    r = check_change(tx, in, &ret_old->v);
+  } else if (r == 0) {
+    r = err_set(tx->e, ERR_NOT_FOUND, "there is no task %lld", (long long)in->task_id);
+  }
+  if (r == 0) {
+    r = write_version(tx, in, ret_old, ret);
+    if (r >= 0 && in->inbox)
+      r = sqlite_inbox_append(tx, in->inbox, &no);
+    r = r < 0 ? r : 0;
+  }
+  if (r >= 0) {
+    ret->name = arena_slice(tx->mem, ret->name);
+    ret->definition = arena_slice(tx->mem, ret->definition);
+  }
+  return r;
+}
+
 int sqlite_task_change(struct store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
                        struct arena *mem, struct err *e) {
   struct task_row old = {};
   struct task_version_row v;
-  int64_t no;
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = db_first(tx.db, SQL_TASK_GET, e, "ilii", sqlite_shard_of(&tx, in->task_id), in->task_id, 0, 0);
-  if (r > 0) {
-    sqlite_get_task(&tx, SQL_TASK_GET, &old);
-    v = old.v;
-    r = check_change(&tx, in, &old.v);
-  } else if (r == 0) {
-    r = err_set(e, ERR_NOT_FOUND, "there is no task %lld", (long long)in->task_id);
-  }
-  if (r == 0) {
-    r = write_version(&tx, in, &old, &v);
-    if (r >= 0 && in->inbox)
-      r = sqlite_inbox_append(&tx, in->inbox, &no);
-    r = r < 0 ? r : 0;
-  }
-  r = sqlite_write_end(&tx, r);
-  if (r < 0)
-    return r;
-  v.name = arena_slice(mem, v.name);
-  v.definition = arena_slice(mem, v.definition);
-  ret->row = v;
+  r = sqlite_write_end(&tx, sqlite_change_task(&tx, in, &old, &v));
+  if (r >= 0)
+    ret->row = v;
   return r;
 }
 

@@ -13,10 +13,10 @@ void sqlite_get_version(struct sqlite_tx *tx, enum sql id, struct task_version_r
 
 void sqlite_get_task(struct sqlite_tx *tx, enum sql id, struct task_row *t) {
   struct task_version_row *v = &t->v;
-  db_get(tx->db, id, tx->mem, "liilllibsssssssssssill", &v->task_id, &v->version, &v->shard, &v->change_no,
+  db_get(tx->db, id, tx->mem, "liilllibsssssssssssills", &v->task_id, &v->version, &v->shard, &v->change_no,
          &v->effective_at, &v->anchor, &v->state, &v->has_payload, &v->name, &v->definition, &t->ns,
          &t->description, &t->payload, &t->group, &t->handler, &t->schedule_text, &t->created_by,
-         &t->updated_by, &t->note, &t->kind, &t->created_at, &t->updated_at);
+         &t->updated_by, &t->note, &t->kind, &t->created_at, &t->updated_at, &t->managed_by);
 }
 
 int sqlite_task_get(struct store *s, const struct st_task_get *in, struct st_task_get_ret *ret,
@@ -50,13 +50,16 @@ struct id_list {
 static int list_ids(struct sqlite_tx *tx, const struct st_task_list *in, struct slice ns,
                     struct id_list *list) {
   enum sql id = SQL_TASK_LIST_NS;
-  if (in->state != TASK_DELETED && in->group.n)
+  if (in->managed_by.n)
+    id = SQL_TASK_LIST_MANAGED;
+  else if (in->state != TASK_DELETED && in->group.n)
     id = SQL_TASK_LIST_GROUP;
   else if (in->state != TASK_DELETED && in->name_prefix.n)
     id = SQL_TASK_LIST_NAME;
-  int r = db_query(tx->db, id, tx->e, "tlssssiii", ns, in->after, sqlite_filter(in->group),
-                   sqlite_filter(in->handler), sqlite_filter(in->name_prefix),
-                   sqlite_filter(in->name_contains), in->state, in->kind, in->limit);
+  int r =
+      db_query(tx->db, id, tx->e, "tlssssiiis", ns, in->after, sqlite_filter(in->group),
+               sqlite_filter(in->handler), sqlite_filter(in->name_prefix), sqlite_filter(in->name_contains),
+               in->state, in->kind, in->limit, sqlite_filter(in->managed_by));
   while (r >= 0 && (r = db_step(tx->db, id, tx->e)) > 0)
     db_get(tx->db, id, NULL, "l", sqlite_push(tx->mem, list->ids, list->count, list->cap));
   return r;
