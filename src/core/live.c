@@ -30,88 +30,9 @@ size_t live_count(const struct live *l) { return HASH_COUNT(l->runs); }
 
 size_t live_count_phase(const struct live *l, enum run_phase phase) { return l->by_phase[phase]; }
 
-/* ---------------------------------------------------------------- the timer heap */
-
-static void heap_put(struct live *l, size_t i, struct live_run *r) {
-  l->heap[i] = r;
-  r->heap_pos = i + 1;
-}
-
-static void heap_up(struct live *l, size_t i) {
-  struct live_run *r = l->heap[i];
-  for (; i > 0 && l->heap[(i - 1) / 2]->wake_at > r->wake_at; i = (i - 1) / 2)
-    heap_put(l, i, l->heap[(i - 1) / 2]);
-  heap_put(l, i, r);
-}
-
-static void heap_down(struct live *l, size_t i) {
-  struct live_run *r = l->heap[i];
-  for (size_t c; (c = 2 * i + 1) < l->heap_count; i = c) {
-    if (c + 1 < l->heap_count && l->heap[c + 1]->wake_at < l->heap[c]->wake_at)
-      c++;
-    if (l->heap[c]->wake_at >= r->wake_at)
-      break;
-    heap_put(l, i, l->heap[c]);
-  }
-  heap_put(l, i, r);
-}
-
-void live_wake(struct live *l, struct live_run *r, usec_t at) {
-  if (at == USEC_NEVER) {
-    if (!r->heap_pos)
-      return;
-    size_t i = r->heap_pos - 1;
-    struct live_run *last = l->heap[--l->heap_count];
-    r->heap_pos = 0;
-    if (last != r) {
-      heap_put(l, i, last);
-      heap_up(l, i);
-      heap_down(l, last->heap_pos - 1);
-    }
-    return;
-  }
-  usec_t before = r->wake_at;
-  r->wake_at = at;
-  if (!r->heap_pos) {
-    mem_reserve(l->heap, l->heap_count, l->heap_cap);
-    heap_put(l, l->heap_count++, r);
-    heap_up(l, l->heap_count - 1);
-  } else if (at < before) {
-    heap_up(l, r->heap_pos - 1);
-  } else {
-    heap_down(l, r->heap_pos - 1);
-  }
-}
-
-usec_t live_next_wake(const struct live *l) { return l->heap_count ? l->heap[0]->wake_at : USEC_NEVER; }
+/* ---------------------------------------------------------------- tables */
 
 static usec_t sooner(usec_t a, usec_t b) { return a < b ? a : b; }
-
-usec_t live_next_timer(const struct live *l, const struct live_run *r) {
-  const struct task_spec *s = r->spec;
-  usec_t at = s->timeout ? r->fired_at + s->timeout : USEC_NEVER;
-  switch (r->phase) {
-  case PHASE_SCHEDULED:
-  case PHASE_RETRY_WAIT: return sooner(at, r->not_before);
-  case PHASE_QUEUED: /* its predecessor's end releases it; alone, it is released at once */
-    return r->task->active == 0 && r->task->head == r ? 0 : at;
-  case PHASE_DISPATCHING: return sooner(at, r->attempt_at + s->dispatch_timeout);
-  case PHASE_ACCEPTED:
-  case PHASE_PROGRESS:
-    at = sooner(at, s->attempt_timeout ? r->attempt_at + s->attempt_timeout : USEC_NEVER);
-    if (s->heartbeat_timeout)
-      at = sooner(at, r->beat_at + s->heartbeat_timeout);
-    if (r->db_state == RUN_PENDING && !r->written_at)
-      at = sooner(at, r->attempt_at + l->limits.write_running_after);
-    return at;
-  case PHASE_CANCELLING: return sooner(at, r->cancel_at + s->cancel_timeout);
-  case PHASE_ENDED:
-  case PHASE_MAX_: break;
-  }
-  return USEC_NEVER;
-}
-
-/* ---------------------------------------------------------------- tables */
 
 static struct live_id id_of(const struct run_key *k) {
   return (struct live_id){

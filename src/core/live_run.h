@@ -68,6 +68,8 @@ void live_set_phase(struct live *l, struct live_run *r, enum run_phase p);
 void live_wake(struct live *l, struct live_run *r, usec_t at);
 /* The next instant at which anything can happen to this run by time alone. */
 usec_t live_next_timer(const struct live *l, const struct live_run *r);
+/* What has happened to it by time alone: EV_MAX_ = only its row is to be written. False: nothing. */
+bool live_due(const struct live *l, const struct live_run *r, usec_t now, enum run_event *ret);
 void live_run_free(struct live *l, struct live_run *r);
 void live_release_slot(struct live_run *r, struct live_out *out);
 void live_set_text(char **where, struct slice text);

@@ -61,6 +61,23 @@ static void tell_cancel(struct step *st) {
         (struct live_cancel){r->key, r->attempt, task_spec_ref(r->spec), mem_strdup(r->executor)};
 }
 
+/* An executor itself tells of the run: it is there. */
+static bool is_sign_of_life(enum run_event kind) {
+  return kind == EV_ACCEPT || kind == EV_BEAT || kind == EV_DONE_OK || kind == EV_DONE_FAIL ||
+         kind == EV_DONE_CANCELLED;
+}
+
+/* What an executor says of its work. */
+static void take_life(struct live_run *r, const struct live_event *ev, usec_t now) {
+  if (!is_sign_of_life(ev->kind))
+    return;
+  if (ev->progress >= 0 && (ev->kind == EV_BEAT || ev->kind == EV_DONE_OK))
+    r->progress = ev->progress;
+  if (!r->started_at)
+    r->started_at = ev->started_at > 0 ? ev->started_at : now;
+  r->beat_at = now;
+}
+
 /* What the event itself tells about the run. */
 static void take_in(struct step *st) {
   struct live_run *r = st->r;
@@ -73,14 +90,7 @@ static void take_in(struct step *st) {
     live_set_text(&r->error_message, ev->error_message);
     r->error_is_new = true;
   }
-  if (ev->progress >= 0 && (ev->kind == EV_BEAT || ev->kind == EV_DONE_OK))
-    r->progress = ev->progress;
-  bool here = ev->kind == EV_ACCEPT || ev->kind == EV_BEAT || ev->kind == EV_DONE_OK ||
-              ev->kind == EV_DONE_FAIL || ev->kind == EV_DONE_CANCELLED;
-  if (here && !r->started_at)
-    r->started_at = ev->started_at > 0 ? ev->started_at : st->now;
-  if (here)
-    r->beat_at = st->now;
+  take_life(r, ev, st->now);
 }
 
 /* What a delivery met: decides the reason when the time for it is up, and whether the executor may have it. */
@@ -156,13 +166,21 @@ static void start_delivery(struct step *st) {
   live_out_dispatch(r, st->out);
 }
 
-/* The next run of the queue starts in the very transaction that ends this one. */
+static void apply_to(struct step *st, struct live_run *r, enum run_event kind) {
+  struct live_event ev = {.kind = kind, .key = r->key, .progress = -1};
+  (void)live_apply(st->l, r, &ev, st->now, st->out); /* a queued run always takes its release and its end */
+}
+
+/* The next run of the queue starts in the very transaction that ends this one; those whose time is up have expired before. */
 static void release_successor(struct step *st) {
   struct live_task *t = st->r->task;
-  if (!st->r->active || t->active != 1 || !t->head)
+  if (!st->r->active || t->active != 1)
     return;
-  struct live_event release = {.kind = EV_RELEASE, .key = t->head->key, .progress = -1};
-  (void)live_apply(st->l, t->head, &release, st->now, st->out); /* a queued run always takes its release */
+  enum run_event due;
+  while (t->head && live_due(st->l, t->head, st->now, &due) && due == EV_RUN_TIMEOUT)
+    apply_to(st, t->head, due);
+  if (t->head)
+    apply_to(st, t->head, EV_RELEASE);
 }
 
 static void finish(struct step *st) {
@@ -206,6 +224,58 @@ static void finish(struct step *st) {
   release_successor(st);
 }
 
+/* Nothing follows from the event: what is said to whoever told it. */
+static enum live_answer refused(const struct live_run *r, enum run_event kind) {
+  if (kind != EV_CANCEL)
+    return LIVE_LATE;
+  return r->phase == PHASE_CANCELLING ? LIVE_RECORDED : LIVE_CONFLICT;
+}
+
+/* The attempt is over, or the run is: what is kept of it. */
+static void end_attempt(struct step *st) {
+  if (st->a.attempt_failed) {
+    explain(st, st->a.failed_for);
+    add_attempt(st, RUN_FAIL, st->a.failed_for);
+  } else if (st->a.state == RUN_FAIL) {
+    explain(st, st->a.reason);
+  }
+  if (st->a.attempt_failed || st->a.phase == PHASE_ENDED)
+    live_release_slot(st->r, st->out);
+}
+
+/* Neither delivered nor ended: in another phase now. */
+static void go_to_phase(struct step *st) {
+  struct live_run *r = st->r;
+  enum run_phase phase = st->a.phase;
+  live_set_phase(st->l, r, phase);
+  r->not_before = st->a.not_before;
+  if (phase == PHASE_QUEUED) {
+    r->task->queued++;
+    live_queue_add(r->task, r);
+  }
+  if (phase == PHASE_CANCELLING)
+    r->cancel_at = st->now;
+  bool waits = phase == PHASE_ACCEPTED || phase == PHASE_PROGRESS; /* for write_running_after */
+  if (!waits || r->written_at)
+    write_update(st);
+}
+
+static bool progress_is_due(const struct step *st) {
+  usec_t written = st->r->written_at;
+  return st->ev->kind == EV_BEAT && written && st->now - written >= st->l->limits.write_progress_every;
+}
+
+static void go_on(struct step *st) {
+  if (st->a.phase == PHASE_ENDED)
+    finish(st);
+  else if (st->a.dispatch)
+    start_delivery(st);
+  else if (st->a.phase != st->r->phase)
+    go_to_phase(st);
+  else if (progress_is_due(st))
+    write_update(st);
+}
+
 enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
                             struct live_out *out) {
   note_delivery(r, ev->kind);
@@ -217,37 +287,12 @@ enum live_answer live_apply(struct live *l, struct live_run *r, const struct liv
   struct step st = {.l = l, .r = r, .ev = ev, .now = now, .out = out};
   st.a = run_step(&view, r->spec, ev->kind, now, &l->rng);
   if (!st.a.changed)
-    return ev->kind == EV_CANCEL ? (r->phase == PHASE_CANCELLING ? LIVE_RECORDED : LIVE_CONFLICT) : LIVE_LATE;
+    return refused(r, ev->kind);
   take_in(&st);
   if (st.a.tell_cancel)
     tell_cancel(&st);
-  if (st.a.attempt_failed) {
-    explain(&st, st.a.failed_for);
-    add_attempt(&st, RUN_FAIL, st.a.failed_for);
-  } else if (st.a.state == RUN_FAIL) {
-    explain(&st, st.a.reason);
-  }
-  if (st.a.attempt_failed || st.a.phase == PHASE_ENDED)
-    live_release_slot(r, out);
-  if (st.a.phase == PHASE_ENDED) {
-    finish(&st);
-  } else if (st.a.dispatch) {
-    start_delivery(&st);
-  } else if (st.a.phase != r->phase) {
-    bool enqueue = st.a.phase == PHASE_QUEUED;
-    live_set_phase(l, r, st.a.phase);
-    r->not_before = st.a.not_before;
-    if (enqueue) {
-      r->task->queued++;
-      live_queue_add(r->task, r);
-    }
-    if (st.a.phase == PHASE_CANCELLING)
-      r->cancel_at = now;
-    if (st.a.phase == PHASE_CANCELLING || st.a.phase == PHASE_RETRY_WAIT || enqueue || r->written_at)
-      write_update(&st); /* ACCEPTED and the first PROGRESS wait for write_running_after */
-  } else if (ev->kind == EV_BEAT && r->written_at && now - r->written_at >= l->limits.write_progress_every) {
-    write_update(&st);
-  }
+  end_attempt(&st);
+  go_on(&st);
   live_wake(l, r, live_next_timer(l, r));
   return LIVE_RECORDED;
 }
@@ -278,33 +323,6 @@ void live_executor_lost(struct live *l, const struct live_event *lost, uint64_t 
   }
 }
 
-/* Which event the passing of time is for this run now; EV_MAX_: none (its timer is only set anew). */
-static enum run_event timer_event(const struct live *l, struct live_run *r, usec_t now) {
-  const struct task_spec *s = r->spec;
-  if (s->timeout && now >= r->fired_at + s->timeout && r->phase != PHASE_ENDED)
-    return EV_RUN_TIMEOUT;
-  switch (r->phase) {
-  case PHASE_SCHEDULED:
-    if (now < r->not_before)
-      return EV_MAX_;
-    return s->overlap_policy != OVERLAP_ALLOW && (r->task->active || r->task->queued) ? EV_ENQUEUE
-                                                                                      : EV_RELEASE;
-  case PHASE_QUEUED: return r->task->active == 0 && r->task->head == r ? EV_RELEASE : EV_MAX_;
-  case PHASE_RETRY_WAIT: return now >= r->not_before ? EV_RELEASE : EV_MAX_;
-  case PHASE_DISPATCHING: return now >= r->attempt_at + s->dispatch_timeout ? EV_DISPATCH_TIMEOUT : EV_MAX_;
-  case PHASE_ACCEPTED:
-  case PHASE_PROGRESS:
-    if (s->attempt_timeout && now >= r->attempt_at + s->attempt_timeout)
-      return EV_ATTEMPT_TIMEOUT;
-    return s->heartbeat_timeout && now >= r->beat_at + s->heartbeat_timeout ? EV_BEAT_TIMEOUT : EV_MAX_;
-  case PHASE_CANCELLING: return now >= r->cancel_at + s->cancel_timeout ? EV_CANCEL_TIMEOUT : EV_MAX_;
-  case PHASE_ENDED:
-  case PHASE_MAX_: break;
-  }
-  (void)l;
-  return EV_MAX_;
-}
-
 void live_write_running(struct live *l, usec_t now, struct live_out *out) {
   struct live_run *r, *next;
   HASH_ITER (hh, l->runs, r, next) {
@@ -315,24 +333,25 @@ void live_write_running(struct live *l, usec_t now, struct live_out *out) {
   }
 }
 
+/* What time alone does to this run now. */
+static void tick_run(struct live *l, struct live_run *r, usec_t now, struct live_out *out) {
+  enum run_event kind;
+  struct step st = {.l = l, .r = r, .now = now, .out = out};
+  bool due = live_due(l, r, now, &kind);
+  if (due && kind != EV_MAX_) {
+    apply_to(&st, r, kind);
+    return;
+  }
+  if (due)
+    write_update(&st); /* a long run: its row says RUNNING from now on */
+  live_wake(l, r, live_next_timer(l, r));
+}
+
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out) {
   while (live_next_wake(l) <= now) {
     if (max-- == 0)
       return true;
-    struct live_run *r = l->heap[0];
-    enum run_event kind = timer_event(l, r, now);
-    if (kind != EV_MAX_) {
-      struct live_event ev = {.kind = kind, .key = r->key, .progress = -1};
-      (void)live_apply(l, r, &ev, now, out);
-      continue;
-    }
-    if ((r->phase == PHASE_ACCEPTED || r->phase == PHASE_PROGRESS) && !r->written_at &&
-        now >= r->attempt_at + l->limits.write_running_after) {
-      struct step st = {.l = l, .r = r, .now = now, .out = out};
-      write_update(&st); /* a long run: its row says RUNNING from now on */
-    }
-    usec_t next = live_next_timer(l, r);
-    live_wake(l, r, next <= now ? now + 1 : next);
+    tick_run(l, l->heap[0], now, out);
   }
   return false;
 }

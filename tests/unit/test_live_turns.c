@@ -5,43 +5,23 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "core/live.h"
-#include "core/spec_cache.h"
-#include "core/zone_set.h"
+#include "spec_util.h"
 
 #define SEC USEC_PER_SEC
 #define NOW (1000 * SEC)
 
-static struct spec_cache *specs;
-static struct zone_set *zones;
 static struct live *l;
 static struct live_out out;
 static int slots[4];
 
 static const char *const RETRIES =
-    "\"retry\":{\"max_attempts\":3,\"initial_interval\":\"1s\",\"jitter\":0},\"dispatch_timeout\":\"5s\","
+    ",\"retry\":{\"max_attempts\":3,\"initial_interval\":\"1s\",\"jitter\":0},\"dispatch_timeout\":\"5s\","
     "\"attempt_timeout\":\"20s\","
     "\"timeout\":\"100s\",\"cancel_timeout\":\"3s\",\"heartbeat_timeout\":\"10s\"";
 
-static struct task_spec *spec(const char *rest) {
-  char text[512];
-  struct task_spec *s = NULL;
-  struct err e = {0};
-  (void)snprintf(text, sizeof text,
-                 "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{\"kind\":\"MANUAL\"},%s}", rest);
-  if (spec_cache_get(specs, slice_of(text), &s, &e) < 0)
-    fail_msg("%s %s", e.field, e.text);
-  return s;
-}
-
-static uint64_t no_stamp(void *arg) {
-  (void)arg;
-  return 0;
-}
-
 static int setup(void **state) {
   (void)state;
-  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp});
-  specs = spec_cache_new(zones, 10);
+  specs_open();
   l = live_new(&(struct live_limits){2 * SEC, 2 * SEC}, 1);
   return 0;
 }
@@ -51,8 +31,7 @@ static int teardown(void **state) {
   live_out_done(&out);
   live_free(&l);
   live_free(&l); /* nothing to free */
-  spec_cache_free(&specs);
-  zone_set_free(&zones);
+  specs_close();
   return 0;
 }
 
@@ -79,7 +58,7 @@ static enum run_reason fire(struct run_key k, enum overlap_policy policy, const 
   enum overlap_decision d = live_decide(l, k.task_id, policy, false);
   if (d == OVERLAP_DO_SKIP)
     return REASON_OVERLAP;
-  struct task_spec *s = spec(rest);
+  struct task_spec *s = spec_of(MANUAL, rest);
   struct run_row row = row_of(k, RUN_PENDING, reasons[d]);
   assert_true(live_open(l, &row, s, false, NOW, &out));
   task_spec_unref(&s);
@@ -87,7 +66,7 @@ static enum run_reason fire(struct run_key k, enum overlap_policy policy, const 
 }
 
 static void adopt(struct run_key k, enum run_state state, enum run_reason reason, usec_t not_before) {
-  struct task_spec *s = spec(RETRIES);
+  struct task_spec *s = spec_of(MANUAL, RETRIES);
   struct run_row row = row_of(k, state, reason);
   row.not_before = not_before;
   row.executor = SLICE("x");
@@ -175,6 +154,30 @@ static void test_life(void **state) {
   assert_int_equal(tell(e, NOW + 9 * SEC), LIVE_LATE);
   assert_int_equal(live_count(l), 0);
   assert_true(live_next_wake(l) == USEC_NEVER);
+}
+
+/* Whoever waited in the queue until its time was up has expired, even when its turn comes at that very moment: it was never delivered. */
+static void test_expired_when_its_turn_comes(void **state) {
+  (void)state;
+  (void)fire(key(1, 1), OVERLAP_QUEUE_ALL, ",\"timeout\":\"1h\"");
+  (void)fire(key(1, 2), OVERLAP_QUEUE_ALL, ",\"timeout\":\"100s\"");
+  (void)fire(key(1, 3), OVERLAP_QUEUE_ALL, ",\"timeout\":\"100s\"");
+  (void)fire(key(1, 4), OVERLAP_QUEUE_ALL, ",\"timeout\":\"1h\"");
+  live_out_clear(&out);
+  (void)tell(ev(key(1, 1), EV_DONE_OK), NOW + 100 * SEC);
+  assert_false(live_tick(l, NOW + 100 * SEC, 10, &out));
+  assert_int_equal(out.finishes_count, 3);
+  for (size_t i = 1; i < 3; i++) {
+    assert_int_equal(out.finishes[i].key.part, i + 1);
+    assert_int_equal(out.finishes[i].reason, REASON_EXPIRED);
+    assert_int_equal(out.finishes[i].seen_attempt, 0);
+  }
+  assert_int_equal(out.attempts_count, 0);
+  assert_int_equal(out.dispatches_count, 1);
+  assert_int_equal(out.dispatches[0].key.part, 4);
+  settle();
+  assert_int_equal(live_count(l), 1);
+  assert_int_equal(live_count_phase(l, PHASE_QUEUED), 0);
 }
 
 static void test_answers(void **state) {
@@ -271,7 +274,7 @@ static void test_delivery_troubles(void **state) {
     settle();
   }
   struct run_key k = key(2, 0);
-  (void)fire(k, OVERLAP_ALLOW, "\"retry\":{\"max_attempts\":1}");
+  (void)fire(k, OVERLAP_ALLOW, ",\"retry\":{\"max_attempts\":1}");
   (void)tell(ev(k, EV_REFUSE), NOW + 1);
   assert_int_equal(out.finishes[0].reason, REASON_REJECTED);
   settle();
@@ -439,7 +442,7 @@ static void test_opened_twice(void **state) {
   (void)state;
   adopt(key(1, 1), RUN_PENDING, REASON_QUEUED, 0);
   assert_int_equal(live_decide(l, 1, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_QUEUE);
-  struct task_spec *s = spec(RETRIES);
+  struct task_spec *s = spec_of(MANUAL, RETRIES);
   struct run_row row = row_of(key(1, 1), RUN_PENDING, REASON_QUEUED);
   assert_false(live_open(l, &row, s, false, NOW, &out));
   task_spec_unref(&s);
@@ -457,7 +460,7 @@ static void test_many(void **state) {
   (void)state;
   enum { MANY = 300 };
   for (int i = 1; i <= MANY; i++) {
-    (void)fire(key(i, i % 7), OVERLAP_SKIP, "\"dispatch_timeout\":\"5s\"");
+    (void)fire(key(i, i % 7), OVERLAP_SKIP, ",\"dispatch_timeout\":\"5s\"");
     assert_true(live_sending(l, &(struct run_key){2, NOW, i, i % 7}, 1, SLICE("x"), &slots[0]));
   }
   live_out_clear(&out);
@@ -506,6 +509,7 @@ int main(void) {
                                      TEST(test_retry),
                                      TEST(test_delivery_troubles),
                                      TEST(test_whole_run_timeout),
+                                     TEST(test_expired_when_its_turn_comes),
                                      TEST(test_queue),
                                      TEST(test_undecide_wakes),
                                      TEST(test_scheduled),
