@@ -5,35 +5,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "core/live.h"
-#include "core/spec_cache.h"
-#include "core/zone_set.h"
+#include "spec_util.h"
 
 #define NOW ((usec_t)1000 * USEC_PER_SEC)
 
-static struct spec_cache *specs;
-static struct zone_set *zones;
 static struct live *l;
 static struct live_out out;
 
-static struct task_spec *spec(const char *schedule) {
-  char text[256];
-  struct task_spec *s = NULL;
-  struct err e = {0};
-  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":%s}", schedule);
-  if (spec_cache_get(specs, slice_of(text), &s, &e) < 0)
-    fail_msg("%s %s", e.field, e.text);
-  return s;
-}
-
-static uint64_t no_stamp(void *arg) {
-  (void)arg;
-  return 0;
-}
-
 static int setup(void **state) {
   (void)state;
-  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
-  specs = spec_cache_new(zones, 10);
+  specs_open();
   l = live_new(&(struct live_limits){2 * USEC_PER_SEC, 2 * USEC_PER_SEC}, 1);
   return 0;
 }
@@ -42,8 +23,7 @@ static int teardown(void **state) {
   (void)state;
   live_out_done(&out);
   live_free(&l);
-  spec_cache_free(&specs);
-  zone_set_free(&zones);
+  specs_close();
   return 0;
 }
 
@@ -52,7 +32,7 @@ static struct run_key key(int32_t shard, int64_t task, int32_t part) {
 }
 
 static void open_run(struct run_key k, const char *schedule, bool adopted) {
-  struct task_spec *s = spec(schedule);
+  struct task_spec *s = spec_of(schedule, "");
   struct run_row row = {.key = k,
                         .version = 1,
                         .state = RUN_PENDING,
@@ -71,10 +51,6 @@ static void open_run(struct run_key k, const char *schedule, bool adopted) {
 static void event(struct run_key k, enum run_event kind, usec_t now) {
   live_event(l, &(struct live_event){.kind = kind, .key = k, .attempt = 1, .progress = -1}, now, &out);
 }
-
-#define MANUAL "{\"kind\":\"MANUAL\"}"
-#define DELAY  "{\"kind\":\"FIXED_DELAY\",\"every\":\"1s\"}"
-#define RATE   "{\"kind\":\"FIXED_RATE\",\"every\":\"1s\"}"
 
 /* The step ended a run; while it was committed the shard was lost: the settle must not touch what is gone. */
 static void drop_between_step_and_settle(void **state) {
@@ -103,7 +79,7 @@ static void dropped_and_back_before_settle(void **state) {
   assert_int_equal(out.updates_count, 1);
   struct live_out other = {0};
   live_drop_shard(l, 1, &other);
-  struct task_spec *s = spec(MANUAL);
+  struct task_spec *s = spec_of(MANUAL, "");
   struct run_row row = {.key = key(1, 7, 0),
                         .version = 1,
                         .state = RUN_PENDING,
@@ -127,9 +103,9 @@ static void dropped_and_back_before_settle(void **state) {
 /* Only a run that was fired as FIXED_DELAY tells its end to the trigger: no other may be waited for. */
 static void scheduled_is_fixed_delay(void **state) {
   (void)state;
-  open_run(key(1, 7, 0), RATE, true);
-  open_run(key(1, 8, 0), DELAY, true);
-  open_run(key(1, 9, 5), DELAY, true);
+  open_run(key(1, 7, 0), EVERY("1s"), true);
+  open_run(key(1, 8, 0), DELAY("1s"), true);
+  open_run(key(1, 9, 5), DELAY("1s"), true);
   assert_false(live_has_scheduled(l, 7));
   assert_true(live_has_scheduled(l, 8));
   assert_false(live_has_scheduled(l, 9));

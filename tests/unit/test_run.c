@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/thread.h"
-#include "core/zone_set.h"
 #include "run/run.h"
+#include "spec_util.h"
 #include "store_util.h"
 
 enum { RUNS = 40, POISON = 17 };
@@ -16,8 +16,6 @@ static struct test_store t;
 static struct err e;
 static struct arena mem;
 static struct run_service *runs;
-static struct spec_cache *specs;
-static struct zone_set *zones;
 static struct task_version_row task;
 static int64_t epoch;
 static _Atomic int delivered, lost;
@@ -90,11 +88,6 @@ static void claim(const char *node) {
   epoch = strcmp(node, "n1") == 0 ? c.shards[0].epoch : epoch;
 }
 
-static uint64_t no_stamp(void *arg) {
-  (void)arg;
-  return 0;
-}
-
 static int setup(void **state) {
   (void)state;
   test_ahead = 0;
@@ -126,16 +119,14 @@ static int setup(void **state) {
   o.shard_count = 4;
   o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay, on_lost, NULL, NULL};
   OK(run_service_new(&o, &runs, &e));
-  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
-  specs = spec_cache_new(zones, 10);
+  specs_open();
   return 0;
 }
 
 static int teardown(void **state) {
   (void)state;
   run_service_free(&runs);
-  spec_cache_free(&specs);
-  zone_set_free(&zones);
+  specs_close();
   arena_done(&mem);
   test_store_close(&t);
   return 0;

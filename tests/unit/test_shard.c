@@ -5,13 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "core/shard.h"
-#include "core/spec_cache.h"
-#include "core/zone_set.h"
+#include "spec_util.h"
 
 #define T0 ((usec_t)1000 * USEC_PER_SEC)
 
-static struct spec_cache *specs;
-static struct zone_set *zones;
 static struct shard *s;
 static struct fire_batch b;
 
@@ -21,25 +18,9 @@ static enum overlap_decision start(void *arg, int64_t task, enum overlap_policy 
 }
 static const struct shard_overlap OVERLAP = {start, NULL};
 
-static struct task_spec *spec(const char *rest) {
-  char text[512];
-  struct task_spec *p = NULL;
-  struct err e = {0};
-  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",%s}", rest);
-  if (spec_cache_get(specs, slice_of(text), &p, &e) < 0)
-    fail_msg("%s %s", e.field, e.text);
-  return p;
-}
-
-static uint64_t no_stamp(void *arg) {
-  (void)arg;
-  return 0;
-}
-
 static int setup(void **state) {
   (void)state;
-  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp}); /* UTC needs no file */
-  specs = spec_cache_new(zones, 10);
+  specs_open();
   s = shard_new(0, &(struct shard_limits){.max_rows = 10, .max_work = 1000, .idle_advance = USEC_PER_SEC});
   shard_reset(s, 1, 1, T0, 0);
   return 0;
@@ -49,18 +30,17 @@ static int teardown(void **state) {
   (void)state;
   fire_batch_done(&b);
   shard_free(&s);
-  spec_cache_free(&specs);
-  zone_set_free(&zones);
+  specs_close();
   return 0;
 }
 
-static void put(int64_t id, usec_t anchor, const char *rest) {
+static void put(int64_t id, usec_t anchor, const char *schedule, const char *rest) {
   shard_put(s, &(struct shard_version){.task_id = id,
                                        .version = 1,
                                        .state = TASK_ENABLED,
                                        .effective_at = T0,
                                        .anchor = anchor,
-                                       .spec = spec(rest)});
+                                       .spec = spec_of(schedule, rest)});
 }
 
 /* A herd larger than a batch, and the watermark in the middle of it: each batch stays within its bound, none is lost. */
@@ -69,7 +49,7 @@ static void herd_in_bounded_batches(void **state) {
   enum { HERD = 95 };
   bool seen[HERD + 1] = {false};
   for (int64_t id = 1; id <= HERD; id++)
-    put(id, T0 + USEC_PER_SEC, "\"schedule\":{\"kind\":\"ONE_TIME\",\"run_at\":\"2030-01-01T00:00:00Z\"}");
+    put(id, T0 + USEC_PER_SEC, "\"kind\":\"ONE_TIME\",\"run_at\":\"2030-01-01T00:00:00Z\"", "");
   shard_loaded(s);
   size_t fired = 0;
   for (int round = 0; round < HERD && fired < HERD; round++) {
@@ -92,9 +72,7 @@ static void herd_in_bounded_batches(void **state) {
 /* One run stands for a missed range: it counts. */
 static void make_up_counts_for_max_runs(void **state) {
   (void)state;
-  put(1, T0 + USEC_PER_SEC,
-      "\"schedule\":{\"kind\":\"FIXED_RATE\",\"every\":\"1s\",\"max_runs\":2},\"misfire_policy\":\"FIRE_"
-      "ONCE\"");
+  put(1, T0 + USEC_PER_SEC, EVERY("1s") ",\"max_runs\":2", ",\"misfire_policy\":\"FIRE_ONCE\"");
   shard_loaded(s);
   usec_t now = T0 + 200 * USEC_PER_SEC + 1;
   int64_t runs = 0;
@@ -107,14 +85,12 @@ static void make_up_counts_for_max_runs(void **state) {
   assert_int_equal(runs, 2);
 }
 
-#define DELAY "\"schedule\":{\"kind\":\"FIXED_DELAY\",\"every\":\"1s\"}"
-
 /* Found by killing a node: its run ended while the shard was being loaded, the row read says so already, and the end is still to be told.
  * Nothing may be fired before it was, and then what follows that end. */
 static void delay_ends_while_loaded(void **state) {
   (void)state;
   usec_t end = T0 + 10 * USEC_PER_SEC;
-  put(1, T0, DELAY);
+  put(1, T0, DELAY("1s"), "");
   shard_put_progress(s, 1, 0, 0, true);
   shard_put_progress(s, 1, T0 + 5 * USEC_PER_SEC, 0, false);
   shard_loaded(s);
@@ -127,7 +103,7 @@ static void delay_ends_while_loaded(void **state) {
 static void delay_end_told_late(void **state) {
   (void)state;
   usec_t end = T0 + 10 * USEC_PER_SEC;
-  put(1, T0, DELAY);
+  put(1, T0, DELAY("1s"), "");
   shard_put_progress(s, 1, end, 0, false);
   shard_loaded(s);
   assert_true(shard_collect(s, end + 2 * USEC_PER_SEC, &OVERLAP, NULL, 0, &b));

@@ -6,14 +6,11 @@
 #include <cmocka.h>
 #include "core/schedule.h"
 #include "core/shard.h"
-#include "core/spec_cache.h"
-#include "core/zone_set.h"
+#include "spec_util.h"
 
 #define SEC USEC_PER_SEC
 #define T0  (1000 * SEC)
 
-static struct spec_cache *specs;
-static struct zone_set *zones;
 static struct shard *s;
 static struct fire_batch b;
 static enum overlap_decision answer;
@@ -24,22 +21,6 @@ static enum overlap_decision decide(void *arg, int64_t task, enum overlap_policy
 }
 static const struct shard_overlap OVERLAP = {decide, NULL};
 
-static struct task_spec *spec(const char *schedule, const char *rest) {
-  char text[512];
-  struct task_spec *p = NULL;
-  struct err e = {0};
-  (void)snprintf(text, sizeof text, "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{%s}%s}",
-                 schedule, rest);
-  if (spec_cache_get(specs, slice_of(text), &p, &e) < 0)
-    fail_msg("%s %s", e.field, e.text);
-  return p;
-}
-
-static uint64_t no_stamp(void *arg) {
-  (void)arg;
-  return 0;
-}
-
 static void limits(size_t max_rows, size_t max_work) {
   shard_free(&s);
   s = shard_new(3,
@@ -49,8 +30,7 @@ static void limits(size_t max_rows, size_t max_work) {
 
 static int setup(void **state) {
   (void)state;
-  zones = zone_set_new(&(struct zone_source){.stamp = no_stamp});
-  specs = spec_cache_new(zones, 50);
+  specs_open();
   answer = OVERLAP_DO_START;
   limits(100, 1000);
   return 0;
@@ -60,8 +40,7 @@ static int teardown(void **state) {
   (void)state;
   fire_batch_done(&b);
   shard_free(&s);
-  spec_cache_free(&specs);
-  zone_set_free(&zones);
+  specs_close();
   return 0;
 }
 
@@ -71,7 +50,7 @@ static struct shard_version version(int64_t id, int32_t no, enum task_state stat
 }
 
 static void put(int64_t id, const char *schedule, const char *rest) {
-  struct shard_version v = version(id, 1, TASK_ENABLED, T0, spec(schedule, rest));
+  struct shard_version v = version(id, 1, TASK_ENABLED, T0, spec_of(schedule, rest));
   shard_put(s, &v);
 }
 
@@ -95,8 +74,6 @@ static void check(int64_t id, size_t n, const int *at) {
   assert_int_equal(k, n);
 }
 #define CHECK(id, ...) check(id, sizeof((int[]){__VA_ARGS__}) / sizeof(int), (int[]){__VA_ARGS__})
-
-#define EVERY(text) "\"kind\":\"FIXED_RATE\",\"every\":\"" text "\""
 
 static void test_order_and_identity(void **state) {
   (void)state;
@@ -177,16 +154,16 @@ static void test_versions(void **state) {
   (void)state;
   put(1, EVERY("2s"), "");
   shard_loaded(s);
-  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec(EVERY("3s"), ""));
-  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec(EVERY("3s"), "")); /* seen already */
+  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec_of(EVERY("3s"), ""));
+  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec_of(EVERY("3s"), "")); /* seen already */
   assert_int_equal(shard_tasks_version(s), 10);
-  change(1, 3, TASK_PAUSED, T0 + 13 * SEC, spec(EVERY("3s"), ""));
+  change(1, 3, TASK_PAUSED, T0 + 13 * SEC, spec_of(EVERY("3s"), ""));
   assert_true(collect(T0 + 20 * SEC));
   CHECK(1, 2, 4, 6, 9, 12);
   assert_int_equal(b.items[1].version, 1);
   assert_int_equal(b.items[2].version, 2);
   shard_fired(s, &b);
-  change(1, 4, TASK_ENABLED, T0 + 25 * SEC, spec(EVERY("3s"), ""));
+  change(1, 4, TASK_ENABLED, T0 + 25 * SEC, spec_of(EVERY("3s"), ""));
   assert_int_equal(shard_find(s, 1)->version, 4);
   change(1, 5, TASK_DELETED, T0 + 28 * SEC, NULL);
   assert_true(collect(T0 + 40 * SEC));
@@ -200,9 +177,9 @@ static void test_versions(void **state) {
 /* Loaded in any order, an earlier version keeps what was its own. */
 static void test_older_version_comes_last(void **state) {
   (void)state;
-  struct shard_version v[] = {version(1, 3, TASK_ENABLED, T0 + 7 * SEC, spec(EVERY("5s"), "")),
-                              version(1, 1, TASK_ENABLED, T0, spec(EVERY("2s"), "")),
-                              version(1, 2, TASK_PAUSED, T0 + 5 * SEC, spec(EVERY("2s"), ""))};
+  struct shard_version v[] = {version(1, 3, TASK_ENABLED, T0 + 7 * SEC, spec_of(EVERY("5s"), "")),
+                              version(1, 1, TASK_ENABLED, T0, spec_of(EVERY("2s"), "")),
+                              version(1, 2, TASK_PAUSED, T0 + 5 * SEC, spec_of(EVERY("2s"), ""))};
   for (size_t i = 0; i < 3; i++)
     shard_put(s, &v[i]);
   shard_loaded(s);
@@ -314,18 +291,16 @@ static void test_progress_of_a_task_not_loaded(void **state) {
   shard_put_progress(s, 2, T0 + SEC, 0, true);
   shard_delay_ended(s, 2, T0 + 4 * SEC);
   shard_loaded(s);
-  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec(EVERY("10s") ",\"max_runs\":3", ""));
-  change(2, 2, TASK_ENABLED, T0 + 3 * SEC, spec("\"kind\":\"FIXED_DELAY\",\"every\":\"2s\"", ""));
+  change(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec_of(EVERY("10s") ",\"max_runs\":3", ""));
+  change(2, 2, TASK_ENABLED, T0 + 3 * SEC, spec_of(DELAY("2s"), ""));
   assert_true(collect(T0 + 60 * SEC));
   CHECK(1, 10);
   CHECK(2, 6);
 }
 
-#define DELAY "\"kind\":\"FIXED_DELAY\",\"every\":\"10s\""
-
 static void test_fixed_delay(void **state) {
   (void)state;
-  put(1, DELAY, ",\"misfire_policy\":\"SKIP\",\"misfire_threshold\":\"15s\"");
+  put(1, DELAY("10s"), ",\"misfire_policy\":\"SKIP\",\"misfire_threshold\":\"15s\"");
   shard_loaded(s);
   assert_true(collect(T0 + 11 * SEC));
   CHECK(1, 10); /* every after its beginning */
@@ -352,9 +327,9 @@ static void test_fixed_delay(void **state) {
 /* The versions that follow a FIXED_DELAY one lose nothing in the batch in which it had its turn. */
 static void test_version_after_fixed_delay(void **state) {
   (void)state;
-  put(1, DELAY, "");
+  put(1, DELAY("10s"), "");
   shard_loaded(s);
-  change(1, 2, TASK_ENABLED, T0 + 15 * SEC, spec(EVERY("10s"), ""));
+  change(1, 2, TASK_ENABLED, T0 + 15 * SEC, spec_of(EVERY("10s"), ""));
   assert_true(collect(T0 + 35 * SEC));
   CHECK(1, 10, 20, 30);
 }
@@ -362,13 +337,13 @@ static void test_version_after_fixed_delay(void **state) {
 static void test_one_time(void **state) {
   (void)state;
   struct shard_version late = version(1, 1, TASK_ENABLED, T0 + 5 * SEC,
-                                      spec("\"kind\":\"ONE_TIME\"", ",\"misfire_threshold\":\"15s\""));
+                                      spec_of("\"kind\":\"ONE_TIME\"", ",\"misfire_threshold\":\"15s\""));
   late.anchor = T0 - 2 * SEC; /* created after its instant: due at once */
   shard_put(s, &late);
-  struct shard_version ahead = version(2, 1, TASK_ENABLED, T0, spec("\"kind\":\"ONE_TIME\"", ""));
+  struct shard_version ahead = version(2, 1, TASK_ENABLED, T0, spec_of("\"kind\":\"ONE_TIME\"", ""));
   ahead.anchor = T0 + 9 * SEC;
   shard_put(s, &ahead);
-  put(3, "\"kind\":\"MANUAL\"", "");
+  put(3, MANUAL, "");
   shard_loaded(s);
   assert_true(collect(T0 + 10 * SEC));
   CHECK(1, -2);
@@ -407,7 +382,7 @@ static void test_same_instant_in_two_versions(void **state) {
   (void)state;
   put(1, EVERY("10s"), "");
   shard_loaded(s);
-  change(1, 2, TASK_ENABLED, T0 + 10 * SEC + 1, spec(EVERY("10s") ",\"jitter\":\"9s\"", ""));
+  change(1, 2, TASK_ENABLED, T0 + 10 * SEC + 1, spec_of(EVERY("10s") ",\"jitter\":\"9s\"", ""));
   assert_true(collect(T0 + 29 * SEC));
   size_t at_ten = 0;
   for (size_t i = 0; i < b.count; i++)
@@ -421,7 +396,7 @@ static bool request(const struct fire_request *r, size_t n, usec_t now) {
 
 static void test_trigger(void **state) {
   (void)state;
-  put(1, "\"kind\":\"MANUAL\"", "");
+  put(1, MANUAL, "");
   shard_loaded(s);
   struct fire_request r[2] = {
       {.key = {3, T0 + SEC, 1, 77}, .origin = ORIGIN_API, .payload = SLICE("{}"), .inbox_no = 4},
@@ -435,7 +410,7 @@ static void test_trigger(void **state) {
   assert_int_equal(b.items[1].state, RUN_CANCELLED); /* nobody knows this task: the promised run says so */
   shard_fired(s, &b);
   limits(4, 1000); /* requests take at most half of a batch */
-  put(1, "\"kind\":\"MANUAL\"", "");
+  put(1, MANUAL, "");
   shard_loaded(s);
   struct fire_request many[5];
   for (int i = 0; i < 5; i++)
@@ -452,8 +427,8 @@ static void catch_up(const char *policy) {
       policy);
   put(1, EVERY("10s"), "");
   shard_loaded(s);
-  change(1, 2, TASK_PAUSED, T0 + 5 * SEC, spec(EVERY("10s"), rest));
-  change(1, 3, TASK_ENABLED, T0 + 95 * SEC, spec(EVERY("10s"), rest));
+  change(1, 2, TASK_PAUSED, T0 + 5 * SEC, spec_of(EVERY("10s"), rest));
+  change(1, 3, TASK_ENABLED, T0 + 95 * SEC, spec_of(EVERY("10s"), rest));
   struct fire_request r = {
       .key = {3, 0, 1, 0}, .catch_up = true, .from = T0 + 5 * SEC, .to = T0 + 95 * SEC - 7, .inbox_no = 1};
   assert_true(request(&r, 1, T0 + 96 * SEC));
@@ -478,7 +453,7 @@ static void test_catch_up_on_request(void **state) {
 /* Nothing to give: a task without computed instants, an unknown one, an empty request; only the inbox row goes. */
 static void test_catch_up_of_nothing(void **state) {
   (void)state;
-  put(1, "\"kind\":\"MANUAL\"", "");
+  put(1, MANUAL, "");
   shard_loaded(s);
   struct fire_request r[3] = {
       {.key = {3, 0, 1, 0}, .catch_up = true, .from = T0, .to = T0 + 50 * SEC, .inbox_no = 1},
