@@ -313,7 +313,8 @@ struct fire_shard {
 };
 /* FIRE (storage.md): for each listed shard that is still as seen (epoch, tasks_version, watermark pair) and with
  * new_at ≤ now + ahead: move the watermark, insert `open` into run and `ended` (SKIPPED) into run_history, upsert `progress`, delete
- * `inbox_done` – all of exactly those shards, in one transaction. A run that exists already (open or ended) is left alone. */
+ * `inbox_done` – all of exactly those shards, in one transaction. A run that exists already (open or ended) is left as it is, and
+ * `present` names it: it is not this FIRE's to deliver. */
 struct st_fire {
   const struct fire_shard *shards;
   size_t shard_count;
@@ -328,9 +329,11 @@ struct st_fire {
   usec_t ahead;
 };
 struct st_fire_ret {
-  bool *advanced;
+  bool *advanced; /* one per entry of shards */
+  bool *
+      present; /* NULL: every row of `open` of the shards advanced was inserted. Else one per entry of `open`: it was there */
   usec_t now;
-}; /* one per entry of shards */
+};
 
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
  * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. */

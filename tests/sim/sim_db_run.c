@@ -28,10 +28,11 @@ static void changed(struct sim_db *db, struct db_run *r, const struct run_row *b
     db->hooks.run_changed(db->hooks.arg, r, before);
 }
 
-static void insert_run(struct sim_db *db, const struct run_row *row, bool ended) {
+/* False: it was there. */
+static bool insert_run(struct sim_db *db, const struct run_row *row, bool ended) {
   struct db_run *was = sim_db_run(db, &row->key);
   if (was && !db->removed[GUARD_RUN_KEY])
-    return;
+    return false;
   struct db_run *r = mem_zalloc(sizeof *r);
   r->key = row->key;
   r->id = db_run_id(&row->key);
@@ -48,6 +49,7 @@ static void insert_run(struct sim_db *db, const struct run_row *row, bool ended)
     DL_APPEND(db->shards[row->key.shard].open, r);
   db_undo_add(db, &(struct db_undo){.kind = UNDO_RUN, .run = r});
   changed(db, r, NULL);
+  return true;
 }
 
 static void put_progress(struct sim_db *db, const struct progress_row *in) {
@@ -93,6 +95,7 @@ int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, 
   struct sim_db *db = db_of(s);
   bool *ok = arena_array(mem, (size_t)db->shard_count, sizeof *ok);
   ret->advanced = arena_array(mem, in->shard_count, sizeof *ret->advanced);
+  ret->present = arena_array(mem, in->open_count, sizeof *ret->present);
   ret->now = db->now(db->now_arg);
   for (size_t i = 0; i < in->shard_count; i++) {
     const struct fire_shard *f = &in->shards[i];
@@ -109,10 +112,10 @@ int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, 
     return err_set(e, ERR_UNKNOWN_OUTCOME, "broken between the two transactions");
   for (size_t i = 0; i < in->open_count; i++)
     if (ok[in->open[i].key.shard])
-      insert_run(db, &in->open[i], false);
+      ret->present[i] = !insert_run(db, &in->open[i], false);
   for (size_t i = 0; i < in->ended_count; i++)
     if (ok[in->ended[i].key.shard])
-      insert_run(db, &in->ended[i], true);
+      (void)insert_run(db, &in->ended[i], true);
   for (size_t i = 0; i < in->progress_count; i++)
     if (ok[in->progress[i].shard])
       put_progress(db, &in->progress[i]);

@@ -226,6 +226,7 @@ static void claim_done(enum op_no op, const void *in, void *ret, struct arena *m
     struct st_fire_ret *r = ret;
     r->advanced = arena_array(mem, f->shard_count, sizeof(bool));
     (void)all_true(r->advanced, f->shard_count);
+    r->present = NULL;
     r->now = sim_db_now(NULL);
     return;
   }

@@ -155,6 +155,61 @@ static void test_repeat_inserts_nothing(void **state) {
     assert_int_not_equal(load.rows[i].key.task_id, task.task_id);
 }
 
+/* Runs that are there already, open or ended, among new ones of two shards, one of which is refused: FIRE says which they are, and leaves
+ * them as they are. `extra`: with what makes it more than a FIRE of open runs. */
+static void fire_over_present(bool extra) {
+  enum { NEW_LOW, OPEN, NEW_HIGH, ENDED, OTHER_NEW, OTHER_OPEN, ROWS };
+  struct task_version_row tasks[2];
+  struct st_fire_ret ret;
+  struct run_row rows[ROWS];
+  struct st_run_get_ret got;
+  tasks_in_shards(tasks, 2);
+  for (int i = 0; i < ROWS; i++) { /* instants below the watermark: an earlier jitter may have had them */
+    const struct task_version_row *t = &tasks[i >= OTHER_NEW];
+    rows[i] = run_of(t, shard_now(t->shard).fired_at - USEC_PER_DAY + i, 0);
+  }
+  assert_true(fire_open(&rows[OPEN], 1) && fire_open(&rows[ENDED], 1) && fire_open(&rows[OTHER_OPEN], 1));
+  assert_true(finish_run(&rows[ENDED], RUN_SUCCESS, 2000));
+  struct run_row skipped = run_of(&tasks[0], 900, 3);
+  skipped.state = RUN_SKIPPED;
+  struct fire_shard entries[2] = {fire_entry(tasks[0].shard), fire_entry(tasks[1].shard)};
+  entries[1].epoch--;
+  for (int i = 0; i < ROWS; i++)
+    rows[i].fired_at = 77;
+  OK(CALL(fire, &ret, .shards = entries, .shard_count = 2, .open = rows, .open_count = ROWS,
+          .ended = &skipped, .ended_count = extra, .ahead = USEC_PER_HOUR));
+  assert_true(ret.advanced[0] && !ret.advanced[1]);
+  assert_non_null(ret.present);
+  for (int i = 0; i < OTHER_NEW; i++) {
+    assert_int_equal(ret.present[i], i == OPEN || i == ENDED);
+    OK(CALL(run_get, &got, .key = rows[i].key));
+    assert_int_equal(got.run.fired_at == 77, i == NEW_LOW || i == NEW_HIGH);
+  }
+  assert_int_equal(state_of(&rows[OTHER_NEW].key), RUN_STATE_MAX_);
+}
+
+static void test_present(void **state) {
+  struct st_fire_ret ret;
+  (void)state;
+  own_shards();
+  fire_over_present(false);
+  fire_over_present(true);
+  struct task_version_row task = new_task("present");
+  struct run_row rows[2] = {run_of(&task, 1000, 1), run_of(&task, 1000, 2)};
+  struct fire_shard entry = fire_entry(task.shard);
+  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = rows, .open_count = 2,
+          .ahead = USEC_PER_HOUR));
+  for (int i = 0; ret.present && i < 2; i++)
+    assert_false(ret.present[i]);
+  for (int i = 0; i < 2; i++) /* above the watermark nobody can have fired them, and yet */
+    rows[i] = run_of(&task, shard_now(task.shard).fired_at + USEC_PER_MIN + i, 0);
+  assert_true(fire_open(&rows[1], 1));
+  entry = fire_entry(task.shard);
+  OK(CALL(fire, &ret, .shards = &entry, .shard_count = 1, .open = rows, .open_count = 2,
+          .ahead = USEC_PER_HOUR));
+  assert_true(ret.advanced[0] && ret.present && !ret.present[0] && ret.present[1]);
+}
+
 static void test_watermark_only(void **state) {
   struct st_fire_ret ret;
   (void)state;
@@ -296,5 +351,6 @@ static void test_race(void **state) {
 }
 
 TESTS(fire_tests, cmocka_unit_test(test_fire), cmocka_unit_test(test_fences),
-      cmocka_unit_test(test_repeat_inserts_nothing), cmocka_unit_test(test_watermark_only),
-      cmocka_unit_test(test_progress), cmocka_unit_test(test_batch), cmocka_unit_test(test_race));
+      cmocka_unit_test(test_repeat_inserts_nothing), cmocka_unit_test(test_present),
+      cmocka_unit_test(test_watermark_only), cmocka_unit_test(test_progress), cmocka_unit_test(test_batch),
+      cmocka_unit_test(test_race));

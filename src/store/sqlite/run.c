@@ -55,11 +55,25 @@ static int put_progress(struct db *db, const struct progress_row *p, struct err 
   return db_run(db, SQL_PROGRESS_PUT, e, "illl", p->shard, p->task_id, p->base_at, p->fired);
 }
 
-static int fire_rows(struct sqlite_tx *tx, const struct st_fire *in, const int32_t *entry) {
+/* `present`: made for the first row that is found to be there. */
+static int open_rows(struct sqlite_tx *tx, const struct st_fire *in, const int32_t *entry, bool **present) {
+  for (size_t i = 0; i < in->open_count; i++) {
+    if (!writable(tx, entry, in->open[i].key.shard))
+      continue;
+    int r = insert_open(tx->db, &in->open[i], tx->e);
+    if (r < 0)
+      return r;
+    if (r > 0)
+      continue;
+    if (!*present)
+      *present = arena_array(tx->mem, in->open_count, sizeof **present);
+    (*present)[i] = true;
+  }
+  return 0;
+}
+
+static int other_rows(struct sqlite_tx *tx, const struct st_fire *in, const int32_t *entry) {
   int r = 0;
-  for (size_t i = 0; r >= 0 && i < in->open_count; i++)
-    if (writable(tx, entry, in->open[i].key.shard))
-      r = insert_open(tx->db, &in->open[i], tx->e);
   for (size_t i = 0; r >= 0 && i < in->ended_count; i++)
     if (writable(tx, entry, in->ended[i].key.shard))
       r = insert_ended(tx->db, &in->ended[i], tx->e);
@@ -74,7 +88,7 @@ static int fire_rows(struct sqlite_tx *tx, const struct st_fire *in, const int32
 
 int sqlite_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
                 struct err *e) {
-  bool *advanced = arena_array(mem, in->shard_count + 1, sizeof *advanced);
+  bool *advanced = arena_array(mem, in->shard_count + 1, sizeof *advanced), *present = NULL;
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
@@ -82,11 +96,14 @@ int sqlite_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *r
   int32_t *entry = no_entries(&tx);
   r = advance(&tx, in, entry, advanced);
   if (r >= 0)
-    r = fire_rows(&tx, in, entry);
+    r = open_rows(&tx, in, entry, &present);
+  if (r >= 0)
+    r = other_rows(&tx, in, entry);
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
   ret->advanced = advanced;
+  ret->present = present;
   ret->now = tx.now;
   return 0;
 }
