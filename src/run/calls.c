@@ -261,7 +261,8 @@ int run_post(struct run_service *s, const struct live_event *events, size_t n,
     t = mem_zalloc(sizeof *t + n * sizeof t->results[0]);
     t->done = done;
     t->arg = arg;
-    t->count = t->left = n;
+    t->count = n;
+    t->left = n;
   }
   for (size_t i = 0; i < n; i++) {
     struct run_msg *m = msg_new(&events[i]);
