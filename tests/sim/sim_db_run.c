@@ -64,7 +64,7 @@ static void put_progress(struct sim_db *db, const struct progress_row *in) {
     HASH_ADD(hh, db->progress, task_id, sizeof p->task_id, p);
     db_undo_add(db, &(struct db_undo){.kind = UNDO_PROGRESS_NEW, .progress = p->row});
   }
-  if (in->base_at >= 0)
+  if (in->base_at > p->row.base_at)
     p->row.base_at = in->base_at;
   if (in->fired >= 0)
     p->row.fired = in->fired;

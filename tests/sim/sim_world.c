@@ -70,6 +70,7 @@ static void mean_faults(struct sim_faults *f) {
                            .lost_done = .004 * calls,
                            .lost_not_done = .003 * calls,
                            .late_fire = .002 * calls,
+                           .late_change = .002 * calls,
                            .slow = .003 * calls,
                            .freeze_before = .0002 * calls,
                            .freeze_after = .0002 * calls,
