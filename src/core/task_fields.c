@@ -98,17 +98,15 @@ static void put(struct task_draft *d, const struct task_field *f, const void *va
   memcpy((char *)d + f->offset, value, n);
 }
 
+/* Only the conversion that the type asks for: a length in µs does not fit into 32 bits. */
 static void put_number(struct task_draft *d, const struct task_field *f, double v) {
-  int32_t i32 = (int32_t)v;
-  uint32_t u32 = (uint32_t)v;
-  int64_t i64 = (int64_t)v;
   switch (f->type) {
   case FIELD_ENUM:
-  case FIELD_REASONS: put(d, f, &u32, sizeof u32); break;
-  case FIELD_INT32: put(d, f, &i32, sizeof i32); break;
+  case FIELD_REASONS: put(d, f, &(uint32_t){(uint32_t)v}, sizeof(uint32_t)); break;
+  case FIELD_INT32: put(d, f, &(int32_t){(int32_t)v}, sizeof(int32_t)); break;
   case FIELD_DURATION:
   case FIELD_INSTANT:
-  case FIELD_INT64: put(d, f, &i64, sizeof i64); break;
+  case FIELD_INT64: put(d, f, &(int64_t){(int64_t)v}, sizeof(int64_t)); break;
   case FIELD_REAL: put(d, f, &v, sizeof v); break;
   case FIELD_NAME:
   case FIELD_TEXT:
