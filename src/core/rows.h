@@ -37,7 +37,8 @@ struct attempt_row {
   struct slice executor, error_type, error_message;
 };
 /* FIXED_DELAY and max_runs only: a narrow row per such task, written with the FIRE or the FINISH that changes it.
- * As input: a negative base_at or fired leaves the stored value (0 when there is no row yet). */
+ * As input: a negative base_at or fired leaves the stored value (0 when there is no row yet), and so does a base_at before the stored one:
+ * a FINISH whose answer was given up may be carried out late, when the next run has ended already. */
 struct progress_row {
   int64_t task_id;
   int32_t shard;

@@ -266,6 +266,9 @@ static void test_progress(void **state) {
   fire_progress(&other, 700, -1);
   assert_int_equal(progress_of(&other).base_at, 700);
   assert_int_equal(progress_of(&other).fired, 0);
+  row.base_at = 4000; /* of a run that ended before the one that is stored: carried out late */
+  OK(CALL(run_apply, &applied, .fences = &fence, .fence_count = 1, .progress = &row, .progress_count = 1));
+  assert_int_equal(progress_of(&task).base_at, 5000);
   fence.epoch--;
   row.base_at = 9000;
   OK(CALL(run_apply, &applied, .fences = &fence, .fence_count = 1, .progress = &row, .progress_count = 1));

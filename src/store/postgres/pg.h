@@ -9,6 +9,7 @@
 #define PG_CHANNEL            "kelou"                 /* NOTIFY channel; the payload is the shard */
 #define PG_MIGRATION_LOCK     INT64_C(0x6b656c6f75)   /* advisory lock of migrations and of the first token */
 #define PG_UPKEEP_LOCK        (PG_MIGRATION_LOCK + 1) /* advisory lock of the making of partitions */
+#define PG_HISTORY_LOCK       (PG_MIGRATION_LOCK + 2) /* advisory lock of the retention */
 #define PG_CONNECT_TIMEOUT    "5"                     /* seconds */
 #define PG_STATEMENT_TIMEOUT  (30 * USEC_PER_SEC)     /* when the options name none */
 #define PG_IDLE_TX_TIMEOUT    (5 * USEC_PER_SEC / 3)
@@ -103,6 +104,7 @@ struct pg_store {
   bool locked;  /* between shard_lock and shard_unlock */
   bool in_tx;   /* inside a transaction of one operation */
   bool listening;
+  bool history_locked; /* the retention is ours (retention.c), for as long as the connection lives */
   struct pgw_args args; /* of the next statement */
   const struct pg_sql *prepared[PG_PREPARED_MAX];
   struct {
@@ -161,12 +163,12 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
  * FINISH may write one row at the same time: never read first. `rows`: the parameter, `condition`: on u. */
 #define PG_PROGRESS_PUT(rows, condition)                                                                     \
   "INSERT INTO progress AS p (task_id, base_at, fired, shard) SELECT u.task_id, "                            \
-  "coalesce((array_agg(u.base_at ORDER BY u.ord DESC) FILTER (WHERE u.base_at >= 0))[1], -1), "              \
+  "max(u.base_at), "                                                                                         \
   "coalesce((array_agg(u.fired ORDER BY u.ord DESC) FILTER (WHERE u.fired >= 0))[1], -1), u.shard "          \
   "FROM unnest(" rows                                                                                        \
   "::progress[]) WITH ORDINALITY u (task_id, base_at, fired, shard, ord) WHERE " condition                   \
   " GROUP BY u.shard, u.task_id ON CONFLICT (shard, task_id) DO UPDATE SET "                                 \
-  "base_at = CASE WHEN excluded.base_at < 0 THEN p.base_at ELSE excluded.base_at END, "                      \
+  "base_at = greatest(p.base_at, excluded.base_at), "                                                        \
   "fired = CASE WHEN excluded.fired < 0 THEN p.fired ELSE excluded.fired END"
 void pg_read_run(struct pgw_cursor *c, struct run_row *ret);
 void pg_add_progress(struct pgw_args *a, const struct pg_source *o, const struct progress_row *rows,
