@@ -162,7 +162,8 @@ static struct tls *tls_for(struct http_client *c, const struct target *t) {
   return tls_new_client(c->tls, t->host);
 }
 
-static void conn_open(struct pool *p) {
+/* False: it failed at once (no descriptor or no port left, no route). */
+static bool conn_open(struct pool *p) {
   struct http_client *c = p->client;
   struct client_conn *conn = mem_zalloc(sizeof *conn);
   conn->pool = p;
@@ -179,18 +180,20 @@ static void conn_open(struct pool *p) {
   struct tls *tls = NULL;
   if (p->target->https && !(tls = tls_for(c, p->target))) {
     connect_failed(conn, "TLS cannot be set up");
-    return;
+    return false;
   }
   int r = stream_connect(&conn->stream, (const struct sockaddr *)&p->target->address, tls);
   if (r < 0)
     connect_failed(conn, uv_strerror(r));
+  return r >= 0;
 }
 
 static void connect_more(struct pool *p) {
   if (p->client->stopping)
     return;
   while (p->connecting < p->waiting_n && p->open < p->client->o.max_connections_per_target)
-    conn_open(p);
+    if (!conn_open(p)) /* those that wait have failed, or wait for a connection that works */
+      return;
 }
 
 static void on_ready(struct stream *s) {
