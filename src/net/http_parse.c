@@ -1,8 +1,11 @@
 #include "net/http_parse.h"
 #include "net/http_text.h"
+#include <ctype.h>
 
+#define HOST_MAX    262   /* a name and a port */
 #define KEEP_BYTES  16384 /* a text buffer above this size is given back between messages */
-#define AHEAD_BYTES 65536 /* reserved at once for an announced body; the rest only as it comes */
+#define AHEAD_BYTES 16384 /* reserved at once for an announced body; the rest only as it comes */
+#define CHUNK_SHARE 8     /* framing bytes a body byte; chunks of one byte need 5 */
 
 void http_message_clear(struct http_message *m) {
   buf_clear(&m->text, KEEP_BYTES);
@@ -30,6 +33,8 @@ void http_message_seal(struct http_message *m) {
     struct slice value = http_message_slice(m, m->spans[2 * i + 1]);
     while (value.n && (value.p[value.n - 1] == ' ' || value.p[value.n - 1] == '\t'))
       value.n--;
+    if (!value.p) /* there, but empty: not the same as absent */
+      value.p = "";
     m->headers[i] = (struct http_header){http_message_slice(m, m->spans[2 * i]), value};
   }
 }
@@ -68,7 +73,7 @@ static int on_name(llhttp_t *l, const char *at, size_t n) {
   if (r || p->headers_done)                          /* trailers are counted, and dropped */
     return r;
   if (!p->in_name) {
-    if (m->span_n >= 2 * HTTP_HEADERS_MAX)
+    if (m->span_n >= 2 * p->max_headers)
       return refuse(p, 431, "too many header fields");
     mem_reserve(m->spans, m->span_n + 1, m->span_cap);
     m->spans[m->span_n] = m->spans[m->span_n + 1] = (struct span){0};
@@ -93,26 +98,81 @@ static int on_value(llhttp_t *l, const char *at, size_t n) {
   return r;
 }
 
-/* The few fields that steer a request. A second Host would let two readers see two requests. */
+/* --- the few fields that steer a request ----------------------------------------------------------------- */
+
+enum once {
+  HOST,
+  EXPECT,
+  AUTHORIZATION,
+  CONTENT_TYPE,
+  CONTENT_ENCODING,
+  TRANSFER_ENCODING,
+  IDEMPOTENCY_KEY,
+  ONCE_MAX_
+};
+
+/* A second one would let two readers see two requests. */
+static const struct {
+  const char *name, *twice;
+} once[ONCE_MAX_] = {
+    [HOST] = {"host", "more than one Host"},
+    [EXPECT] = {"expect", "more than one Expect"},
+    [AUTHORIZATION] = {"authorization", "more than one Authorization"},
+    [CONTENT_TYPE] = {"content-type", "more than one Content-Type"},
+    [CONTENT_ENCODING] = {"content-encoding", "more than one Content-Encoding"},
+    [TRANSFER_ENCODING] = {"transfer-encoding", "more than one Transfer-Encoding"},
+    [IDEMPOTENCY_KEY] = {"idempotency-key", "more than one Idempotency-Key"},
+};
+
+/* A name or an address, perhaps with a port. */
+static bool host_good(struct slice host) {
+  for (size_t i = 0; i < host.n; i++)
+    if (!isalnum((unsigned char)host.p[i]) && !strchr("-._:[]", host.p[i]))
+      return false;
+  return host.n && host.n <= HOST_MAX;
+}
+
+static int field_value(struct http_parse *p, enum once which, struct slice value) {
+  bool modern = p->parser.http_minor >= 1;
+  switch (which) {
+  case HOST: return host_good(value) ? 0 : refuse(p, 400, "the Host is not valid");
+  case EXPECT:
+    p->expects = modern;
+    return slice_nocase(value, SLICE("100-continue")) ? 0 : refuse(p, 417, "the expectation is not known");
+  case CONTENT_ENCODING: /* not unpacked: a small body could become a huge one */
+    return slice_nocase(value, SLICE("identity"))
+               ? 0
+               : refuse(p, 415, "bodies must not be compressed or encoded");
+  case TRANSFER_ENCODING:
+    if (!modern)
+      return refuse(p, 400, "Transfer-Encoding in HTTP/1.0");
+    return slice_nocase(value, SLICE("chunked")) ? 0 : refuse(p, 400, "the Transfer-Encoding is not chunked");
+  case AUTHORIZATION:
+  case CONTENT_TYPE:
+  case IDEMPOTENCY_KEY:
+  case ONCE_MAX_: break;
+  }
+  return 0;
+}
+
 static int look_at_fields(struct http_parse *p) {
   struct http_message *m = p->message;
-  bool modern = p->parser.http_major == 1 && p->parser.http_minor >= 1;
   for (size_t i = 0; i + 1 < m->span_n; i += 2) {
     struct slice name = http_message_slice(m, m->spans[i]);
-    if (name.n == 4 && slice_nocase(name, SLICE("host"))) {
-      if (p->has_host)
-        return refuse(p, 400, "more than one Host");
-      p->has_host = true;
-    } else if (name.n == 6 && slice_nocase(name, SLICE("expect"))) {
-      if (!slice_nocase(slice_trim(http_message_slice(m, m->spans[i + 1])), SLICE("100-continue")))
-        return refuse(p, 417, "the expectation is not known");
-      p->expects = modern;
-    }
+    int which = 0;
+    while (which < ONCE_MAX_ && !slice_eqz_nocase(name, once[which].name))
+      which++;
+    if (which == ONCE_MAX_)
+      continue;
+    if (p->seen & 1U << which)
+      return refuse(p, 400, once[which].twice);
+    p->seen |= 1U << which;
+    int r = field_value(p, (enum once)which, slice_trim(http_message_slice(m, m->spans[i + 1])));
+    if (r)
+      return r;
   }
-  if (modern && !p->has_host)
+  if (p->parser.http_minor >= 1 && !(p->seen & 1U << HOST))
     return refuse(p, 400, "no Host");
-  if (!modern && p->parser.flags & F_TRANSFER_ENCODING)
-    return refuse(p, 400, "Transfer-Encoding in HTTP/1.0");
   return 0;
 }
 
@@ -183,14 +243,18 @@ static const llhttp_settings_t settings = {
 
 void http_parse_init(struct http_parse *p, llhttp_type_t type, size_t max_header_bytes,
                      size_t max_body_bytes) {
-  *p = (struct http_parse){.max_header_bytes = max_header_bytes, .max_body_bytes = max_body_bytes};
+  *p = (struct http_parse){.max_header_bytes = max_header_bytes,
+                           .max_body_bytes = max_body_bytes,
+                           .max_headers = HTTP_HEADERS_MAX};
   llhttp_init(&p->parser, type, &settings);
   p->parser.data = p;
 }
 
 void http_parse_next(struct http_parse *p) {
-  p->header_bytes = 0;
-  p->in_name = p->headers_done = p->expects = p->has_host = p->started = false;
+  p->header_bytes = p->raw_body_bytes = 0;
+  p->scan = (struct http_scan){0};
+  p->seen = 0;
+  p->in_name = p->headers_done = p->expects = p->started = false;
   p->why = NULL;
 }
 
@@ -202,10 +266,30 @@ static enum http_parsed bad(struct http_parse *p, llhttp_errno_t code) {
   return HTTP_BAD;
 }
 
+static enum http_parsed reject(struct http_parse *p, int status, const char *why) {
+  (void)refuse(p, status, why);
+  return HTTP_BAD;
+}
+
+/* A request's head, before the parser sees it. */
+static enum http_parsed scan_head(struct http_parse *p, const char *bytes, size_t n, size_t *ret_head) {
+  const char *why = http_scan(&p->scan, bytes, n, ret_head);
+  if (p->scan.bytes > p->max_header_bytes)
+    return reject(p, 431, "the header is too large");
+  return why ? reject(p, 400, why) : HTTP_MORE;
+}
+
 enum http_parsed http_parse_feed(struct http_parse *p, const char *bytes, size_t n, size_t *ret_used) {
+  size_t head = 0;
   p->started = true;
+  if (p->parser.type == HTTP_REQUEST && !p->scan.done && scan_head(p, bytes, n, &head) == HTTP_BAD)
+    return HTTP_BAD;
   llhttp_errno_t code = llhttp_execute(&p->parser, bytes, n);
   if (code == HPE_OK) {
+    p->raw_body_bytes += n - head;
+    if (p->parser.type == HTTP_REQUEST && p->scan.done &&
+        p->raw_body_bytes / CHUNK_SHARE > p->max_header_bytes + p->message->body.n)
+      return reject(p, 400, "the chunks are more frame than body");
     *ret_used = n;
     return HTTP_MORE;
   }

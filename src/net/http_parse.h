@@ -1,10 +1,11 @@
 #pragma once
 /* Private to net: collects one message at a time from bytes in any split, with limits. Both directions. */
 #include "net/buf.h"
+#include "net/http_scan.h"
 #include "net/http_server.h"
 #include <llhttp.h>
 
-#define HTTP_HEADERS_MAX 100 /* fields in one message: 431 */
+#define HTTP_HEADERS_MAX 100 /* fields in one message, unless set otherwise: 431 */
 
 struct span {
   uint32_t off, n;
@@ -29,13 +30,16 @@ enum http_parsed { HTTP_MORE, HTTP_DONE, HTTP_BAD };
 struct http_parse {
   llhttp_t parser;
   struct http_message *message; /* where the next bytes go; may change between messages */
-  size_t max_header_bytes, max_body_bytes;
-  size_t header_bytes;
-  bool head;    /* a response to HEAD is expected */
-  bool in_name; /* in the middle of a header name */
+  size_t max_header_bytes, max_body_bytes, max_headers;
+  size_t header_bytes;   /* a response's head, and trailers */
+  struct http_scan scan; /* a request's head */
+  size_t raw_body_bytes; /* a request's body with its framing */
+  unsigned seen;         /* fields that may be there once only, a bit for each */
+  bool head;             /* a response to HEAD is expected */
+  bool in_name;          /* in the middle of a header name */
   bool headers_done;
   bool expects; /* request: the client waits for 100 Continue */
-  bool has_host, keep_alive;
+  bool keep_alive;
   bool started;    /* at least one byte of this message was fed */
   int status;      /* when bad: the status to refuse a request with */
   const char *why; /* when bad: short reason */

@@ -1,7 +1,7 @@
 #pragma once
 /* HTTP/1.1 server (RFC 9110, 9112) on a loop: keep-alive, limits, absolute deadlines, graceful drain.
  * What two readers could read differently is refused with 400: a second Content-Length or Host, Content-Length with
- * Transfer-Encoding, "+5", bare line feeds, … CONNECT is 501, offers to upgrade are ignored.
+ * Transfer-Encoding, "+5", bare line feeds, folded fields, … Compressed bodies are 415. CONNECT is 501, offers to upgrade are ignored.
  * One request at a time per connection: pipelined bytes wait until the reply is written.
  * The handler runs on the loop thread and must not block; it may reply at once or later from any thread. */
 #include "base/err.h"
@@ -34,11 +34,20 @@ struct http_server_options {
   int port;                /* 0 = any free port: http_server_port tells */
   size_t max_header_bytes; /* 16 KiB: 431 */
   size_t max_body_bytes;   /* 2 MiB: 413 */
-  int max_connections;     /* 10,000: 503 and close */
+  int max_connections;     /* 10,000: one that has been idle for a second makes room, else 503 and close */
   usec_t header_timeout;   /* 10 s from the first byte of a request: 408 */
   usec_t body_timeout;     /* 30 s from the end of the header: 408 */
   usec_t write_timeout;    /* 30 s: closed */
   usec_t idle_timeout;     /* 75 s between requests: closed */
+  /* 0 = no such limit, the default. */
+  usec_t request_timeout; /* from the first byte of a request to the last of its answer: 408, 504 or reset */
+  int max_connections_per_address; /* IPv6: per /64. 429 and close */
+  int max_requests_per_token;      /* in progress with one Authorization: 429 */
+  int64_t
+      rate_per_address;   /* requests and connections a second, twice that at once: 429, or closed unheard */
+  int64_t rate_per_token; /* requests a second with one Authorization, twice that at once: 429 */
+  size_t max_buffered_bytes; /* of all requests and answers together: 503, or reset */
+  size_t max_headers;        /* 100 fields: 431 */
   void (*handle)(struct http_request *r, void *arg);
   /* Answer for what the parser itself refuses (may be NULL: a plain text): write a body for `status`. */
   void (*refusal)(int status, const char *why, struct str *body, const char **ret_content_type);

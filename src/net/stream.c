@@ -1,8 +1,6 @@
 #include "net/stream.h"
 #include <sys/socket.h>
 
-#define KEEP_BYTES 16384 /* write buffers above this size are given back when idle */
-
 static void on_closed(uv_handle_t *h) {
   struct stream *s = h->data;
   buf_done(&s->flying);
@@ -71,7 +69,7 @@ static int fly(struct stream *s) {
 
 static void on_written(uv_write_t *w, int status) {
   struct stream *s = w->data;
-  buf_clear(&s->flying, KEEP_BYTES);
+  buf_done(&s->flying); /* seldom needed, and there may be thousands of connections */
   if (s->closing)
     return;
   if (status == 0 && s->next.n)
@@ -260,14 +258,21 @@ bool stream_peer_closed(struct stream *s) {
   return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-void stream_peer_text(struct stream *s, char *ret_text, size_t size) {
+size_t stream_peer(struct stream *s, char *ret_text, size_t size, uint8_t ret_network[STREAM_NETWORK_BYTES]) {
+  static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   struct sockaddr_storage a;
   int n = sizeof a;
   ret_text[0] = 0;
   if (uv_tcp_getpeername(&s->tcp, (struct sockaddr *)&a, &n) < 0)
-    return;
-  if (a.ss_family == AF_INET)
+    return 0;
+  if (a.ss_family == AF_INET) {
     (void)uv_ip4_name((struct sockaddr_in *)&a, ret_text, size);
-  else
-    (void)uv_ip6_name((struct sockaddr_in6 *)&a, ret_text, size);
+    memcpy(ret_network, &((struct sockaddr_in *)&a)->sin_addr, 4);
+    return 4;
+  }
+  const uint8_t *address = ((struct sockaddr_in6 *)&a)->sin6_addr.s6_addr;
+  bool v4 = memcmp(address, mapped, sizeof mapped) == 0;
+  (void)uv_ip6_name((struct sockaddr_in6 *)&a, ret_text, size);
+  memcpy(ret_network, v4 ? address + sizeof mapped : address, v4 ? 4 : STREAM_NETWORK_BYTES);
+  return v4 ? 4 : STREAM_NETWORK_BYTES;
 }

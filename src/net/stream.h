@@ -44,4 +44,7 @@ void stream_end(struct stream *s);           /* half close: no more writes */
 void stream_close(struct stream *s);         /* at once; idempotent */
 void stream_reset(struct stream *s);         /* the same, and what the kernel still has to send is dropped */
 bool stream_peer_closed(struct stream *s);   /* asks the kernel: end or error already waiting? */
-void stream_peer_text(struct stream *s, char *ret_text, size_t size);
+/* The peer's numeric address as text, and the network that is counted as one peer: an IPv4 address, or an IPv6 /64. Returns the
+ * bytes of the network: 0 when there is no peer any more. */
+#define STREAM_NETWORK_BYTES 8
+size_t stream_peer(struct stream *s, char *ret_text, size_t size, uint8_t ret_network[STREAM_NETWORK_BYTES]);

@@ -67,7 +67,7 @@ static void describe(struct http_request *r) {
 
 static void handle(struct http_request *r, void *arg) {
   (void)arg;
-  assert_string_equal(r->peer, "127.0.0.1");
+  assert_memory_equal(r->peer, "127.0.0.", 8);
   if (slice_eqz(r->path, "/later") || slice_eqz(r->path, "/stop") || slice_eqz(r->path, "/hold"))
     hold(r);
   else if (slice_eqz(r->path, "/big"))
@@ -224,9 +224,33 @@ static void framing(void **state) {
       {400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"},
       {400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\na"},
       {400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+      {400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"},
+      {400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\nContent-Length: 3\r\n\r\nabc"},
+      {400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"},
       {400, "GET / HTTP/1.1\nHost: h\n\n"},
+      {400, "GET / HTTP/1.1\nHost: h\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\n\n"},
+      {400, "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\nX: y\r\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\nX:\r\n\tb\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\n: b\r\n\r\n"},
+      {400, "GET  / HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /  HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, " GET / HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /\r\n\r\n"},
+      {400, "GET / RTSP/1.0\r\nHost: h\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost:\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"},
+      {400, "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"},
+      {400, "GET * HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET ftp://h/x HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET http:///x HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET http://u@h/x HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {415, "POST / HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"},
       {400, "GET / HTTP/1.1\r\nHost: h\r\nX: a\x01"
             "b\r\n\r\n"},
       {400, "GET / HTTP/1.1\r\nHost: h\r\nX y: a\r\n\r\n"},
@@ -293,7 +317,15 @@ static void limits(void **state) {
   }
   str_addz(&s, "0\r\n\r\n");
   assert_int_equal(ask(s.p, NULL), 413);
-  str_clear(&s); /* exactly the limit is fine */
+  str_clear(&s);
+  str_addz(&s, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+  repeat(&s, "1;0123456789abcdef0123456789abcdef\r\nx\r\n", 8000); /* hardly anything in much frame */
+  assert_int_equal(ask(s.p, NULL), 400);
+  str_clear(&s);
+  str_addz(&s, "GET ");
+  repeat(&s, "\r\n", 20000);
+  assert_int_equal(ask(s.p + 4, NULL), 431); /* empty lines count, too */
+  str_clear(&s);                             /* exactly the limit is fine */
   str_addz(&s, "POST /none HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n");
   repeat(&s, "0123456789abcdef", 131072);
   assert_int_equal(ask(s.p, NULL), 204);
@@ -454,6 +486,175 @@ static void too_many_connections(void **state) {
   (void)close(b);
 }
 
+/* Every place is taken, but not in use: the oldest idle connection gives its own. */
+static void room_for_a_new_one(void **state) {
+  (void)state;
+  struct http_server_options o;
+  char c;
+  http_server_options_default(&o);
+  o.max_connections = 2;
+  restart(&o);
+  int a = dial(http_server_port(server)), b = dial(http_server_port(server)), status = 503;
+  for (int i = 0; i < WAIT_MAX_MS / 10 && status == 503; i++) { /* it must have been idle for a second */
+    (void)poll(NULL, 0, 10);
+    status = ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", NULL);
+  }
+  assert_int_equal(status, 200);
+  assert_int_equal(recv(a, &c, 1, 0), 0);
+  (void)close(a);
+  (void)close(b);
+}
+
+static int dial_from(const char *source, int port) {
+  struct sockaddr_in from = {.sin_family = AF_INET},
+                     to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(inet_pton(AF_INET, source, &from.sin_addr), 1);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+  assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+  return fd;
+}
+
+static void one_address_has_a_cap(void **state) {
+  (void)state;
+  struct http_server_options o;
+  char buf[4096];
+  char *all;
+  http_server_options_default(&o);
+  o.max_connections_per_address = 2;
+  restart(&o);
+  int a = dial(http_server_port(server)), b = dial(http_server_port(server));
+  assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", &all), 429);
+  assert_non_null(strstr(all, "\r\nRetry-After: 1\r\n"));
+  mem_free(all);
+  int other = dial_from("127.0.0.2", http_server_port(server));
+  assert_true(put(other, "GET /hold HTTP/1.1\r\nHost: h\r\n\r\n"));
+  (void)close(a);
+  int status = 429; /* its place is free once the server has seen the end */
+  for (int i = 0; i < WAIT_MAX_MS / 10 && status == 429; i++) {
+    (void)poll(NULL, 0, 10);
+    status = ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", NULL);
+  }
+  assert_int_equal(status, 200);
+  answer(let_go(), 200, SLICE("other"));
+  assert_int_equal(get_answer(other, buf, sizeof buf, false), 200);
+  (void)close(other);
+  (void)close(b);
+}
+
+static void rates(void **state) {
+  (void)state;
+  struct http_server_options o;
+  http_server_options_default(&o);
+  o.rate_per_token = 1; /* two at once */
+  restart(&o);
+  static const char *const texts[] = {"GET /x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer one\r\n\r\n",
+                                      "GET /x HTTP/1.1\r\nHost: h\r\nAuthorization:  bearer   one\r\n\r\n",
+                                      "GET /x HTTP/1.1\r\nHost: h\r\nAuthorization: one\r\n\r\n"};
+  assert_int_equal(ask(texts[0], NULL), 200);
+  assert_int_equal(ask(texts[1], NULL), 200); /* the same token, written otherwise */
+  char buf[4096];
+  int fd = dial(http_server_port(server)), status = 0;
+  for (int i = 0; i < 4 && status != 429; i++) { /* at most one more has become due meanwhile */
+    assert_true(put(fd, texts[2]));
+    status = get_answer(fd, buf, sizeof buf, false);
+  }
+  assert_int_equal(status, 429);
+  assert_non_null(strstr(buf, "\r\nRetry-After: "));
+  assert_true(put(
+      fd, "GET /x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer two\r\n\r\n")); /* open, and free for others */
+  assert_int_equal(get_answer(fd, buf, sizeof buf, false), 200);
+  (void)close(fd);
+  http_server_options_default(&o);
+  o.rate_per_address = 20;
+  restart(&o);
+  fd = dial(http_server_port(server));
+  status = 0;
+  for (int i = 0; i < 2000 && status != 429; i++) {
+    assert_true(put(fd, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"));
+    status = get_answer(fd, buf, sizeof buf, false);
+  }
+  assert_int_equal(status, 429);
+  (void)close(fd);
+}
+
+static void requests_in_progress(void **state) {
+  (void)state;
+  struct http_server_options o;
+  char buf[4096];
+  static const char text[] = "GET /hold HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer one\r\n\r\n";
+  http_server_options_default(&o);
+  o.max_requests_per_token = 2;
+  restart(&o);
+  int a = dial(http_server_port(server)), b = dial(http_server_port(server));
+  assert_true(put(a, text));
+  assert_true(put(b, text));
+  struct http_request *first = let_go(), *second = let_go();
+  assert_int_equal(ask(text, NULL), 429);
+  assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer two\r\n\r\n", NULL), 200);
+  answer(first, 200, SLICE("1"));
+  assert_int_equal(get_answer(a, buf, sizeof buf, false), 200);
+  assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer one\r\n\r\n", NULL), 200);
+  answer(second, 200, SLICE("2"));
+  assert_int_equal(get_answer(b, buf, sizeof buf, false), 200);
+  (void)close(a);
+  (void)close(b);
+}
+
+/* A handler that never answers holds its client only so long; what it says later is dropped. */
+static void whole_request(void **state) {
+  (void)state;
+  struct http_server_options o;
+  http_server_options_default(&o);
+  o.request_timeout = 200 * USEC_PER_MS;
+  restart(&o);
+  int fd = dial(http_server_port(server));
+  assert_true(put(fd, "GET /hold HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n"));
+  struct http_request *r = let_go();
+  char *all = get_all(fd, NULL);
+  assert_non_null(strstr(all, "HTTP/1.1 504 "));
+  assert_null(strstr(all + 5, "HTTP/1.1 "));
+  mem_free(all);
+  answer(r, 200, SLICE("too late"));
+  (void)close(fd);
+  assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", NULL), 200);
+  fd = dial(
+      http_server_port(server)); /* a body that comes slowly enough for its own deadline, not for this one */
+  assert_true(put(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"));
+  all = get_all(fd, NULL);
+  assert_non_null(strstr(all, "HTTP/1.1 408 "));
+  mem_free(all);
+  (void)close(fd);
+}
+
+/* All bodies together have a limit; small requests are served all the same. */
+static void memory(void **state) {
+  (void)state;
+  struct http_server_options o;
+  int fds[8], refused = 0;
+  http_server_options_default(&o);
+  o.max_buffered_bytes = 4 * 1024 * 1024;
+  restart(&o);
+  for (int i = 0; i < 8; i++) { /* eight bodies of 2 MB, all but their last bytes */
+    fds[i] = dial(http_server_port(server));
+    assert_true(put(fds[i], "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n"));
+    (void)put_bytes(fds[i], big, 1900000);
+    assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", NULL), 200);
+  }
+  for (int i = 0; i < 8; i++) {
+    (void)put_bytes(fds[i], big, 100000);
+    (void)shutdown(fds[i], SHUT_WR);
+    char *all = get_all(fds[i], NULL);
+    refused += strncmp(all, "HTTP/1.1 503 ", 13) == 0;
+    if (i == 0)
+      assert_memory_equal(all, "HTTP/1.1 200 ", 13);
+    mem_free(all);
+    (void)close(fds[i]);
+  }
+  assert_in_range(refused, 5, 7);
+}
+
 static void drain_thread(void *arg) {
   (void)arg;
   http_server_drain(&server, 10 * USEC_PER_SEC);
@@ -549,6 +750,12 @@ int main(void) {
       cmocka_unit_test_setup_teardown(big_answers, setup, teardown),
       cmocka_unit_test_setup_teardown(deadlines, setup, teardown),
       cmocka_unit_test_setup_teardown(too_many_connections, setup, teardown),
+      cmocka_unit_test_setup_teardown(room_for_a_new_one, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_address_has_a_cap, setup, teardown),
+      cmocka_unit_test_setup_teardown(rates, setup, teardown),
+      cmocka_unit_test_setup_teardown(requests_in_progress, setup, teardown),
+      cmocka_unit_test_setup_teardown(whole_request, setup, teardown),
+      cmocka_unit_test_setup_teardown(memory, setup, teardown),
       cmocka_unit_test_setup_teardown(drain, setup, teardown),
       cmocka_unit_test_setup_teardown(bad_addresses, setup, teardown),
       cmocka_unit_test(helpers),
