@@ -157,6 +157,35 @@ CREATE TABLE run_history (
 CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
 CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
 
+-- Retention: what has been taken out of run_history and is not dropped yet, rows of its own and at most one former partition, which
+-- inherits from it; it has all columns of run_history. One row says which batch that is, and up to which task the former partition's
+-- runs have been added to task_stat.
+CREATE TABLE run_old (LIKE run_history INCLUDING DEFAULTS, PRIMARY KEY (scheduled_at, task_id, part));
+CREATE INDEX run_old_task ON run_old (task_id, scheduled_at);
+CREATE TABLE history_batch (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  no int8 NOT NULL,
+  archived boolean NOT NULL,
+  folded int8 NOT NULL
+);
+INSERT INTO history_batch (no, archived, folded) VALUES (1, false, 0);
+-- The runs that are no more, by task.
+CREATE TABLE task_stat (
+  task_id int8 PRIMARY KEY,
+  success int8 NOT NULL,
+  fail int8 NOT NULL,
+  cancelled int8 NOT NULL,
+  skipped int8 NOT NULL,
+  attempts int8 NOT NULL,
+  durations int8 NOT NULL, -- how many of them started
+  duration_sum int8 NOT NULL,
+  duration_max int8 NOT NULL,
+  last_scheduled_at int8 NOT NULL, -- these four of all but SKIPPED; 0, -1 = none
+  last_started_at int8 NOT NULL,
+  last_finished_at int8 NOT NULL,
+  last_state int2 NOT NULL
+) WITH (fillfactor = 80);
+
 CREATE TABLE attempt (
   scheduled_at int8 NOT NULL,
   task_id int8 NOT NULL,
@@ -194,8 +223,12 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_expires ON idempotency (expires_at);
 
 -- executors
-CREATE TABLE namespace (name text PRIMARY KEY);
-INSERT INTO namespace VALUES ('default');
+CREATE TABLE namespace (
+  name text PRIMARY KEY,
+  retention_age int8, -- µs; NULL = the setting, 0 = for ever
+  retention_runs int8 -- NULL = the setting, 0 = any number
+);
+INSERT INTO namespace (name) VALUES ('default');
 
 CREATE TABLE executor_group (
   id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

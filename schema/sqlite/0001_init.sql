@@ -35,9 +35,11 @@ CREATE TABLE shard_finish (
 );
 
 CREATE TABLE namespace (
-  name TEXT PRIMARY KEY
+  name TEXT PRIMARY KEY,
+  retention_age INTEGER, -- µs; NULL = the setting, 0 = for ever
+  retention_runs INTEGER -- NULL = the setting, 0 = any number
 ) WITHOUT ROWID;
-INSERT INTO namespace VALUES ('default');
+INSERT INTO namespace (name) VALUES ('default');
 
 -- What the trigger loads and what lists filter by; the rest of the current version stands in its task_version row.
 CREATE TABLE task (
@@ -153,6 +155,57 @@ CREATE TABLE run_history (
   PRIMARY KEY (scheduled_at, task_id, part)
 ) WITHOUT ROWID;
 CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
+
+-- Retention: what has been taken out of run_history and is not dropped yet; the columns of run_history in their order.
+CREATE TABLE run_old (
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  shard INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  fired_at INTEGER NOT NULL,
+  attempt_at INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  finished_at INTEGER NOT NULL,
+  missed_first INTEGER NOT NULL,
+  missed_count INTEGER NOT NULL,
+  progress REAL,
+  executor TEXT,
+  pin TEXT,
+  origin_run TEXT,
+  error_type TEXT,
+  error_message TEXT,
+  error_detail TEXT,
+  result TEXT,
+  payload TEXT,
+  PRIMARY KEY (scheduled_at, task_id, part)
+) WITHOUT ROWID;
+CREATE TABLE history_batch (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  no INTEGER NOT NULL,
+  archived INTEGER NOT NULL
+);
+INSERT INTO history_batch VALUES (1, 1, 0);
+-- The runs that are no more, by task.
+CREATE TABLE task_stat (
+  task_id INTEGER PRIMARY KEY,
+  success INTEGER NOT NULL,
+  fail INTEGER NOT NULL,
+  cancelled INTEGER NOT NULL,
+  skipped INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  durations INTEGER NOT NULL, -- how many of them started
+  duration_sum INTEGER NOT NULL,
+  duration_max INTEGER NOT NULL,
+  last_scheduled_at INTEGER NOT NULL, -- these four of all but SKIPPED; 0, -1 = none
+  last_started_at INTEGER NOT NULL,
+  last_finished_at INTEGER NOT NULL,
+  last_state INTEGER NOT NULL
+);
 
 -- Only of runs with more than one attempt, or an error.
 CREATE TABLE attempt (

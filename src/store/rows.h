@@ -60,6 +60,11 @@ struct executor_row {
   enum executor_state state;
   usec_t registered_at, beat_at;
 };
+struct namespace_row {
+  struct slice name;
+  int64_t retention_age;  /* µs; 0 = for ever, -1 = as the setting says */
+  int64_t retention_runs; /* 0 = any number, -1 = as the setting says */
+};
 struct token_row {
   int64_t id;
   struct slice name, ns, group; /* empty: all */

@@ -45,6 +45,7 @@ int store_session(struct store_source *s, enum store_role role, struct store **r
 
 #define STORE_CAP_NOTIFY      1u /* wait_change works */
 #define STORE_CAP_SINGLE_NODE 2u /* one node owns the whole database */
+#define STORE_CAP_DAYS        4u /* history_take_day works: a day of history goes at once */
 
 /* ------------------------------------------------------------------ nodes, shards (src/cluster) */
 struct st_meta {
@@ -222,7 +223,8 @@ struct st_task_versions_ret {
 }; /* newest first */
 /* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones: fires = all but SKIPPED; attempts = their sum;
  * durations finished - started of the ended ones that started; last_… over all but SKIPPED, last_state being that of the ended
- * one with the greatest scheduled_at. An unknown task has zeros. */
+ * one with the greatest scheduled_at. Without `since` the runs that retention has dropped are counted too, with it only those still
+ * stored. An unknown task has zeros. */
 struct st_task_stats {
   int64_t task_id;
   usec_t since;
@@ -419,6 +421,82 @@ struct st_inbox_read_ret {
   size_t count;
 };
 
+/* ------------------------------------------------------------------ retention (src/run/retention.c)
+ * Ended runs leave the history in bounded, repeatable steps: they are *taken* out of it (nobody lists them any more, task_stats counts
+ * them still), read for the archive, marked as archived, and *dropped*: added to the totals of their tasks, with their attempts. What is
+ * taken and not yet dropped is one batch. Use one session of its own: one node does this at a time, and for as long as its session's
+ * connection lives; each of these operations but history_count returns 1 when another one is at it, and then has done nothing. */
+struct st_history_batch {
+  char unused;
+};
+struct st_history_batch_ret {
+  int64_t no;     /* of the batch that is there, or that will be */
+  bool archived;  /* its runs are in the archive, or nobody wants them there */
+  bool any;       /* there are taken runs, or what is left of them: finish this batch first */
+  usec_t first, last; /* scheduled_at of the oldest and youngest; 0 = none */
+  usec_t now;
+};
+/* STORE_CAP_DAYS: take the oldest whole day (UTC) all of whose runs were due and had ended before `before`. ERR_BUSY: it was in use,
+ * soon again. */
+struct st_history_take_day {
+  usec_t before;
+};
+struct st_history_take_day_ret {
+  bool taken;
+};
+/* Take at most `limit` ended runs, ascending by (scheduled_at, task_id, part), after `after` (NULL = from the start), with
+ * scheduled_at < before and finished_at < before, of the listed namespaces (none listed: of all). Looks at no more than `scan` rows.
+ * strays: only those outside whole days (STORE_CAP_DAYS; else it takes nothing). */
+struct st_history_take {
+  const struct slice *ns;
+  size_t ns_count;
+  const struct run_key *after;
+  usec_t before;
+  int32_t scan, limit;
+  bool strays;
+};
+struct st_history_take_ret {
+  int64_t taken;
+  struct run_key last; /* go on after this */
+  bool more;           /* not everything was looked at */
+};
+/* Taken runs by (scheduled_at, task_id, part), after `after` (NULL = from the start), with the attempts of each. */
+struct st_history_read {
+  const struct run_key *after;
+  int32_t limit;
+};
+struct history_row {
+  struct run_list_row r;
+  struct attempt_row *attempts;
+  size_t attempt_count;
+};
+struct st_history_read_ret {
+  struct history_row *rows;
+  size_t count;
+};
+struct st_history_archived {
+  int64_t no;
+};
+struct st_history_archived_ret {
+  char unused;
+};
+/* Drop about `limit` taken runs. more = false: the batch is done. */
+struct st_history_drop {
+  int32_t limit;
+};
+struct st_history_drop_ret {
+  bool more;
+};
+/* Ended runs of a namespace with since <= scheduled_at < until. */
+struct st_history_count {
+  struct slice ns;
+  usec_t since, until;
+};
+struct st_history_count_ret {
+  int64_t count;
+  usec_t oldest; /* the first scheduled_at of any namespace in the range; 0 = none */
+};
+
 /* ------------------------------------------------------------------ executors (src/executor) */
 /* Create (expected_version 0: ERR_CONFLICT when it exists) or change (that version, else ERR_STALE). */
 struct st_group_put {
@@ -505,7 +583,15 @@ struct st_namespace_list {
 };
 struct st_namespace_list_ret {
   struct slice *names;
+  struct namespace_row *rows; /* the same ones */
   size_t count;
+};
+/* How long and how many ended runs a namespace keeps. ERR_NOT_FOUND. */
+struct st_namespace_set {
+  struct namespace_row row;
+};
+struct st_namespace_set_ret {
+  char unused;
 };
 /* only_if_none: bootstrap, written only while no token exists (under the migration lock); else returns 1. */
 struct st_token_put {

@@ -6,7 +6,7 @@
 int pg_namespace_put(struct store *store, const struct st_namespace_put *in, struct st_namespace_put_ret *ret,
                      struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "namespace_put", "INSERT INTO namespace VALUES ($1::text) ON CONFLICT DO NOTHING RETURNING 1",
+      "namespace_put", "INSERT INTO namespace (name) VALUES ($1::text) ON CONFLICT DO NOTHING RETURNING 1",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -19,7 +19,8 @@ int pg_namespace_put(struct store *store, const struct st_namespace_put *in, str
 
 int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
                       struct st_namespace_list_ret *ret, struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {"namespace_list", "SELECT name FROM namespace ORDER BY name COLLATE \"C\"",
+  static const struct pg_sql q = {"namespace_list", "SELECT name, coalesce(retention_age, -1), coalesce(retention_runs, -1) FROM "
+                                  "namespace ORDER BY name COLLATE \"C\"",
                                   PG_READ};
   auto_result r = NULL;
   (void)in;
@@ -28,13 +29,36 @@ int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
     return code;
   size_t n = (size_t)PQntuples(r);
   struct slice *names = arena_array(mem, n, sizeof *names);
+  struct namespace_row *rows = arena_array(mem, n, sizeof *rows);
   for (size_t i = 0; i < n; i++) {
     struct pgw_cursor c = pgw_row_of(r, i, mem);
-    names[i] = pgw_next_text(&c);
+    names[i] = rows[i].name = pgw_next_text(&c);
+    rows[i].retention_age = pgw_next_int(&c);
+    rows[i].retention_runs = pgw_next_int(&c);
   }
   ret->names = names;
+  ret->rows = rows;
   ret->count = n;
   return 0;
+}
+
+int pg_namespace_set(struct store *store, const struct st_namespace_set *in, struct st_namespace_set_ret *ret,
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"namespace_set",
+                                  "UPDATE namespace SET retention_age = nullif($2::int8, -1), retention_runs = "
+                                  "nullif($3::int8, -1) WHERE name = $1::text RETURNING 1",
+                                  PG_WRITE};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  (void)ret;
+  (void)mem;
+  pgw_text0(&s->args, in->row.name);
+  pgw_i8(&s->args, in->row.retention_age);
+  pgw_i8(&s->args, in->row.retention_runs);
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0 && PQntuples(r) == 0)
+    code = err_set(e, ERR_NOT_FOUND, "there is no namespace \"%.*s\"", SLICE_FMT(in->row.name));
+  return code;
 }
 
 /* ---------------------------------------------------------------- tokens */

@@ -91,7 +91,7 @@ PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err 
 void pgc_drop(struct pg_store *s) {
   PQfinish(s->conn);
   s->conn = NULL;
-  s->listening = false;
+  s->listening = s->history_locked = false;
   memset(s->prepared, 0, sizeof s->prepared);
 }
 

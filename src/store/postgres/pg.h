@@ -9,6 +9,7 @@
 #define PG_CHANNEL            "kelou"                 /* NOTIFY channel; the payload is the shard */
 #define PG_MIGRATION_LOCK     INT64_C(0x6b656c6f75)   /* advisory lock of migrations and of the first token */
 #define PG_UPKEEP_LOCK        (PG_MIGRATION_LOCK + 1) /* advisory lock of the making of partitions */
+#define PG_HISTORY_LOCK       (PG_MIGRATION_LOCK + 2) /* advisory lock of the retention */
 #define PG_CONNECT_TIMEOUT    "5"                     /* seconds */
 #define PG_STATEMENT_TIMEOUT  (30 * USEC_PER_SEC)     /* when the options name none */
 #define PG_IDLE_TX_TIMEOUT    (5 * USEC_PER_SEC / 3)
@@ -103,6 +104,7 @@ struct pg_store {
   bool locked;  /* between shard_lock and shard_unlock */
   bool in_tx;   /* inside a transaction of one operation */
   bool listening;
+  bool history_locked; /* the retention is ours (retention.c), for as long as the connection lives */
   struct pgw_args args; /* of the next statement */
   const struct pg_sql *prepared[PG_PREPARED_MAX];
   struct {

@@ -8,7 +8,7 @@
 
 const struct store_ops pg_ops = {
     .name = "postgres",
-    .caps = STORE_CAP_NOTIFY,
+    .caps = STORE_CAP_NOTIFY | STORE_CAP_DAYS,
     .close = pgc_close,
 #define OP(n) .n = pg_##n,
 #include "store/store_ops.def"

@@ -179,55 +179,6 @@ int pg_task_versions(struct store *store, const struct st_task_versions *in, str
   return code;
 }
 
-int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st_task_stats_ret *ret,
-                  struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {
-      "task_stats",
-      "SELECT h.*, o.*, coalesce((SELECT state FROM run_history WHERE task_id = $2::int8 AND scheduled_at >= "
-      "$3::int8 "
-      "AND state <> 5 ORDER BY scheduled_at DESC, part DESC LIMIT 1), -1) FROM "
-      "(SELECT count(*) FILTER (WHERE state <> 5), count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE "
-      "state = 3), "
-      "count(*) FILTER (WHERE state = 4), count(*) FILTER (WHERE state = 5), coalesce(sum(attempt), "
-      "0)::int8, "
-      "avg(finished_at - started_at)::int8, max(finished_at - started_at), max(scheduled_at) FILTER (WHERE "
-      "state <> 5), "
-      "max(finished_at) FILTER (WHERE state <> 5), max(started_at) FILTER (WHERE state <> 5) "
-      "FROM run_history WHERE task_id = $2 AND scheduled_at >= $3) h, "
-      "(SELECT count(*), coalesce(sum(attempt), 0)::int8, max(scheduled_at), max(started_at) FROM run "
-      "WHERE shard = $1::int4 AND task_id = $2 AND scheduled_at >= $3) o",
-      PG_READ};
-  struct pg_store *s = pg_of(store);
-  auto_result r = NULL;
-  (void)mem;
-  pgw_i4(&s->args, shard_of_task(in->task_id, s->source->shard_count));
-  pgw_i8(&s->args, in->task_id);
-  pgw_i8(&s->args, in->since);
-  int code = pgc_one(s, &q, &r, e);
-  if (code < 0)
-    return code;
-  struct pgw_cursor c = pgw_row_of(r, 0, NULL);
-  ret->fires = pgw_next_int(&c);
-  ret->success = pgw_next_int(&c);
-  ret->fail = pgw_next_int(&c);
-  ret->cancelled = pgw_next_int(&c);
-  ret->skipped = pgw_next_int(&c);
-  ret->attempts = pgw_next_int(&c);
-  ret->mean_duration = pgw_next_int(&c);
-  ret->max_duration = pgw_next_int(&c);
-  ret->last_scheduled_at = pgw_next_int(&c);
-  ret->last_finished_at = pgw_next_int(&c);
-  ret->last_started_at = pgw_next_int(&c);
-  ret->open = pgw_next_int(&c);
-  ret->fires += ret->open;
-  ret->attempts += pgw_next_int(&c);
-  usec_t scheduled_at = pgw_next_int(&c), started_at = pgw_next_int(&c);
-  ret->last_scheduled_at = scheduled_at > ret->last_scheduled_at ? scheduled_at : ret->last_scheduled_at;
-  ret->last_started_at = started_at > ret->last_started_at ? started_at : ret->last_started_at;
-  ret->last_state = (int)pgw_next_int(&c);
-  return 0;
-}
-
 int pg_task_load(struct store *store, const struct st_task_load *in, struct st_task_load_ret *ret,
                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {

@@ -22,12 +22,30 @@ int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in,
   if (r < 0)
     return r;
   r = db_query(tx.db, SQL_NAMESPACE_LIST, e, "");
-  while (r >= 0 && (r = db_step(tx.db, SQL_NAMESPACE_LIST, e)) > 0)
-    db_get(tx.db, SQL_NAMESPACE_LIST, mem, "s", sqlite_push(mem, out.names, out.count, cap));
+  while (r >= 0 && (r = db_step(tx.db, SQL_NAMESPACE_LIST, e)) > 0) {
+    struct namespace_row *row = sqlite_push(mem, out.rows, out.count, cap);
+    db_get(tx.db, SQL_NAMESPACE_LIST, mem, "sll", &row->name, &row->retention_age, &row->retention_runs);
+  }
   if (sqlite_read_end(&tx, r) < 0)
     return r;
+  out.names = arena_array(mem, out.count + 1, sizeof *out.names);
+  for (size_t i = 0; i < out.count; i++)
+    out.names[i] = out.rows[i].name;
   *ret = out;
   return 0;
+}
+
+int sqlite_namespace_set(struct store *s, const struct st_namespace_set *in, struct st_namespace_set_ret *ret,
+                         struct arena *mem, struct err *e) {
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  (void)ret;
+  if (r < 0)
+    return r;
+  r = db_run(tx.db, SQL_NAMESPACE_SET, e, "tll", in->row.name, in->row.retention_age, in->row.retention_runs);
+  if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no namespace \"%.*s\"", SLICE_FMT(in->row.name));
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 /* ------------------------------------------------------------------ tokens */

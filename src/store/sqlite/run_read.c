@@ -33,6 +33,11 @@ int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run
   return 0;
 }
 
+void sqlite_get_ended(struct sqlite_tx *tx, enum sql id, struct run_list_row *row) {
+  struct run_row *w = &row->run;
+  db_get(tx->db, id, tx->mem, RUN_TYPES "ss", RUN_INTO(w), &row->task_name, &row->ns);
+}
+
 static int get_run(struct sqlite_tx *tx, const struct run_key *k, struct run_list_row *row) {
   static const enum sql places[] = {SQL_RUN_GET, SQL_HISTORY_GET};
   struct run_row *w = &row->run;

@@ -79,6 +79,8 @@ int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64
 /* The row of a statement that selects TASK_READ or VERSION_READ (sql.def). */
 void sqlite_get_task(struct sqlite_tx *tx, enum sql id, struct task_row *t);
 void sqlite_get_version(struct sqlite_tx *tx, enum sql id, struct task_version_row *v);
+/* The row of a statement that selects HISTORY_READ, name and namespace of the task. */
+void sqlite_get_ended(struct sqlite_tx *tx, enum sql id, struct run_list_row *row);
 /* An empty filter is NULL. */
 static inline struct slice sqlite_filter(struct slice s) { return s.n ? s : (struct slice){}; }
 

@@ -129,36 +129,6 @@ int sqlite_task_versions(struct store *s, const struct st_task_versions *in, str
   return 0;
 }
 
-int sqlite_task_stats(struct store *s, const struct st_task_stats *in, struct st_task_stats_ret *ret,
-                      struct arena *mem, struct err *e) {
-  struct st_task_stats_ret out = {.last_state = -1};
-  int64_t attempts = 0, scheduled_at = 0, started_at = 0;
-  struct sqlite_tx tx;
-  int r = sqlite_read(&tx, s, mem, e);
-  if (r < 0)
-    return r;
-  r = db_first(tx.db, SQL_STATS_ENDED, e, "ll", in->task_id, in->since);
-  if (r > 0)
-    db_get(tx.db, SQL_STATS_ENDED, mem, "lllllllllll", &out.fires, &out.success, &out.fail, &out.cancelled,
-           &out.skipped, &out.attempts, &out.mean_duration, &out.max_duration, &out.last_scheduled_at,
-           &out.last_finished_at, &out.last_started_at);
-  if (r > 0 && (r = db_first(tx.db, SQL_STATS_LAST, e, "ll", in->task_id, in->since)) > 0)
-    db_get(tx.db, SQL_STATS_LAST, mem, "i", &out.last_state);
-  if (r >= 0 && (r = db_first(tx.db, SQL_STATS_OPEN, e, "ill", sqlite_shard_of(&tx, in->task_id), in->task_id,
-                              in->since)) > 0)
-    db_get(tx.db, SQL_STATS_OPEN, mem, "llll", &out.open, &attempts, &scheduled_at, &started_at);
-  if (sqlite_read_end(&tx, r) < 0)
-    return r;
-  out.fires += out.open;
-  out.attempts += attempts;
-  if (scheduled_at > out.last_scheduled_at)
-    out.last_scheduled_at = scheduled_at;
-  if (started_at > out.last_started_at)
-    out.last_started_at = started_at;
-  *ret = out;
-  return 0;
-}
-
 /* ------------------------------------------------------------------ for the trigger */
 int sqlite_task_load(struct store *s, const struct st_task_load *in, struct st_task_load_ret *ret,
                      struct arena *mem, struct err *e) {
