@@ -119,10 +119,11 @@ static void fill_version(struct sched_version *n, const struct shard_version *v)
   n->state = (uint8_t)v->state;
 }
 
-static void insert_version(struct sched_task *t, const struct shard_version *v) {
+/* False: it was here already. */
+static bool insert_version(struct sched_task *t, const struct shard_version *v) {
   if (!t->first.version) {
     fill_version(&t->first, v);
-    return;
+    return true;
   }
   struct sched_version **at = &t->first.next, *n;
   while (*at && (*at)->version < v->version)
@@ -130,7 +131,7 @@ static void insert_version(struct sched_task *t, const struct shard_version *v) 
   if (t->first.version == v->version || (*at && (*at)->version == v->version)) { /* seen already */
     struct task_spec *spec = v->spec;                                            /* ours to drop */
     task_spec_unref(&spec);
-    return;
+    return false;
   }
   n = mem_zalloc(sizeof *n);
   if (v->version < t->first.version) {
@@ -138,15 +139,20 @@ static void insert_version(struct sched_task *t, const struct shard_version *v) 
     t->first.next = n;
     t->cur = NULL; /* found again when it is armed */
     fill_version(&t->first, v);
-    return;
+    return true;
   }
   n->next = *at;
   *at = n;
   fill_version(n, v);
+  return true;
 }
 
 void sched_insert(struct sched_task *t, const struct shard_version *v) {
-  insert_version(t, v);
+  if (!insert_version(t, v))
+    return;
+  for (struct sched_version *n = t->first.next; n; n = n->next)
+    if (n->version > v->version) /* what ruled right before it was not known: the gap may have been no gap */
+      n->skip = USEC_NONE;
   if (t->first.next)
     note_skips(t);
 }
