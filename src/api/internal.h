@@ -188,6 +188,8 @@ int call_list(struct call *c, json_t *items, const char *cursor);
 struct task_call call_task(struct call *c);
 /* Namespace and name of "ns/name" or "name" (in the token's namespace, else in the default one); checks the token's namespace. */
 int call_named(struct call *c, struct slice ref, struct slice *ret_ns, struct slice *ret_name);
+/* The namespace that a document names, if it does: does it exist, and may the token touch it? */
+int call_need_namespace(struct call *c, const json_t *doc);
 /* Ask for a run: 202 with its id. */
 int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t);
 /* A task reference for the task service, a bare name being in the token's own namespace. */

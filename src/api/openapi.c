@@ -208,6 +208,19 @@ static json_t *task_schema(void) {
   return o;
 }
 
+static json_t *wanted_schema(void) {
+  json_t *o = section_schema(SECTION_TASK, api_schemas[SCHEMA_task_wanted].doc, false),
+         *more = object_schema(SCHEMA_task_wanted);
+  (void)json_object_update_missing(json_object_get(o, "properties"),
+                                   json_object_get(more, "properties")); /* fails only without memory */
+  json_decref(more);
+  for (size_t i = 0; i < task_server_field_count;
+       i++) /* ignored: a document as it was given may be sent back */
+    (void)json_object_update_missing_new(json_object_get(o, "properties"),
+                                         json_pack("{s{}}", task_server_fields[i].name));
+  return o;
+}
+
 static json_t *schemas(void) {
   json_t *all = json_object(), *duration = type_of("string");
   put(duration, "description",
@@ -224,6 +237,8 @@ static json_t *schemas(void) {
       o = task_schema();
     else if (s == SCHEMA_task_input || s == SCHEMA_task_patch)
       o = section_schema(SECTION_TASK, api_schemas[s].doc, s == SCHEMA_task_patch);
+    else if (s == SCHEMA_task_wanted)
+      o = wanted_schema();
     else if (s == SCHEMA_text)
       o = type_of("string");
     else

@@ -47,6 +47,7 @@ int on_tasks_list(struct call *c) {
                                 .handler = c->query[Q_handler].s,
                                 .name_prefix = c->query[Q_name_prefix].s,
                                 .name_contains = c->query[Q_name_contains].s,
+                                .managed_by = c->query[Q_managed_by].s,
                                 .state = c->query[Q_task_state].there ? (int)c->query[Q_task_state].i : -1,
                                 .kind = c->query[Q_kind].there ? (int)c->query[Q_kind].i : -1,
                                 .limit = (int32_t)c->query[Q_limit].i};
@@ -73,7 +74,7 @@ static void location(struct call *c, int64_t id) {
 }
 
 /* Namespaces are not the task service's: does the one that the document names exist? What is no text is left to the service. */
-static int need_namespace(struct call *c, const json_t *doc) {
+int call_need_namespace(struct call *c, const json_t *doc) {
   const json_t *ns = json_object_get(doc, "namespace");
   if (!json_is_string(ns))
     return 0;
@@ -85,7 +86,7 @@ static int need_namespace(struct call *c, const json_t *doc) {
 int on_tasks_create(struct call *c) {
   struct task_row t;
   struct task_call tc = call_task(c);
-  int r = need_namespace(c, c->body);
+  int r = call_need_namespace(c, c->body);
   if (r < 0)
     return r;
   r = task_create(c->api->o.tasks, &tc, c->body, &t);
@@ -103,7 +104,7 @@ int on_tasks_create_many(struct call *c) {
   const json_t *docs = IN(c, task_batch, tasks)->j;
   int r = 0;
   for (size_t i = 0; r >= 0 && i < json_array_size(docs); i++) {
-    r = need_namespace(c, json_array_get(docs, i));
+    r = call_need_namespace(c, json_array_get(docs, i));
     if (r < 0)
       (void)err_at(&c->e, arena_printf(&c->mem, "/%zu", i));
   }

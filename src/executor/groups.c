@@ -119,6 +119,42 @@ int registry_group_change(struct registry *r, const struct group_new *g, int32_t
   return 0;
 }
 
+int registry_group_plan(struct registry *r, const struct group_new *g, struct group_plan *ret,
+                        struct arena *mem, struct err *e) {
+  struct group_plan p = {.put = {.group = {.ns = g->ns,
+                                           .name = g->name,
+                                           .channel = g->channel,
+                                           .routing = g->routing,
+                                           .max_connections = g->max_connections}}};
+  struct group_row old;
+  int code = check_group(g, e);
+  if (code < 0)
+    return code;
+  code = get_row(r, g->ns, g->name, &old, mem, e);
+  if (code == ERR_NOT_FOUND) {
+    new_secret(r, p.secret, mem, &p.put.group.secret_sealed);
+    *ret = p;
+    return 0;
+  }
+  if (code < 0)
+    return code;
+  if (old.channel != g->channel)
+    return err_field(e, ERR_INVALID, "/channel", "the channel of a group cannot be changed; it is %s",
+                     channel_names[old.channel]);
+  p.there = true;
+  p.was = public_row(&old);
+  p.put = (struct st_group_put){.group = old, .expected_version = old.version};
+  set_options(&p.put.group, g);
+  *ret = p;
+  return 0;
+}
+
+int registry_group_written(struct registry *r, const struct group_row *row, struct err *e) {
+  log_info("executor group applied", LF_L("namespace", row->ns), LF_L("group", row->name),
+           LF_I("version", row->version));
+  return group_apply(r, row, (struct as_of){registry_mono(r), true}, e);
+}
+
 static void set_secret(struct group_row *row, const void *arg) {
   row->secret_previous_sealed = row->secret_sealed;
   row->secret_sealed = *(const struct slice *)arg;

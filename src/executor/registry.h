@@ -137,6 +137,18 @@ int registry_group_create(struct registry *r, const struct group_new *g, char re
 /* New routing and connections; if_version 0 = any. ERR_STALE. */
 int registry_group_change(struct registry *r, const struct group_new *g, int32_t if_version,
                           struct group_row *ret, struct arena *mem, struct err *e);
+/* What would have to be written so that the group is as `g` says: `put` for the store, in a transaction of the caller's. A new group
+ * has a new secret, whose text is given here. ERR_INVALID "/channel": it cannot be changed. Nothing is written. */
+struct group_plan {
+  bool there;
+  struct group_row was; /* when `there`; without secrets */
+  struct st_group_put put;
+  char secret[REGISTRY_SECRET_MAX]; /* of a new one */
+};
+int registry_group_plan(struct registry *r, const struct group_new *g, struct group_plan *ret,
+                        struct arena *mem, struct err *e);
+/* After the commit: the row as it was written. */
+int registry_group_written(struct registry *r, const struct group_row *row, struct err *e);
 /* A new secret; the one before stays valid until the next rotation or registry_group_retire. */
 int registry_group_rotate(struct registry *r, struct slice ns, struct slice name,
                           char ret_secret[REGISTRY_SECRET_MAX], struct group_row *ret, struct arena *mem,

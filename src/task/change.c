@@ -81,7 +81,7 @@ static int change(struct task_service *s, const struct change *ch, struct slice 
 
 /* ------------------------------------------------------------------ editing */
 
-static int source_of(const struct task_row *t, struct arena *mem, json_t **ret, struct err *e) {
+int task_source_of(const struct task_row *t, struct arena *mem, json_t **ret, struct err *e) {
   const struct task_source src = {.definition = t->v.definition,
                                   .name = arena_slice(mem, t->v.name).p,
                                   .description = arena_slice(mem, t->description).p,
@@ -110,12 +110,10 @@ static int same_schedule(const struct task_row *t, const struct task_input *in, 
   return 0;
 }
 
-/* Whoever changes something else shall not be told that the instants have passed: that is asked only of a new schedule. */
-static int parse_replacement(struct task_service *s, const struct change *ch, const struct task_row *t,
-                             struct task_input *ret, bool *ret_same) {
-  struct err *e = ch->c->e;
+int task_parse_replacement(struct task_service *s, const json_t *doc, const struct task_row *t,
+                           struct task_input *ret, bool *ret_same, struct err *e) {
   mutex_lock(&s->lock);
-  int r = task_input_parse(ch->doc, s->zones, 0, ret, e);
+  int r = task_input_parse(doc, s->zones, 0, ret, e);
   mutex_unlock(&s->lock);
   if (r < 0)
     return r;
@@ -127,7 +125,7 @@ static int parse_replacement(struct task_service *s, const struct change *ch, co
     return r;
   usec_t now = task_now(s);
   mutex_lock(&s->lock);
-  r = task_input_parse(ch->doc, s->zones, now, ret, e);
+  r = task_input_parse(doc, s->zones, now, ret, e);
   mutex_unlock(&s->lock);
   return r;
 }
@@ -136,7 +134,7 @@ static int parse_patch(struct task_service *s, const struct change *ch, const st
                        struct task_input *ret, bool *ret_same) {
   auto_json *current = NULL;
   struct err *e = ch->c->e;
-  int r = source_of(t, ch->c->mem, &current, e);
+  int r = task_source_of(t, ch->c->mem, &current, e);
   if (r < 0)
     return r;
   usec_t now = task_now(s);
@@ -155,7 +153,8 @@ static int decide_edit(struct task_service *s, const struct change *ch, const st
                        struct st_task_change *ret) {
   struct task_input in;
   bool same;
-  int r = ch->patch ? parse_patch(s, ch, t, &in, &same) : parse_replacement(s, ch, t, &in, &same);
+  int r = ch->patch ? parse_patch(s, ch, t, &in, &same)
+                    : task_parse_replacement(s, ch->doc, t, &in, &same, ch->c->e);
   if (r < 0)
     return r;
   if (!slice_eqz(t->ns, in.spec->ns)) {

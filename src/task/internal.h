@@ -22,5 +22,13 @@ usec_t task_now(const struct task_service *s);
 void task_tell(const struct task_service *s, int32_t shard);
 /* What the store keeps of a parsed document; texts copied. */
 void task_def_of(const struct task_input *in, struct arena *mem, struct task_def *ret);
+/* Parse one new task; a token that is bound to a namespace need not name it. */
+int task_read_new(struct task_service *s, const struct task_call *c, const json_t *doc, struct task_def *ret);
+/* Parse what shall replace a task. *ret_same: it says the same about when. Whoever changes something else shall not be told that the
+ * instants have passed: that is asked only of a new schedule. */
+int task_parse_replacement(struct task_service *s, const json_t *doc, const struct task_row *t,
+                           struct task_input *ret, bool *ret_same, struct err *e);
+/* The document as its author wrote it, without defaults. */
+int task_source_of(const struct task_row *t, struct arena *mem, json_t **ret, struct err *e);
 /* The stored definition as a spec (a reference). Takes the lock. */
 int task_spec_of(struct task_service *s, struct slice definition, struct task_spec **ret, struct err *e);

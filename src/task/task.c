@@ -129,9 +129,8 @@ void task_def_of(const struct task_input *in, struct arena *mem, struct task_def
     ret->payload = arena_slice(mem, slice_of(in->payload));
 }
 
-/* Parse one new task; a token that is bound to a namespace need not name it. */
-static int read_new(struct task_service *s, const struct task_call *c, const json_t *doc,
-                    struct task_def *ret) {
+int task_read_new(struct task_service *s, const struct task_call *c, const json_t *doc,
+                  struct task_def *ret) {
   auto_json *copy = NULL;
   if (c->only_ns.n && json_is_object(doc) && !json_object_get(doc, "namespace")) {
     copy = json_copy((json_t *)(uintptr_t)doc);
@@ -156,7 +155,7 @@ static int read_new(struct task_service *s, const struct task_call *c, const jso
 
 int task_create(struct task_service *s, const struct task_call *c, const json_t *doc, struct task_row *ret) {
   struct task_def def;
-  int r = read_new(s, c, doc, &def);
+  int r = task_read_new(s, c, doc, &def);
   if (r < 0)
     return r;
   struct st_task_put in = {.defs = &def, .count = 1, .by = c->by, .idem = c->idem};
@@ -189,7 +188,7 @@ int task_create_many(struct task_service *s, const struct task_call *c, const js
     return err_set(c->e, ERR_INVALID, "expected an array of 1 to %d tasks", TASK_CREATE_MAX);
   struct task_def *defs = arena_array(c->mem, n, sizeof *defs);
   for (size_t i = 0; i < n; i++) {
-    int r = read_new(s, c, json_array_get(docs, i), &defs[i]);
+    int r = task_read_new(s, c, json_array_get(docs, i), &defs[i]);
     if (r < 0) {
       char field[24];
       (void)snprintf(field, sizeof field, "/%zu", i);

@@ -67,6 +67,40 @@ int task_resume(struct task_service *s, const struct task_call *c, struct slice 
 /* ERR_CONFLICT while runs are open, unless `cancel`: then an INBOX_CANCEL of the same transaction has the owner cancel them. */
 int task_delete(struct task_service *s, const struct task_call *c, struct slice ref, bool cancel);
 
+/* ---------------------------------------------------------------- config as code */
+#define TASK_APPLY_MAX  1000 /* documents of one call, and deletions */
+#define TASK_SOURCE_MAX 128  /* bytes of a source's name */
+struct task_apply {
+  const json_t
+      *tasks; /* array of task documents, each what shall be: also "version" (the one it is made for; 0: none
+                           exists) and "state" (ENABLED or PAUSED; not given: as it is, ENABLED for a new one). May be NULL */
+  const json_t *remove; /* array of {"namespace", "name", "version"}; only what `source` made. May be NULL */
+  const struct st_group_put *groups; /* written in the same transaction */
+  size_t group_count;
+  struct slice source; /* whose tasks new ones are; empty: nobody's */
+  bool dry_run, adopt,
+      cancel; /* write nothing; tasks of others become the source's; deletions cancel open runs */
+};
+/* All of it or nothing, in one transaction. *ret_items: a row for each document and deletion, in order: {"kind": "task", "action":
+ * created, changed, unchanged or deleted, "namespace", "name", "id", "from_version" (what was there, 0: nothing), "version" (after it;
+ * not in a dry run), "differences"}. *ret_groups: as written, NULL in a dry run. A task of another source: ERR_CONFLICT unless
+ * `adopt`; one that is nobody's is changed and stays nobody's. Not at the expected version, or changed between reading and
+ * writing: ERR_STALE. Errors name "/tasks/<i>/…", "/remove/<i>", "/groups/<i>/…". */
+int task_apply(struct task_service *s, const struct task_call *c, const struct task_apply *a,
+               struct group_row **ret_groups, json_t **ret_items);
+/* What differs between two documents (NULL: there is none), appended to `list` as {"field": JSON pointer, "from": …, "to": …}; a side
+ * that is not there is left out. Objects are looked into, everything else is compared as a whole. Pure. */
+void task_differences(json_t *list, const json_t *from, const json_t *to);
+/* A document that `apply` takes and that makes the task again: no defaults, "state" only when PAUSED. A new reference. */
+int task_export(const struct task_row *t, json_t **ret, struct err *e);
+/* Versions, newest first, each with what differs from the one before: {"version", "state", "effective_at", "updated_at",
+ * "updated_by", "note", "differences"}. `page` as of task_versions; *ret_before: where the next page goes on, 0 = this is the last. */
+int task_history(struct task_service *s, const struct task_call *c, struct slice ref,
+                 const struct st_task_versions *page, int32_t *ret_before, json_t **ret_items);
+/* A new version with the definition of an earlier one; the state stays. 1: it is the same already, nothing was written. */
+int task_rollback(struct task_service *s, const struct task_call *c, struct slice ref, int32_t version,
+                  struct task_row *ret);
+
 struct task_trigger {
   struct slice payload; /* compact JSON text ≤ 1 MiB; p == NULL: the task's own */
   struct slice pin;     /* executor instance id; empty = any */

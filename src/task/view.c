@@ -44,6 +44,7 @@ int task_json(const struct task_row *t, bool with_payload, json_t **ret, struct 
   set_time(out, "updated_at", t->updated_at);
   set_text(out, "updated_by", t->updated_by);
   set_text(out, "note", t->note);
+  set_text(out, "managed_by", t->managed_by);
   *ret = out;
   return 0;
 }
