@@ -212,12 +212,20 @@ def suite_sim(session):
     return meson_suites(session, PLAIN, ["sim"])
 
 
+def suite_fuzz(session):
+    """the fuzz targets over their kept inputs; --long: ten minutes of libFuzzer each"""
+    counts = meson_suites(session, PLAIN, ["fuzz"])
+    if session.long:
+        counts.add(last_line(session, "fuzz", ["tools/fuzz", "--for", "10m"], 4 * 3600))
+    return counts
+
+
 def suite_san(session):
-    """unit, fsm, store and sim under address and undefined-behaviour sanitizers"""
+    """unit, fsm, store, sim and fuzz under address and undefined-behaviour sanitizers"""
     counts = build_sanitized(session)
     if counts.failed:
         return counts
-    counts.add(meson_suites(session, SANITIZED, ["unit", "fsm", "store", "sim"], 5, SANITIZER_ENVIRONMENT))
+    counts.add(meson_suites(session, SANITIZED, ["unit", "fsm", "store", "sim", "fuzz"], 5, SANITIZER_ENVIRONMENT))
     return counts
 
 
@@ -278,7 +286,7 @@ def suite_run(session):
 
 
 SUITES = {"check": suite_check, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
-          "sim": suite_sim, "cron": suite_cron, "harness": suite_harness, "integration": suite_integration,
+          "sim": suite_sim, "fuzz": suite_fuzz, "cron": suite_cron, "harness": suite_harness, "integration": suite_integration,
           "fault": suite_fault, "run": suite_run, "san": suite_san}
 NEEDS_NO_BUILD = {"check", "harness", "san"}
 
