@@ -5,7 +5,7 @@
 #include "net/crypto.h"
 #include <stdio.h>
 
-enum { WORKERS = 4, WORKERS_MAX = 64, QUEUE_MAX = 1024 };
+enum { WORKERS = 4, WORKERS_MAX = 64, QUEUE_MAX = 1024, LOOP_BODY_MAX = 64 * 1024 };
 
 void api_options_default(struct api_options *o) {
   *o = (struct api_options){.clock = &clock_system,
@@ -117,7 +117,7 @@ static void work(void *arg) {
 
 /* Is there nothing that could block? Reports come often and wait in the run writer's queue, not in ours. */
 static bool stays_on_loop(struct call *c) {
-  if (!(c->route->flags & ROUTE_LOOP))
+  if (!(c->route->flags & ROUTE_LOOP) || c->req->body.n > LOOP_BODY_MAX) /* a large one is read elsewhere */
     return false;
   if (c->route->role != ROUTE_PUBLIC)
     c->known = access_check_cached(c->api->o.access, http_request_header(c->req, "Authorization"), &c->who);

@@ -57,6 +57,8 @@ int server_split_address(const char *text, char ret_address[64], int *ret_port, 
 const char *server_tzdata(struct server *s);
 int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e);
 void server_free(struct server **s);
+/* files.c: enough file descriptors for all connections */
+int server_raise_files(struct server *s, struct err *e);
 /* janitor.c: regular upkeep of the database */
 int server_janitor_start(struct server *s, struct err *e);
 void server_janitor_stop(struct server *s);

@@ -276,6 +276,13 @@ static int start_http(struct server *s, struct err *e) {
   ho.body_timeout = conf_usec(s->conf, "http.body_timeout");
   ho.idle_timeout = conf_usec(s->conf, "http.idle_timeout");
   ho.write_timeout = conf_usec(s->conf, "http.write_timeout");
+  ho.request_timeout = conf_usec(s->conf, "http.request_timeout");
+  ho.max_headers = (size_t)conf_int(s->conf, "http.max_headers");
+  ho.max_connections_per_address = (int)conf_int(s->conf, "http.max_connections_per_address");
+  ho.max_requests_per_token = (int)conf_int(s->conf, "http.max_requests_per_token");
+  ho.rate_per_address = conf_int(s->conf, "http.rate_per_address");
+  ho.rate_per_token = conf_int(s->conf, "http.rate_per_token");
+  ho.max_buffered_bytes = (size_t)conf_bytes(s->conf, "http.max_buffered");
   ho.handle = api_handle;
   ho.refusal = api_refusal;
   ho.arg = s->api;
@@ -303,7 +310,9 @@ int server_start(const struct server_options *o, struct server **ret, struct err
   struct server *s = mem_zalloc(sizeof *s);
   s->conf = conf_ref(o->conf);
   s->version = o->version;
-  int rc = loop_new("io", &s->loop, e);
+  int rc = server_raise_files(s, e);
+  if (rc >= 0)
+    rc = loop_new("io", &s->loop, e);
   if (rc >= 0)
     rc = loop_start(s->loop, e);
   if (rc >= 0)
