@@ -152,32 +152,53 @@ static int read_value(struct reader *r, int depth, json_t **ret) {
                                                    : refuse(r, "expected a value");
 }
 
-static int read_stream(struct reader *r, json_t **ret) {
-  auto_json *found = NULL;
+/* The documents up to the end; the current event is the stream's begin. */
+static int read_documents(struct reader *r, json_t *list) {
   int code;
-  if ((code = next(r)) < 0 || (code = next(r)) < 0)
-    return code;
-  if (r->event.type != YAML_DOCUMENT_START_EVENT)
-    return refuse(r, "the document is empty");
-  if ((code = next(r)) < 0 || (code = read_value(r, 0, &found)) < 0 || (code = next(r)) < 0 ||
-      (code = next(r)) < 0)
-    return code;
-  if (r->event.type != YAML_STREAM_END_EVENT)
-    return refuse(r, "expected one YAML document");
-  *ret = take(found);
-  return 0;
+  while ((code = next(r)) == 0 && r->event.type == YAML_DOCUMENT_START_EVENT) {
+    json_t *found = NULL;
+    if ((code = next(r)) < 0 || (code = read_value(r, 0, &found)) < 0)
+      return code;
+    (void)json_array_append_new(list, found); /* fails only without memory */
+    if ((code = next(r)) < 0)                 /* its end */
+      return code;
+  }
+  return code;
+}
+
+static int read_text(struct reader *r, struct slice text, json_t *list) {
+  if (!yaml_parser_initialize(&r->parser))
+    mem_exhausted();
+  yaml_parser_set_encoding(&r->parser, YAML_UTF8_ENCODING);
+  yaml_parser_set_input_string(&r->parser, (const unsigned char *)(text.p ? text.p : ""), text.n);
+  int code = next(r);
+  if (code == 0)
+    code = read_documents(r, list);
+  if (code == 0 && !json_array_size(list))
+    code = refuse(r, "the document is empty");
+  yaml_event_delete(&r->event);
+  yaml_parser_delete(&r->parser);
+  return code;
+}
+
+int yaml_doc_read_all(struct slice text, size_t max_bytes, json_t **ret, struct err *e) {
+  struct reader r = {.e = e};
+  auto_json *list = json_array();
+  if (text.n > max_bytes)
+    return err_set(e, ERR_TOO_LARGE, "expected a YAML document of at most %zu bytes", max_bytes);
+  int code = read_text(&r, text, list);
+  if (code == 0)
+    *ret = take(list);
+  return code;
 }
 
 int yaml_doc_read(struct slice text, size_t max_bytes, json_t **ret, struct err *e) {
-  if (text.n > max_bytes)
-    return err_set(e, ERR_TOO_LARGE, "expected a YAML document of at most %zu bytes", max_bytes);
-  struct reader r = {.e = e};
-  if (!yaml_parser_initialize(&r.parser))
-    mem_exhausted();
-  yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-  yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text.p ? text.p : ""), text.n);
-  int code = read_stream(&r, ret);
-  yaml_event_delete(&r.event);
-  yaml_parser_delete(&r.parser);
-  return code;
+  auto_json *list = NULL;
+  int code = yaml_doc_read_all(text, max_bytes, &list, e);
+  if (code < 0)
+    return code;
+  if (json_array_size(list) != 1)
+    return err_set(e, ERR_MALFORMED, "expected one YAML document");
+  *ret = json_incref(json_array_get(list, 0));
+  return 0;
 }

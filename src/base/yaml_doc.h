@@ -8,3 +8,5 @@
 
 /* One document of at most `max_bytes`; the caller owns the result. ERR_MALFORMED with line and column in the text, ERR_TOO_LARGE. */
 int yaml_doc_read(struct slice text, size_t max_bytes, json_t **ret, struct err *e);
+/* The same of one document or several (---), as an array. */
+int yaml_doc_read_all(struct slice text, size_t max_bytes, json_t **ret, struct err *e);

@@ -66,7 +66,28 @@ static void test_bad(void **state) {
   assert_int_equal(yaml_doc_read(SLICE("a: 1"), 3, &j, &e), ERR_TOO_LARGE);
 }
 
+static void test_several(void **state) {
+  (void)state;
+  static const char *const rows[][2] = {{"a: 1", "[{\"a\":1}]"},
+                                        {"--- 1\n---\n- x\n...\n---\n", "[1,[\"x\"],null]"},
+                                        {"a: 1\n---\nb: 2\n", "[{\"a\":1},{\"b\":2}]"}};
+  for (size_t i = 0; i < COUNT(rows); i++) {
+    auto_json *j = NULL;
+    assert_int_equal(yaml_doc_read_all(slice_of(rows[i][0]), 65536, &j, NULL), 0);
+    auto_free char *text = json_text(j);
+    assert_string_equal(text, rows[i][1]);
+  }
+  struct err e = {0};
+  json_t *j = NULL;
+  assert_int_equal(yaml_doc_read(SLICE("a: 1\n---\nb: 2\n"), 65536, &j, &e), ERR_MALFORMED);
+  assert_non_null(strstr(e.text, "one YAML document"));
+  assert_int_equal(yaml_doc_read_all(SLICE("a: 1\n---\nb: [\n"), 65536, &j, &e), ERR_MALFORMED);
+  assert_non_null(strstr(e.text, "line 4"));
+  assert_null(j);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
+                                     cmocka_unit_test(test_several)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
