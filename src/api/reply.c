@@ -211,9 +211,8 @@ void call_problem(struct call *c, int code) {
 void api_refusal(int status, const char *why, struct str *body, const char **ret_content_type) {
   static const struct {
     int status, code;
-  } codes[] = {{400, ERR_MALFORMED},  {408, ERR_TIMEOUT},     {413, ERR_TOO_LARGE},
-               {415, ERR_MEDIA_TYPE}, {429, ERR_BUSY},        {431, ERR_TOO_LARGE},
-               {501, ERR_METHOD},     {503, ERR_UNAVAILABLE}, {504, ERR_TIMEOUT}};
+  } codes[] = {{400, ERR_MALFORMED}, {408, ERR_TIMEOUT},   {413, ERR_TOO_LARGE},   {415, ERR_MEDIA_TYPE},
+               {429, ERR_BUSY},      {431, ERR_TOO_LARGE}, {503, ERR_UNAVAILABLE}, {504, ERR_TIMEOUT}};
   struct err e;
   int code = ERR_MALFORMED;
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)

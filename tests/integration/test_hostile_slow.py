@@ -92,7 +92,7 @@ def test_who_does_not_read_is_cut(make):
         raw.send(get(document) * asked)
     for raw in greedy:
         raw.wait_closed()
-        assert memory(node) - before < 64 << 20
+        assert memory(node) - before < 256 << 20  # of 640 MB; AddressSanitizer keeps some of what is freed
         raw.close()
     counted(node, "write_timeout", more_than=9)
     assert served(node) == 200
