@@ -21,100 +21,112 @@ static int usage(void) {
   return 2;
 }
 
-static int number(const char *text, int64_t most, int64_t *ret) {
-  return text && parse_i64(slice_of(text), 0, most, ret, NULL) >= 0 ? 0 : -1;
-}
+enum { SEED, HOURS, FIRST, MINUTES, ROUGH, NODES, NUMBERS };
+static const struct {
+  const char *key;
+  int64_t least, most, usual;
+} numbers[NUMBERS] = {[SEED] = {"--seed", 0, INT64_MAX, 1},   [HOURS] = {"--hours", 1, 1000000, 1},
+                      [FIRST] = {"--first", 0, INT64_MAX, 0}, [MINUTES] = {"--episode", 1, 100000, 60},
+                      [ROUGH] = {"--rough", 0, 50, 0},        [NODES] = {"--nodes", 1, SIM_NODES_MAX, 1}};
 
 struct arguments {
-  struct sim_options o;
-  int64_t seed, hours, minutes, first;
+  bool calm, verbose, removed[GUARD_MAX_];
+  int64_t n[NUMBERS];
 };
 
-static int guard_named(const char *name) {
-  for (int g = 0; name && g < GUARD_MAX_; g++)
-    if (strcmp(sim_guard_names[g], name) == 0)
-      return g;
+static bool flag(const char *key, struct arguments *a) {
+  bool *to = strcmp(key, "--calm") == 0 ? &a->calm : strcmp(key, "--verbose") == 0 ? &a->verbose : NULL;
+  if (to)
+    *to = true;
+  return to != NULL;
+}
+
+static int remove_guard(const char *name, struct arguments *a) {
+  for (int g = 0; g < GUARD_MAX_; g++)
+    if (strcmp(sim_guard_names[g], name) == 0) {
+      a->removed[g] = true;
+      return 0;
+    }
+  return -1;
+}
+
+static int pair(const char *key, const char *value, struct arguments *a) {
+  if (strcmp(key, "--without") == 0)
+    return remove_guard(value, a);
+  for (int i = 0; i < NUMBERS; i++)
+    if (strcmp(key, numbers[i].key) == 0)
+      return parse_i64(slice_of(value), numbers[i].least, numbers[i].most, &a->n[i], NULL) >= 0 ? 0 : -1;
   return -1;
 }
 
 static int read_arguments(int argc, char **argv, struct arguments *a) {
+  for (int i = 0; i < NUMBERS; i++)
+    a->n[i] = numbers[i].usual;
   for (int i = 1; i < argc; i++) {
-    const char *key = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-    int64_t n = 0;
-    if (strcmp(key, "--calm") == 0) {
-      a->o.calm = true;
+    if (flag(argv[i], a))
       continue;
-    }
-    if (strcmp(key, "--verbose") == 0) {
-      a->o.verbose = true;
-      continue;
-    }
-    if (strcmp(key, "--without") == 0) {
-      if (guard_named(value) < 0)
-        return -1;
-      a->o.removed[guard_named(value)] = true;
-    } else if (number(value, INT64_MAX, &n) < 0) {
+    if (i + 1 == argc || pair(argv[i], argv[i + 1], a) < 0)
       return -1;
-    } else if (strcmp(key, "--seed") == 0) {
-      a->seed = n;
-    } else if (strcmp(key, "--hours") == 0) {
-      a->hours = n;
-    } else if (strcmp(key, "--first") == 0) {
-      a->first = n;
-    } else if (strcmp(key, "--episode") == 0) {
-      a->minutes = n;
-    } else if (strcmp(key, "--rough") == 0 && n <= 50) {
-      a->o.rough = (int)n;
-    } else if (strcmp(key, "--nodes") == 0 && n >= 1 && n <= SIM_NODES_MAX) {
-      a->o.nodes = (int)n;
-    } else {
-      return -1;
-    }
     i++;
   }
-  return a->minutes > 0 && a->hours > 0 ? 0 : -1;
+  return 0;
+}
+
+static void add(struct sim_world *sum, const struct sim_world *w) {
+  sum->end += w->end;
+  sum->fires += w->fires;
+  sum->starts += w->starts;
+  sum->lost += w->lost;
+  sum->doubled += w->doubled;
+  sum->stuck += w->stuck;
+  sum->crashes += w->crashes;
+  sum->unknown += w->unknown;
+  sum->violations += w->violations;
+  sum->digest = hash_u64(sum->digest ^ w->digest);
+}
+
+static void tell(const struct sim_world *sum, double took) {
+  (void)printf("simulated %.1f hours in %.1f s, %lld fires, %lld starts, %lld crashes, %lld unknown commits, "
+               "%lld lost, %lld doubled, %lld stuck, %lld other, digest %016llx\n",
+               (double)sum->end / (double)USEC_PER_HOUR, took, (long long)sum->fires, (long long)sum->starts,
+               (long long)sum->crashes, (long long)sum->unknown, (long long)sum->lost,
+               (long long)sum->doubled, (long long)sum->stuck,
+               (long long)(sum->violations - sum->lost - sum->doubled - sum->stuck),
+               (unsigned long long)sum->digest);
+}
+
+static void list(void) {
+  for (int g = 0; g < GUARD_MAX_; g++)
+    (void)printf("%-16s %s\n", sim_guard_names[g], sim_guard_texts[g]);
 }
 
 int main(int argc, char **argv) {
-  struct arguments a = {
-      .o = {.nodes = 1, .executors = 3, .shards = 4, .tasks = 20}, .seed = 1, .hours = 1, .minutes = 60};
+  struct arguments a = {0};
   if (argc == 2 && strcmp(argv[1], "--list") == 0) {
-    for (int g = 0; g < GUARD_MAX_; g++)
-      (void)printf("%-16s %s\n", sim_guard_names[g], sim_guard_texts[g]);
+    list();
     return 0;
   }
   if (read_arguments(argc, argv, &a) < 0)
     return usage();
-  log_level_set(a.o.verbose ? LOG_INFO : LOG_LEVEL_MAX_);
+  log_level_set(a.verbose ? LOG_INFO : LOG_LEVEL_MAX_);
+  struct sim_options o = {.length = a.n[MINUTES] * USEC_PER_MIN,
+                          .nodes = (int)a.n[NODES],
+                          .executors = 3,
+                          .shards = 4,
+                          .tasks = 20,
+                          .calm = a.calm,
+                          .rough = (int)a.n[ROUGH],
+                          .verbose = a.verbose};
+  memcpy(o.removed, a.removed, sizeof o.removed);
   double begin = seconds();
   struct sim_world sum = {0};
-  usec_t total = 0;
-  a.o.length = a.minutes * USEC_PER_MIN;
-  for (int64_t i = a.first; total < a.hours * USEC_PER_HOUR; i++) {
+  for (int64_t i = a.n[FIRST]; sum.end < a.n[HOURS] * USEC_PER_HOUR && !sum.violations; i++) {
     struct sim_world w;
-    a.o.seed = hash_u64((uint64_t)a.seed) + (uint64_t)i;
-    int bad = sim_episode(&a.o, &w);
-    total += w.end;
-    sum.fires += w.fires;
-    sum.starts += w.starts;
-    sum.lost += w.lost;
-    sum.doubled += w.doubled;
-    sum.stuck += w.stuck;
-    sum.crashes += w.crashes;
-    sum.unknown += w.unknown;
-    sum.violations += w.violations;
-    sum.digest = hash_u64(sum.digest ^ w.digest);
-    if (bad) {
-      (void)printf("seed %lld episode %lld: %s\n", (long long)a.seed, (long long)i, w.first);
-      break;
-    }
+    o.seed = hash_u64((uint64_t)a.n[SEED]) + (uint64_t)i;
+    if (sim_episode(&o, &w) != 0)
+      (void)printf("seed %lld episode %lld: %s\n", (long long)a.n[SEED], (long long)i, w.first);
+    add(&sum, &w);
   }
-  (void)printf("simulated %.1f hours in %.1f s, %lld fires, %lld starts, %lld crashes, %lld unknown commits, "
-               "%lld lost, %lld doubled, "
-               "%lld stuck, %lld other, digest %016llx\n",
-               (double)total / 3.6e9, seconds() - begin, (long long)sum.fires, (long long)sum.starts,
-               (long long)sum.crashes, (long long)sum.unknown, (long long)sum.lost, (long long)sum.doubled,
-               (long long)sum.stuck, (long long)(sum.violations - sum.lost - sum.doubled - sum.stuck),
-               (unsigned long long)sum.digest);
+  tell(&sum, seconds() - begin);
   return sum.violations ? 1 : 0;
 }
