@@ -39,7 +39,7 @@ struct fire_item {
 /* A run asked for by people or services (core/inbox.h bodies, parsed). Borrowed. */
 struct fire_request {
   struct run_key key; /* TRIGGER: the whole key; CATCHUP: task_id only */
-  bool catch_up;      /* the instants of (from, to], by the misfire policy */
+  bool catch_up;      /* the instants of (from, to], by the misfire policy; they count for max_runs */
   usec_t from, to;
   bool ignore_overlap;
   enum run_origin origin;
@@ -67,8 +67,8 @@ struct fire_batch { /* zeroed before first use; reused; fire_batch_done frees */
 void fire_batch_done(struct fire_batch *b);
 
 struct shard_limits {
-  size_t max_rows;     /* rows of one FIRE: 5,000 */
-  size_t max_work;     /* instants looked at in one step: 200,000 */
+  size_t max_rows; /* rows of one FIRE: 5,000 */
+  size_t max_work; /* instants looked at in one step, which holds the run lock (about 0.4 µs each): 10,000 */
   usec_t idle_advance; /* an idle shard moves its watermark at least so often: 10 s */
 };
 /* The driver's knowledge of open runs. `decide` also reserves: a START counts as active, a QUEUE as queued from then on. */
@@ -93,7 +93,8 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
 /* The scheduled run of a FIXED_DELAY task ended at `end`: its next instant is end + every. */
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end);
 
-/* Decide what is due at `now`. False: nothing to do (no FIRE needed). True: `ret` is the batch; settle it with exactly one of
+/* A catch-up on request of more instants than that is walked through in several steps: it stays among the requests until then.
+ * Decide what is due at `now`. False: nothing to do (no FIRE needed). True: `ret` is the batch; settle it with exactly one of
  * shard_fired / shard_refused before the next call. `requests` (oldest first) join as long as rows are left. */
 bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap,
                    const struct fire_request *requests, size_t request_count, struct fire_batch *ret);

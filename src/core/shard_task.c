@@ -49,8 +49,8 @@ static void next_computed(const struct sched_task *t, const struct sched_version
   }
 }
 
-static bool used_up(const struct sched_task *t, const struct task_spec *spec) {
-  return spec->max_runs && t->x && t->x->fired_pending >= spec->max_runs;
+bool sched_used_up(const struct sched_task *t, const struct sched_version *v) {
+  return v->spec->max_runs && t->x && t->x->fired_pending >= v->spec->max_runs;
 }
 
 void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first) {
@@ -62,7 +62,7 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
     usec_t lo = v->effective_at > beyond ? v->effective_at : beyond;
     usec_t limit = v->next ? v->next->effective_at : USEC_NEVER;
     usec_t nominal = USEC_NEVER, due = USEC_NEVER;
-    if (v->state == TASK_ENABLED && v->spec && lo < limit && !used_up(t, v->spec)) {
+    if (v->state == TASK_ENABLED && v->spec && lo < limit && !sched_used_up(t, v)) {
       if (v->spec->kind == SCHEDULE_FIXED_DELAY)
         next_delay(t, v, lo, &nominal, &due);
       else if (v->spec->kind != SCHEDULE_MANUAL)
@@ -102,7 +102,8 @@ static void note_skips(struct sched_task *t) {
   for (struct sched_version *v = t->first.next; v; v = v->next) {
     usec_t at = v->skip ? USEC_NONE : straddles(t, v);
     for (const struct sched_version *u = &t->first; at && u != v; u = u->next) {
-      if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at)
+      if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at ||
+          (sched_used_up(t, u) && at > t->x->last)) /* it had had its last run by then */
         continue;
       usec_t due = at + schedule_jitter(u->spec->schedule, t->id, at);
       if (due > u->effective_at && due <= u->next->effective_at)
@@ -176,6 +177,8 @@ void sched_task_free(struct sched_task *t) {
     mem_free(n);
   }
   task_spec_unref(&t->first.spec);
+  if (t->x)
+    sched_walk_free(&t->x->walk);
   mem_free(t->x);
   mem_free(t);
 }
@@ -186,5 +189,5 @@ bool sched_is_complete(const struct sched_task *t) {
       v->spec->kind == SCHEDULE_MANUAL)
     return false;
   return !(v->spec->kind == SCHEDULE_FIXED_DELAY && t->x && (t->x->open || t->x->open_pending) &&
-           !used_up(t, v->spec));
+           !sched_used_up(t, v));
 }

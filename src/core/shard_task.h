@@ -17,10 +17,12 @@ struct sched_extra {
   usec_t base_pending;                /* with the unsettled batch; 0 = as base_at */
   usec_t base_at;                     /* FIXED_DELAY: end of the last scheduled run */
   int64_t fired, fired_pending;       /* max_runs: committed; with the unsettled batch */
+  usec_t last;                        /* max_runs: what was counted is not later than this instant */
   bool open, open_pending;            /* FIXED_DELAY: a scheduled run has not ended */
   int64_t caught_up, caught_up_kept;  /* runs given to the present catch-up; as committed */
   usec_t release_at, release_at_kept; /* when the next caught-up run may start; as committed */
   size_t fold_row, progress_row;      /* 1 + index in the unsettled batch; 0 = none */
+  struct sched_walk *walk;            /* a catch-up on request (shard_catchup.c); NULL = none */
 };
 struct sched_task {
   int64_t id;
@@ -43,6 +45,11 @@ void sched_insert(struct sched_task *t, const struct shard_version *v);
 /* Forget versions that own no instant beyond the watermark any more. */
 void sched_trim(struct sched_task *t, usec_t watermark);
 void sched_task_free(struct sched_task *t);
+/* Its max_runs is reached, with the unsettled batch. */
+bool sched_used_up(const struct sched_task *t, const struct sched_version *v);
+void sched_walk_free(struct sched_walk **w);
+/* The batch is settled: what had its rows in it is over, or comes again. */
+void sched_walk_settle(struct sched_extra *x, bool fired);
 /* No instant will ever come (ENABLED, not MANUAL, nothing waiting). */
 bool sched_is_complete(const struct sched_task *t);
 
@@ -64,6 +71,7 @@ struct shard {
   int64_t epoch, tasks_version;
   usec_t at; /* the watermark pair */
   int64_t at_task;
+  uint64_t turn;                /* number of the present batch */
   struct sched_task *tasks;     /* hash by id */
   struct sched_orphan *orphans; /* hash by task_id */
   struct calq *queue;

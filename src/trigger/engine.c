@@ -15,7 +15,7 @@ static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1,
 
 void engine_options_default(struct engine_options *o) {
   *o = (struct engine_options){
-      .limits = {.max_rows = 5000, .max_work = 200000, .idle_advance = 10 * USEC_PER_SEC},
+      .limits = {.max_rows = 5000, .max_work = 10000, .idle_advance = 10 * USEC_PER_SEC},
       .poll = 250 * USEC_PER_MS,
       .zone_poll = 30 * USEC_PER_SEC,
       .ahead = 50 * USEC_PER_MS,
