@@ -137,6 +137,16 @@ static json_t *object_schema(enum schema_id s) {
 
 /* ------------------------------------------------------------------ the task, from core's table */
 
+/* The default of a list of reasons is all that may be in it. */
+static json_t *reasons_of(uint32_t mask) {
+  json_t *o = type_of("string"), *list = json_array();
+  for (int i = 0; run_reason_names[i]; i++)
+    if (mask >> i & 1)
+      (void)json_array_append_new(list, json_string(run_reason_names[i])); /* fails only without memory */
+  put(o, "enum", list);
+  return o;
+}
+
 static json_t *task_field_schema(const struct task_field *f) {
   json_t *o;
   switch (f->type) {
@@ -151,7 +161,8 @@ static json_t *task_field_schema(const struct task_field *f) {
   case FIELD_INT32:
   case FIELD_INT64:
     o = type_of("integer");
-    bounds(o, "minimum", "maximum", (int64_t)f->min, (int64_t)f->max);
+    put(o, "minimum", json_integer((int64_t)f->min));
+    put(o, "maximum", json_integer((int64_t)f->max));
     return o;
   case FIELD_REAL:
     o = type_of("number");
@@ -160,7 +171,7 @@ static json_t *task_field_schema(const struct task_field *f) {
     return o;
   case FIELD_REASONS:
     o = type_of("array");
-    put(o, "items", enum_of(run_reason_names));
+    put(o, "items", reasons_of((uint32_t)f->value));
     put(o, "uniqueItems", json_true());
     return o;
   case FIELD_OBJECT: return ref("schemas", strcmp(f->name, "retry") == 0 ? "RetryPolicy" : "Schedule");
@@ -294,7 +305,7 @@ static void problems(const struct route *r, json_t *all) {
               {"403", token},
               {"404", param || body},
               {"409", writes && token},
-              {"412", r->flags & ROUTE_MATCH || r->body == SCHEMA_beat},
+              {"412", r->flags & ROUTE_MATCH || r->body == SCHEMA_beat || r->body == SCHEMA_apply},
               {"413", body},
               {"415", body},
               {"422", r->flags & ROUTE_IDEM},

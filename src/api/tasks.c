@@ -111,8 +111,11 @@ int on_tasks_create_many(struct call *c) {
   if (r >= 0)
     r = task_create_many(c->api->o.tasks, &tc, docs, &rows);
   if (r < 0) {
-    if (c->e.code == r && c->e.field[0] == '/')
-      (void)err_at(&c->e, "/tasks");
+    if (c->e.code == r && c->e.field[0] == '/') {
+      bool indexed = c->e.field[1] >= '0' && c->e.field[1] <= '9';
+      (void)err_at(&c->e,
+                   indexed ? "/tasks" : "/tasks/0"); /* of a single one the store names the field only */
+    }
     return r;
   }
   json_t *items = json_array(), *doc = json_object();

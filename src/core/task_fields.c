@@ -3,6 +3,7 @@
 #include "base/parse.h"
 #include "core/task_draft.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 const char *const task_field_type_names[] = {"name",    "text",    "enum",   "duration",        "instant",
@@ -208,8 +209,13 @@ static int read_reasons(const json_t *object, const struct task_field *f, struct
                        e); /* not a text: an empty one, refused with the list of what is allowed */
     if (r >= 0)
       r = parse_enum(text, run_reason_names, &v, e);
-    if (r < 0)
+    if (r < 0) {
+      char at[24];
+      (void)snprintf(at, sizeof at, "/%zu", i);
+      if (e)
+        (void)err_at(e, at);
       return at_field(e, f, r);
+    }
     mask |= 1u << v;
   }
   put(d, f, &mask, sizeof mask);

@@ -4,7 +4,7 @@
 #include "base/metric.h"
 #include "net/http_server.h"
 
-enum { DOCUMENT_MAX = 8 * 1024 * 1024, TYPE_MAX = 256, TEXT_MAX = 1024 * 1024 };
+enum { DOCUMENT_MAX = 8 * 1024 * 1024, TYPE_MAX = 256, TEXT_MAX = 1024 * 1024, ATTEMPTS_MAX = 100 };
 static const double DELAY_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
                                        .5,   1,     2.5,  5,   10,   30,  60, 0};
 static const char CUT_NOTICE[] = " …[cut]";
@@ -96,7 +96,7 @@ static int read_key(const json_t *doc, struct live_event *ev, struct err *e) {
     return err_field(e, ERR_MISSING, "/run_id", "expected the run's id");
   if (rc > 0 && (rc = run_id_parse(id, &ev->key, e)) < 0)
     e->code = rc = ERR_INVALID;
-  if (rc >= 0 && (rc = json_get_i64(doc, "attempt", 1, INT32_MAX, &attempt, e)) == 0)
+  if (rc >= 0 && (rc = json_get_i64(doc, "attempt", 1, ATTEMPTS_MAX, &attempt, e)) == 0)
     return err_field(e, ERR_MISSING, "/attempt", "expected the attempt that was delivered");
   if (rc >= 0)
     rc = json_get_i64(doc, "fence", 0, INT64_MAX, &fence, e); /* only executors compare fences */
@@ -122,6 +122,8 @@ static int read_report(const struct intake *in, const json_t *doc, struct arena 
     rc = json_get_double(doc, "progress", 0, 1, &ev->progress, e);
   if (rc >= 0)
     rc = json_get_slice(doc, "executor", 128, &ev->executor, e);
+  if (rc > 0 && !ev->executor.n)
+    rc = err_field(e, ERR_INVALID, "/executor", "expected the id of an executor");
   if (rc >= 0)
     rc = read_error(in, doc, mem, ev, e);
   const json_t *result = json_object_get(doc, "result");
