@@ -28,7 +28,7 @@ int fuzz_run_post(struct run_service *s, const struct live_event *events, size_t
     volatile size_t sum = touch(ev->executor) + touch(ev->ns) + touch(ev->group) + touch(ev->result) +
                           touch(ev->error_type) + touch(ev->error_message) + touch(ev->error_detail);
     (void)sum;
-    assert(ev->attempt >= 1 && ev->progress >= -1 && ev->progress <= 1);
+    assert(ev->attempt >= 1 && ev->attempt <= 100 && ev->progress >= -1 && ev->progress <= 1);
     assert(ev->result.n <= 64 && ev->error_message.n <= 64 && ev->error_detail.n <= 64);
     assert(slice_utf8_valid(ev->result) && slice_utf8_valid(ev->error_message));
     results[i] = (enum run_result)(ev->attempt % (RUN_RESULT_NOT_OWNER + 1));
