@@ -275,6 +275,72 @@ CREATE TABLE token (
   created_by text NOT NULL
 );
 
+-- alerts: channels (kind 0) and rules (kind 1)
+CREATE TABLE alert_def (
+  id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  kind int2 NOT NULL,
+  ns text NOT NULL,
+  name text NOT NULL,
+  definition text NOT NULL,
+  url_sealed text,
+  secret_sealed text,
+  secret_previous_sealed text,
+  created_at int8 NOT NULL,
+  updated_at int8 NOT NULL,
+  version int4 NOT NULL,
+  UNIQUE (kind, ns, name)
+);
+
+-- runs that ended in FAIL and whose alerts are not made yet; written by FINISH, only while there is a rule
+CREATE TABLE alert_event (
+  no int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  shard int4 NOT NULL,
+  part int4 NOT NULL
+);
+
+CREATE TABLE alert (
+  id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  rule_id int8 NOT NULL,
+  channel_id int8 NOT NULL,
+  task_id int8 NOT NULL,
+  count int8 NOT NULL,
+  first_at int8 NOT NULL,
+  last_at int8 NOT NULL,
+  window_until int8 NOT NULL,
+  created_at int8 NOT NULL,
+  next_at int8 NOT NULL,
+  give_up_at int8 NOT NULL,
+  sent_at int8,
+  seq int4 NOT NULL,
+  attempts int4 NOT NULL DEFAULT 0,
+  tries int4 NOT NULL DEFAULT 0,
+  status int4 NOT NULL DEFAULT 0,
+  state int2 NOT NULL DEFAULT 0,
+  summary bool NOT NULL,
+  closed bool NOT NULL DEFAULT false,
+  ns text NOT NULL,
+  rule text NOT NULL,
+  channel text NOT NULL,
+  task_name text NOT NULL,
+  error text,
+  details text NOT NULL,
+  UNIQUE (rule_id, channel_id, task_id, seq)
+);
+CREATE INDEX alert_due ON alert (next_at) WHERE state = 0;
+CREATE INDEX alert_ended ON alert (created_at) WHERE state <> 0;
+
+CREATE TABLE alert_attempt (
+  alert_id int8 NOT NULL,
+  attempt int4 NOT NULL,
+  at int8 NOT NULL,
+  took int8 NOT NULL,
+  status int4 NOT NULL,
+  error text,
+  PRIMARY KEY (alert_id, attempt)
+);
+
 -- What one call carries, an array of rows each; the fields that are absent are NULL.
 CREATE TYPE fire_shard_in AS (shard int4, epoch int8, tasks_version int8, seen_at int8, seen_task int8, new_at int8, new_task int8);
 CREATE TYPE run_update_in AS (shard int4, scheduled_at int8, task_id int8, part int4, seen_attempt int4, seen_state int2, ord int4,

@@ -285,3 +285,66 @@ CREATE TABLE idempotency (
   PRIMARY KEY (route, key)
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+-- channels (kind 0) and rules (kind 1)
+CREATE TABLE alert_def (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind INTEGER NOT NULL,
+  ns TEXT NOT NULL,
+  name TEXT NOT NULL,
+  definition TEXT NOT NULL,
+  url_sealed TEXT,
+  secret_sealed TEXT,
+  secret_previous_sealed TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  UNIQUE (kind, ns, name)
+);
+-- Runs that ended in FAIL and whose alerts are not made yet; written by FINISH, only while there is a rule.
+CREATE TABLE alert_event (
+  no INTEGER PRIMARY KEY AUTOINCREMENT,
+  shard INTEGER NOT NULL,
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL
+);
+CREATE TABLE alert (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  rule_id INTEGER NOT NULL,
+  channel_id INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  summary INTEGER NOT NULL,
+  closed INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  tries INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  window_until INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  next_at INTEGER NOT NULL,
+  give_up_at INTEGER NOT NULL,
+  sent_at INTEGER NOT NULL,
+  ns TEXT NOT NULL,
+  rule TEXT NOT NULL,
+  channel TEXT NOT NULL,
+  task_name TEXT NOT NULL,
+  error TEXT,
+  details TEXT NOT NULL,
+  UNIQUE (rule_id, channel_id, task_id, seq)
+);
+CREATE INDEX alert_due ON alert (next_at) WHERE state = 0;
+CREATE INDEX alert_ended ON alert (created_at) WHERE state <> 0;
+CREATE TABLE alert_attempt (
+  alert_id INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  took INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  error TEXT,
+  PRIMARY KEY (alert_id, attempt)
+) WITHOUT ROWID;

@@ -46,6 +46,10 @@ const char *const channel_names[] = {
 const char *const executor_state_names[] = {
 #include "core/words.def"
     NULL};
+#define ALERT_STATE(x) #x,
+const char *const alert_state_names[] = {
+#include "core/words.def"
+    NULL};
 #define TOKEN_ROLE(x) #x,
 const char *const token_role_names[] = {
 #include "core/words.def"

@@ -59,6 +59,11 @@ enum executor_state {
 #include "core/words.def"
   EXECUTOR_STATE_MAX_
 };
+#define ALERT_STATE(x) ALERT_##x,
+enum alert_state {
+#include "core/words.def"
+  ALERT_STATE_MAX_
+};
 #define TOKEN_ROLE(x) ROLE_##x,
 enum token_role {
 #include "core/words.def"
@@ -67,15 +72,17 @@ enum token_role {
 
 /* NULL-terminated tables, index = enum value; for parse_enum and for printing. */
 extern const char *const run_state_names[],
-    *const run_reason_names[],
-        *const run_origin_names[],
-            *const task_state_names[],
-                *const schedule_kind_names[],
-                    *const misfire_policy_names[],
-                        *const overlap_policy_names[],
-                            *const routing_names[], *const on_lost_names[], *const channel_names[],
-                                                                                *const executor_state_names[],
-                                                                                    *const token_role_names[];
+    *const run_reason_names[], *const run_origin_names[],
+                                   *const task_state_names[],
+                                       *const schedule_kind_names[],
+                                           *const misfire_policy_names[],
+                                               *const overlap_policy_names[],
+                                                   *const routing_names[],
+                                                       *const on_lost_names[],
+                                                           *const channel_names[],
+                                                               *const executor_state_names[],
+                                                                   *const token_role_names[],
+                                                                       *const alert_state_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "core/model.h"
 #include "core/rows.h"
+#include "store/alert_rows.h"
 #include "store/rows.h"
 
 struct store;

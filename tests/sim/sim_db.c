@@ -125,6 +125,19 @@ int sim_db_session(struct sim_db *db, struct store **ret) {
     (void)s, (void)in, (void)ret, (void)mem;                                                                 \
     return err_set(e, -ENOTSUP, "the simulated store has no " #n);                                           \
   }
+LACKS(alert_def_put)
+LACKS(alert_def_get)
+LACKS(alert_def_list)
+LACKS(alert_def_delete)
+LACKS(alert_events)
+LACKS(alert_latest)
+LACKS(alert_apply)
+LACKS(alert_claim)
+LACKS(alert_result)
+LACKS(alert_list)
+LACKS(alert_get)
+LACKS(alert_send)
+LACKS(alert_expire)
 LACKS(task_apply)
 LACKS(task_list)
 LACKS(task_stats)

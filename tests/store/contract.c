@@ -170,6 +170,7 @@ static const struct {
     {"run-list", run_list_tests, &run_list_tests_count},
     {"executor", executor_tests, &executor_tests_count},
     {"access", access_tests, &access_tests_count},
+    {"alert", alert_tests, &alert_tests_count},
     {"retention", retention_tests, &retention_tests_count},
 };
 

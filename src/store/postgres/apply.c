@@ -34,7 +34,7 @@ static const struct pg_sql sql_update = {
 /* The open rows by key, into history, away by their places. The fence is held, so nothing changes them in between; a join in the
  * DELETE itself would cost a third more. ON CONFLICT costs a sixth, and no run is open and ended at once: the first try is
  * without it. */
-#define FINISH(on_conflict)                                                                                  \
+#define FINISH(on_conflict, more)                                                                            \
   "WITH m AS MATERIALIZED (SELECT u.ord, k.at, k.scheduled_at, k.task_id, k.fired_at, u.finished_at, "       \
   "u.attempt_at, "                                                                                           \
   "u.started_at, k.missed_first, k.missed_count, k.progress, k.shard, k.part, k.version, k.attempt, "        \
@@ -48,10 +48,19 @@ static const struct pg_sql sql_update = {
   "started_at, "                                                                                             \
   "missed_first, missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, "   \
   "pin, payload, "                                                                                           \
-  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ") SELECT ord FROM m"
-static const struct pg_sql sql_finish = {"apply_finish", FINISH(""), PG_WRITE};
-static const struct pg_sql sql_finish_again = {"apply_finish_again", FINISH("ON CONFLICT DO NOTHING"),
-                                               PG_WRITE};
+  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ")" more                 \
+  " SELECT ord FROM m"
+/* For a call with a FAIL among its ends, while there is an alert rule: the events that become alerts. */
+#define FAIL_EVENTS                                                                                          \
+  ", a AS (INSERT INTO alert_event (shard, scheduled_at, task_id, part) SELECT shard, scheduled_at, "        \
+  "task_id, part FROM m WHERE state = 3 AND EXISTS (SELECT FROM alert_def WHERE kind = 1))"
+_Static_assert(RUN_FAIL == 3 && ALERT_DEF_RULE == 1, "numbers used in SQL");
+#define AGAIN "ON CONFLICT DO NOTHING"
+/* [is there a FAIL][is it the second try] */
+static const struct pg_sql sql_finish[2][2] = {
+    {{"apply_finish", FINISH("", ""), PG_WRITE}, {"apply_finish_again", FINISH(AGAIN, ""), PG_WRITE}},
+    {{"apply_finish_fail", FINISH("", FAIL_EVENTS), PG_WRITE},
+     {"apply_finish_fail_again", FINISH(AGAIN, FAIL_EVENTS), PG_WRITE}}};
 static const struct pg_sql sql_attempts = {
     "apply_attempts",
     "INSERT INTO attempt (scheduled_at, task_id, part, attempt, dispatched_at, started_at, finished_at, "
@@ -182,15 +191,18 @@ static void add_updates(struct pg_store *s, const struct st_run_apply *in, const
 /* The first finish of a run is the one that counts. */
 static void add_finishes(struct pg_store *s, const struct st_run_apply *in, const uint8_t *wave, bool again) {
   size_t n = 0;
-  for (size_t i = 0; i < in->finish_count; i++)
+  bool fails = false;
+  for (size_t i = 0; i < in->finish_count; i++) {
     n += wave[i] == 0;
+    fails |= in->finishes[i].state == RUN_FAIL;
+  }
   add_fences(s, in);
   pgw_array(&s->args, s->source->types.run_finish_in, n);
   for (size_t i = 0; i < in->finish_count; i++)
     if (wave[i] == 0)
       add_finish(&s->args, &in->finishes[i], i);
   pgw_array_end(&s->args);
-  pgc_add(s, again ? &sql_finish_again : &sql_finish);
+  pgc_add(s, &sql_finish[fails][again]);
 }
 
 static void add_the_rest(struct pg_store *s, const struct st_run_apply *in) {

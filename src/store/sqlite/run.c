@@ -139,9 +139,12 @@ static int finish_run(struct db *db, const struct run_finish *f, struct err *e) 
                  f->finished_at, f->executor, f->error_type, f->error_message, f->error_detail, f->result);
   if (r <= 0)
     return r;
-  int deleted = db_run(db, SQL_RUN_DELETE, e, "illii", f->key.shard, f->key.scheduled_at, f->key.task_id,
-                       f->key.part, f->seen_attempt);
-  return deleted < 0 ? deleted : r;
+  int more = db_run(db, SQL_RUN_DELETE, e, "illii", f->key.shard, f->key.scheduled_at, f->key.task_id,
+                    f->key.part, f->seen_attempt);
+  if (more >= 0 && f->state == RUN_FAIL)
+    more = db_run(db, SQL_ALERT_EVENT_NEW, e, "illi", f->key.shard, f->key.scheduled_at, f->key.task_id,
+                  f->key.part);
+  return more < 0 ? more : r;
 }
 
 static int insert_attempt(struct db *db, const struct attempt_row *a, struct err *e) {

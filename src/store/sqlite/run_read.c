@@ -3,14 +3,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#define RUN_TYPES "illiiiiiilllllllssssssssd" /* of RUN_READ and HISTORY_READ */
-#define RUN_INTO(w)                                                                                          \
-  &(w)->key.shard, &(w)->key.scheduled_at, &(w)->key.task_id, &(w)->key.part, &(w)->version, &(w)->state,    \
-      &(w)->reason, &(w)->origin, &(w)->attempt, &(w)->fired_at, &(w)->not_before, &(w)->attempt_at,         \
-      &(w)->started_at, &(w)->finished_at, &(w)->missed_first, &(w)->missed_count, &(w)->executor,           \
-      &(w)->pin, &(w)->payload, &(w)->origin_run, &(w)->result, &(w)->error_type, &(w)->error_message,       \
-      &(w)->error_detail, &(w)->progress
-
 int sqlite_run_load(struct store *s, const struct st_run_load *in, struct st_run_load_ret *ret,
                     struct arena *mem, struct err *e) {
   const struct run_key start = {.scheduled_at = INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
