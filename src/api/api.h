@@ -8,6 +8,7 @@
 
 struct access;
 struct access_identity;
+struct alerts;
 struct api;
 struct http_request;
 struct registry;
@@ -15,10 +16,11 @@ struct run_service;
 struct task_service;
 
 struct api_options {
-  struct task_service *tasks; /* all four borrowed; thread-safe */
+  struct task_service *tasks; /* all five borrowed; thread-safe */
   struct access *access;
   struct registry *registry;
   struct run_service *runs;
+  struct alerts *alerts;
   const struct clock *clock;
   const char *version;     /* of the program, for the OpenAPI document; a literal */
   int workers;             /* threads: 4 */
@@ -36,7 +38,7 @@ struct api_options {
   int (*report)(void *arg, struct http_request *r, const struct access_identity *who, struct err *e);
   void *arg;
 };
-void api_options_default(struct api_options *o); /* everything but the four services */
+void api_options_default(struct api_options *o); /* everything but the services */
 /* Starts the workers. */
 int api_new(const struct api_options *o, struct api **ret, struct err *e);
 /* After the HTTP server has drained: answers what still waits, joins the workers. */

@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "core/model.h"
 #include "executor/registry.h"
+#include "monitor/alerts.h"
 #include "net/http_server.h"
 #include "run/run.h"
 #include "task/task.h"
@@ -194,6 +195,9 @@ int call_need_namespace(struct call *c, const json_t *doc);
 int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t);
 /* A task reference for the task service, a bare name being in the token's own namespace. */
 struct slice call_task_ref(struct call *c, struct slice ref);
+
+/* The id of ?task=, 0 when not given; a number is taken as it is, so that what belongs to a deleted task can be read. */
+int call_task_filter(struct call *c, int64_t *ret);
 
 /* Cursors: up to CURSOR_DATA_MAX bytes, bound to the route and the other parameters of the request. */
 #define CURSOR_DATA_MAX 64

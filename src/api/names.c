@@ -1,5 +1,6 @@
 /* References in paths: "name" or "namespace/name", and what the token may see. */
 #include "api/internal.h"
+#include "base/parse.h"
 
 static struct slice home(const struct call *c) {
   return slice_of(c->who.ns[0] ? c->who.ns : ACCESS_NS_DEFAULT);
@@ -35,4 +36,17 @@ struct task_call call_task(struct call *c) {
                             .note = c->query[Q_note].s,
                             .mem = &c->mem,
                             .e = &c->e};
+}
+
+int call_task_filter(struct call *c, int64_t *ret) {
+  struct slice ref = c->query[Q_task].s;
+  struct task_row t;
+  struct task_call tc = call_task(c);
+  if (!ref.n || parse_i64(ref, 1, INT64_MAX, ret, NULL) == 0)
+    return 0;
+  int r = task_get(c->api->o.tasks, &tc, call_task_ref(c, ref), 0, &t);
+  if (r < 0)
+    return r == ERR_NOT_FOUND ? err_field(&c->e, r, "?task", "there is no such task") : r;
+  *ret = t.v.task_id;
+  return 0;
 }

@@ -78,20 +78,6 @@ json_t *attempt_json(const struct attempt_row *a) {
 
 /* ------------------------------------------------------------------ lists */
 
-/* The id of ?task=; a number is taken as it is, so that the runs of a deleted task can be read. */
-static int task_filter(struct call *c, int64_t *ret) {
-  struct slice ref = c->query[Q_task].s;
-  struct task_row t;
-  struct task_call tc = call_task(c);
-  if (!ref.n || parse_i64(ref, 1, INT64_MAX, ret, NULL) == 0)
-    return 0;
-  int r = task_get(c->api->o.tasks, &tc, call_task_ref(c, ref), 0, &t);
-  if (r < 0)
-    return r == ERR_NOT_FOUND ? err_field(&c->e, r, "?task", "there is no such task") : r;
-  *ret = t.v.task_id;
-  return 0;
-}
-
 static int ns_filter(struct call *c, struct slice *ret) {
   *ret = c->query[Q_namespace].s;
   if (!ret->n)
@@ -126,7 +112,7 @@ int on_runs_list(struct call *c) {
     in.before = &before;
   }
   struct st_run_list_ret found;
-  if ((r = task_filter(c, &in.task_id)) < 0 ||
+  if ((r = call_task_filter(c, &in.task_id)) < 0 ||
       (r = run_list(c->api->o.runs, &in, &found, &c->mem, &c->e)) < 0)
     return r;
   json_t *items = json_array();

@@ -8,6 +8,7 @@
 #include "dispatch/dispatcher.h"
 #include "dispatch/http.h"
 #include "executor/registry.h"
+#include "monitor/alerts.h"
 #include "monitor/gauges.h"
 #include "net/crypto.h"
 #include "net/http_client.h"
@@ -42,6 +43,8 @@ struct server {
   struct access *access;
   struct task_service *tasks;
   struct intake *intake;
+  struct network_list *alert_networks;
+  struct alerts *alerts;
   struct api *api;
   struct http_server *http;
   /* janitor.c */

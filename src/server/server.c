@@ -160,12 +160,16 @@ static int start_engine(struct server *s, struct err *e) {
   return engine_new(&o, &s->engine, e);
 }
 
-static int start_registry(struct server *s, struct err *e) {
+static int read_networks(struct server *s, const char *setting, struct network_list **ret, struct err *e) {
   auto_str nets;
   str_init(&nets, 8192);
-  for (const char *const *n = conf_list(s->conf, "executor.allowed_networks"); *n; n++)
+  for (const char *const *n = conf_list(s->conf, setting); *n; n++)
     str_addf(&nets, "%s%s", nets.n ? "," : "", *n);
-  int rc = network_list_parse(str_slice(&nets), &s->networks, e);
+  return network_list_parse(str_slice(&nets), ret, e);
+}
+
+static int start_registry(struct server *s, struct err *e) {
+  int rc = read_networks(s, "executor.allowed_networks", &s->networks, e);
   if (rc < 0)
     return rc;
   struct registry_options o;
@@ -246,6 +250,30 @@ static int start_services(struct server *s, struct err *e) {
   return 0;
 }
 
+static int start_alerts(struct server *s, struct err *e) {
+  int rc = read_networks(s, "alert.allowed_networks", &s->alert_networks, e);
+  if (rc < 0)
+    return rc;
+  struct alerts_options o;
+  alerts_options_default(&o);
+  o.store = s->api_store;
+  o.loop = s->loop;
+  o.allowed = s->alert_networks;
+  o.now = db_now;
+  o.now_arg = s;
+  memcpy(o.key, s->key, sizeof o.key);
+  const char *ca = conf_str(s->conf, "alert.ca_file");
+  o.ca_file = *ca ? ca : NULL;
+  o.poll = conf_usec(s->conf, "alert.poll");
+  o.timeout = conf_usec(s->conf, "alert.timeout");
+  o.retry_first = conf_usec(s->conf, "alert.retry_first");
+  o.retry_most = conf_usec(s->conf, "alert.retry_most");
+  o.retry_for = conf_usec(s->conf, "alert.retry_for");
+  o.keep = conf_usec(s->conf, "alert.keep");
+  o.in_flight = (int)conf_int(s->conf, "alert.in_flight");
+  return alerts_new(&o, &s->alerts, e);
+}
+
 static int start_http(struct server *s, struct err *e) {
   struct api_options ao;
   api_options_default(&ao);
@@ -253,6 +281,7 @@ static int start_http(struct server *s, struct err *e) {
   ao.access = s->access;
   ao.registry = s->registry;
   ao.runs = s->runs;
+  ao.alerts = s->alerts;
   ao.version = s->version;
   ao.workers = (int)conf_int(s->conf, "api.workers");
   ao.queue_max = (size_t)conf_int(s->conf, "api.queue");
@@ -302,6 +331,8 @@ static int start_threads(struct server *s, struct err *e) {
   if (rc >= 0)
     rc = server_janitor_start(s, e);
   if (rc >= 0)
+    rc = alerts_start(s->alerts, e);
+  if (rc >= 0)
     monitor_gauges(s->runs, s->registry);
   return rc;
 }
@@ -331,6 +362,8 @@ int server_start(const struct server_options *o, struct server **ret, struct err
     rc = start_dispatch(s, o, e);
   if (rc >= 0)
     rc = start_services(s, e);
+  if (rc >= 0)
+    rc = start_alerts(s, e);
   if (rc >= 0)
     rc = start_threads(s, e);
   if (rc >= 0)
@@ -362,6 +395,8 @@ void server_stop(struct server **p) {
   if (s->api)
     api_free(&s->api);
   server_janitor_stop(s);
+  if (s->alerts)
+    alerts_stop(s->alerts);
   if (s->dispatcher)
     dispatcher_stop(s->dispatcher);
   if (s->client)

@@ -97,6 +97,10 @@ void server_free(struct server **p) {
     access_free(&s->access);
   if (s->registry)
     registry_free(&s->registry);
+  if (s->alerts)
+    alerts_free(&s->alerts);
+  if (s->alert_networks)
+    network_list_free(&s->alert_networks);
   if (s->networks)
     network_list_free(&s->networks);
   if (s->cluster)
