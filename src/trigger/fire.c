@@ -154,33 +154,54 @@ static void open_runs(struct engine *g, const bool *ok) {
   run_opened(g->o.runs, g->rows, g->row_specs, n);
 }
 
-/* `advanced` NULL: the outcome is unknown; the watermarks tell, because every batch moves its own. */
-static void settle_all(struct engine *g, const struct fire_shard *shards, size_t n, const bool *advanced) {
-  bool *ok = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *ok), all = advanced != NULL;
-  for (size_t i = 0; advanced && i < n; i++) {
-    ok[shards[i].shard] = advanced[i];
+/* Does the stored row say that this batch was written? Every batch moves its own watermark. An earlier FIRE of unknown fate may have moved it
+ * to the very same pair, with other contents: then it is read anew. */
+static bool was_written(const struct engine *g, const struct fire_shard *f, const struct shard_row *row) {
+  return row && !g->shards[f->shard].doubt && row->epoch == f->epoch && row->fired_at == f->new_at &&
+         row->fired_task == f->new_task;
+}
+
+/* What a FIRE did, by shard id. */
+struct outcome {
+  bool known; /* it was answered */
+  bool *ok;
+  const struct shard_row **rows; /* as stored; NULL: not read, for all were advanced */
+};
+
+static struct outcome find_outcome(struct engine *g, const struct fire_shard *shards, size_t n,
+                                   const bool *advanced) {
+  struct outcome o = {.known = advanced != NULL,
+                      .ok = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof(bool))};
+  bool all = o.known;
+  for (size_t i = 0; o.known && i < n; i++) {
+    o.ok[shards[i].shard] = advanced[i];
     all = all && advanced[i];
   }
-  const struct shard_row **rows = all ? NULL : read_back(g);
-  for (size_t i = 0; rows && i < n; i++) {
-    const struct shard_row *r = rows[shards[i].shard];
-    /* an earlier FIRE of unknown fate may have moved it to the very same pair, with other contents: then it is read anew */
-    if (!advanced && !g->shards[shards[i].shard].doubt && r && r->epoch == shards[i].epoch &&
-        r->fired_at == shards[i].new_at && r->fired_task == shards[i].new_task)
-      ok[shards[i].shard] = true;
+  if (all)
+    return o;
+  o.rows = read_back(g);
+  for (size_t i = 0; !o.known && i < n; i++)
+    o.ok[shards[i].shard] = was_written(g, &shards[i], o.rows[shards[i].shard]);
+  return o;
+}
+
+static void settle_shard(struct engine *g, int32_t id, const struct outcome *o) {
+  struct owned_shard *w = &g->shards[id];
+  if (o->ok[id]) {
+    w->doubt = false; /* whatever is still under way finds the watermark moved */
+    settle_fired(g, w);
+    return;
   }
-  open_runs(g, ok); /* before the batches are settled: they hold the specs */
-  for (size_t i = 0; i < n; i++) {
-    struct owned_shard *w = &g->shards[shards[i].shard];
-    if (ok[shards[i].shard])
-      w->doubt = false; /* whatever is still under way finds the watermark moved */
-    else if (!advanced)
-      w->doubt = true;
-    if (ok[shards[i].shard])
-      settle_fired(g, w);
-    else
-      settle_by_row(g, w, rows ? rows[shards[i].shard] : NULL);
-  }
+  w->doubt = w->doubt || !o->known;
+  settle_by_row(g, w, o->rows[id]);
+}
+
+/* `advanced` NULL: the outcome is unknown, the watermarks tell. */
+static void settle_all(struct engine *g, const struct fire_shard *shards, size_t n, const bool *advanced) {
+  struct outcome o = find_outcome(g, shards, n, advanced);
+  open_runs(g, o.ok); /* before the batches are settled: they hold the specs */
+  for (size_t i = 0; i < n; i++)
+    settle_shard(g, shards[i].shard, &o);
 }
 
 /* ---------------------------------------------------------------- one FIRE */
