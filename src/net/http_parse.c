@@ -5,7 +5,6 @@
 #define HOST_MAX    262   /* a name and a port */
 #define KEEP_BYTES  16384 /* a text buffer above this size is given back between messages */
 #define AHEAD_BYTES 16384 /* reserved at once for an announced body; the rest only as it comes */
-#define CHUNK_SHARE 8     /* framing bytes a body byte; chunks of one byte need 5 */
 
 void http_message_clear(struct http_message *m) {
   buf_clear(&m->text, KEEP_BYTES);
@@ -279,23 +278,26 @@ static enum http_parsed scan_head(struct http_parse *p, const char *bytes, size_
   return why ? reject(p, 400, why) : HTTP_MORE;
 }
 
+/* Chunk sizes, extensions and trailers are dropped, but must not go on for ever. */
+static bool too_much_frame(struct http_parse *p, size_t more) {
+  p->raw_body_bytes += more;
+  return p->raw_body_bytes - p->message->body.n > p->max_header_bytes + p->max_body_bytes;
+}
+
 enum http_parsed http_parse_feed(struct http_parse *p, const char *bytes, size_t n, size_t *ret_used) {
   size_t head = 0;
   p->started = true;
   if (p->parser.type == HTTP_REQUEST && !p->scan.done && scan_head(p, bytes, n, &head) == HTTP_BAD)
     return HTTP_BAD;
   llhttp_errno_t code = llhttp_execute(&p->parser, bytes, n);
-  if (code == HPE_OK) {
-    p->raw_body_bytes += n - head;
-    if (p->parser.type == HTTP_REQUEST && p->scan.done &&
-        p->raw_body_bytes / CHUNK_SHARE > p->max_header_bytes + p->message->body.n)
-      return reject(p, 400, "the chunks are more frame than body");
-    *ret_used = n;
-    return HTTP_MORE;
-  }
-  if (code != HPE_PAUSED)
+  if (code != HPE_OK && code != HPE_PAUSED)
     return bad(p, code);
-  *ret_used = (size_t)(llhttp_get_error_pos(&p->parser) - bytes);
+  size_t used = code == HPE_OK ? n : (size_t)(llhttp_get_error_pos(&p->parser) - bytes);
+  if (p->parser.type == HTTP_REQUEST && p->scan.done && too_much_frame(p, used - head))
+    return reject(p, 400, "the chunks are more frame than body");
+  *ret_used = used;
+  if (code == HPE_OK)
+    return HTTP_MORE;
   llhttp_resume(&p->parser);
   http_message_seal(p->message);
   return HTTP_DONE;
