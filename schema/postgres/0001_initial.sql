@@ -168,7 +168,7 @@ CREATE TABLE history_batch (
   archived boolean NOT NULL,
   folded int8 NOT NULL
 );
-INSERT INTO history_batch (no, archived, folded) VALUES (1, false, 0);
+INSERT INTO history_batch (no, archived, folded) VALUES (0, false, 0);
 -- The runs that are no more, by task.
 CREATE TABLE task_stat (
   task_id int8 PRIMARY KEY,

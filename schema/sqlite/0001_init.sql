@@ -189,7 +189,7 @@ CREATE TABLE history_batch (
   no INTEGER NOT NULL,
   archived INTEGER NOT NULL
 );
-INSERT INTO history_batch VALUES (1, 1, 0);
+INSERT INTO history_batch VALUES (1, 0, 0);
 -- The runs that are no more, by task.
 CREATE TABLE task_stat (
   task_id INTEGER PRIMARY KEY,

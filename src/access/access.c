@@ -281,6 +281,30 @@ int access_namespace_create(struct access *a, struct slice name, struct slice by
   return r;
 }
 
+int access_namespace_get(struct access *a, struct slice name, struct namespace_row *ret, struct arena *mem,
+                         struct err *e) {
+  struct st_namespace_list_ret all;
+  int r = store_namespace_list(a->o.store, &(struct st_namespace_list){0}, &all, mem, e);
+  if (r < 0)
+    return r;
+  for (size_t i = 0; i < all.count; i++)
+    if (slice_eq(all.rows[i].name, name)) {
+      *ret = all.rows[i];
+      return 0;
+    }
+  return err_set(e, ERR_NOT_FOUND, "there is no namespace \"%.*s\"", SLICE_FMT(name));
+}
+
+int access_namespace_set(struct access *a, const struct namespace_row *row, struct slice by, struct err *e) {
+  struct st_namespace_set_ret out;
+  auto_arena mem = {0};
+  int r = store_namespace_set(a->o.store, &(struct st_namespace_set){*row}, &out, &mem, e);
+  if (r >= 0)
+    log_info("retention of a namespace changed", LF_L("namespace", row->name), LF_I("age", row->retention_age),
+             LF_I("runs", row->retention_runs), LF_L("by", by));
+  return r;
+}
+
 int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem,
                           struct err *e) {
   struct st_namespace_list in = {0};

@@ -56,6 +56,10 @@ int access_token_delete(struct access *a, int64_t id, struct slice by, struct er
 
 int access_namespace_create(struct access *a, struct slice name, struct slice by,
                             struct err *e); /* 1: it existed */
+/* ERR_NOT_FOUND. */
+int access_namespace_get(struct access *a, struct slice name, struct namespace_row *ret, struct arena *mem,
+                         struct err *e);
+int access_namespace_set(struct access *a, const struct namespace_row *row, struct slice by, struct err *e);
 int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem,
                           struct err *e);
 /* 0, or ERR_NOT_FOUND with field "/namespace". Known ones are cached. */

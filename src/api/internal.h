@@ -31,6 +31,8 @@
 #define API_SECRET_MAX        REGISTRY_SECRET_MAX
 #define API_CONNECTIONS_MAX   GROUP_MAX_CONNECTIONS
 #define API_IDEM_KEY_MAX      255
+#define API_AGE_MAX           (36500 * USEC_PER_DAY)
+#define API_RUNS_MAX          INT64_C(9000000000000000)
 #define API_PARAMS_MAX        2 /* path parameters of a route */
 #define API_HEADERS_MAX       8 /* of an answer */
 #define API_ANSWER_MAX        ((size_t)64 * 1024 * 1024)

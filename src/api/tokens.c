@@ -68,6 +68,16 @@ int on_tokens_delete(struct call *c) {
   return r < 0 ? r : call_empty(c, 204);
 }
 
+static json_t *namespace_json(const struct namespace_row *n) {
+  json_t *o = json_object();
+  put_text(o, "name", n->name);
+  if (n->retention_age >= 0)
+    put_duration(o, "retention_age", n->retention_age);
+  if (n->retention_runs >= 0)
+    put(o, "retention_runs", json_integer(n->retention_runs));
+  return o;
+}
+
 int on_namespaces_list(struct call *c) {
   struct st_namespace_list_ret found;
   int r = access_namespace_list(c->api->o.access, &found, &c->mem, &c->e);
@@ -77,9 +87,7 @@ int on_namespaces_list(struct call *c) {
   for (size_t i = 0; i < found.count; i++) {
     if (access_need_ns(&c->who, found.names[i], NULL) < 0)
       continue;
-    json_t *o = json_object();
-    put_text(o, "name", found.names[i]);
-    (void)json_array_append_new(items, o); /* fails only without memory */
+    (void)json_array_append_new(items, namespace_json(&found.rows[i])); /* fails only without memory */
   }
   return call_list(c, items, NULL);
 }
@@ -89,7 +97,25 @@ int on_namespaces_create(struct call *c) {
   int r = access_need_ns(&c->who, name, &c->e);
   if (r < 0 || (r = access_namespace_create(c->api->o.access, name, slice_of(c->who.name), &c->e)) < 0)
     return r;
-  json_t *o = json_object();
-  put_text(o, "name", name);
-  return call_json(c, r == 1 ? 200 : 201, o);
+  struct namespace_row row = {.name = name, .retention_age = -1, .retention_runs = -1};
+  int status = r == 1 ? 200 : 201;
+  if (r == 1 && (r = access_namespace_get(c->api->o.access, name, &row, &c->mem, &c->e)) < 0)
+    return r;
+  return call_json(c, status, namespace_json(&row));
+}
+
+/* What the patch says of one field: left alone, null (-1: as the settings say), or a number. */
+static int64_t patched(const struct call *c, const char *key, const struct value *v, int64_t old) {
+  return v->there ? v->i : json_is_null(json_object_get(c->body, key)) ? -1 : old;
+}
+
+int on_namespaces_patch(struct call *c) {
+  struct namespace_row row;
+  int r = access_need_ns(&c->who, c->param[0], &c->e);
+  if (r < 0 || (r = access_namespace_get(c->api->o.access, c->param[0], &row, &c->mem, &c->e)) < 0)
+    return r;
+  row.retention_age = patched(c, "retention_age", IN(c, namespace_patch, retention_age), row.retention_age);
+  row.retention_runs = patched(c, "retention_runs", IN(c, namespace_patch, retention_runs), row.retention_runs);
+  r = access_namespace_set(c->api->o.access, &row, slice_of(c->who.name), &c->e);
+  return r < 0 ? r : call_json(c, 200, namespace_json(&row));
 }

@@ -61,3 +61,58 @@ uint64_t file_stamp(const char *path) {
   uint64_t h = hash_u64((uint64_t)st.st_mtim.tv_sec) ^ (uint64_t)st.st_mtim.tv_nsec;
   return hash_u64(hash_u64(h) ^ (uint64_t)st.st_ino ^ (uint64_t)st.st_size) | 1;
 }
+
+static int sync_folder_of(const char *path, struct err *e) {
+  char folder[PATH_MAX];
+  const char *slash = strrchr(path, '/');
+  if (text_copy(folder, sizeof folder, slash ? slice_n(path, (size_t)(slash - path) + 1) : SLICE(".")) < 0)
+    return fail(e, path, -ENAMETOOLONG);
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0)
+    return fail(e, folder, -errno);
+  int r = fsync(fd) < 0 ? fail(e, folder, -errno) : 0;
+  (void)close(fd); /* read-only: nothing can be lost */
+  return r;
+}
+
+int file_publish(const char *from, const char *to, struct err *e) {
+  if (rename(from, to) < 0)
+    return fail(e, to, -errno);
+  return sync_folder_of(to, e);
+}
+
+static int copy_bytes(int in, int out) {
+  char chunk[CHUNK_BYTES];
+  for (;;) {
+    ssize_t n = read(in, chunk, sizeof chunk);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return n < 0 ? -errno : 0;
+    for (ssize_t done = 0; done < n;) {
+      ssize_t w = write(out, chunk + done, (size_t)(n - done));
+      if (w < 0 && errno != EINTR)
+        return -errno;
+      done += w > 0 ? w : 0;
+    }
+  }
+}
+
+int file_copy(const char *from, const char *to, bool replace, struct err *e) {
+  int in = open(from, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (in < 0)
+    return fail(e, from, -errno);
+  int out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (replace ? O_TRUNC : O_EXCL), 0600);
+  int r = out < 0 ? fail(e, to, -errno) : 0;
+  if (r == 0) {
+    r = copy_bytes(in, out);
+    if (r == 0 && fsync(out) < 0)
+      r = -errno;
+    if (close(out) < 0 && r == 0)
+      r = -errno;
+    if (r < 0)
+      (void)fail(e, to, r);
+  }
+  (void)close(in); /* read-only: nothing can be lost */
+  return r;
+}

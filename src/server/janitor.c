@@ -47,7 +47,24 @@ static void janitor_main(void *arg) {
   store_close(&store);
 }
 
+/* On a thread and a session of its own: it may be at work for minutes. */
+static int start_retention(struct server *s, struct err *e) {
+  struct retention_options o = {.age = conf_usec(s->conf, "retention.age"),
+                                .runs = conf_int(s->conf, "retention.runs"),
+                                .every = conf_usec(s->conf, "retention.every"),
+                                .archive_dir = conf_str(s->conf, "archive.dir"),
+                                .archive_level = (int)conf_int(s->conf, "archive.level")};
+  int rc = server_session(s, STORE_API, &o.store, e);
+  if (rc < 0)
+    return rc;
+  s->retention = retention_new(&o);
+  return retention_start(s->retention, e);
+}
+
 int server_janitor_start(struct server *s, struct err *e) {
+  int rc = start_retention(s, e);
+  if (rc < 0)
+    return rc;
   mutex_init(&s->janitor_lock);
   cond_init(&s->janitor_wake);
   s->janitor_made = true;
@@ -55,6 +72,7 @@ int server_janitor_start(struct server *s, struct err *e) {
 }
 
 void server_janitor_stop(struct server *s) {
+  retention_free(&s->retention);
   if (!s->janitor_made)
     return;
   mutex_lock(&s->janitor_lock);

@@ -15,6 +15,7 @@
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "report/intake.h"
+#include "run/retention.h"
 #include "run/run.h"
 #include "server/server.h"
 #include "store/decorators.h"
@@ -52,6 +53,7 @@ struct server {
   struct mutex janitor_lock; /* guards janitor_stop */
   struct cond janitor_wake;
   bool janitor_made, janitor_stop;
+  struct retention *retention;
 };
 /* state.c: files of the state folder, addresses */
 int server_node_id(struct server *s, struct err *e);

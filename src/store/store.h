@@ -431,9 +431,9 @@ struct st_history_batch {
   char unused;
 };
 struct st_history_batch_ret {
-  int64_t no;     /* of the batch that is there, or that will be */
+  int64_t no;     /* of the batch that is there, or that was last; the first taken run begins a new one */
   bool archived;  /* its runs are in the archive, or nobody wants them there */
-  bool any;       /* there are taken runs, or what is left of them: finish this batch first */
+  bool any;       /* there are taken runs: finish this batch before anything is taken */
   usec_t first, last; /* scheduled_at of the oldest and youngest; 0 = none */
   usec_t now;
 };
@@ -444,6 +444,7 @@ struct st_history_take_day {
 };
 struct st_history_take_day_ret {
   bool taken;
+  usec_t day; /* its beginning */
 };
 /* Take at most `limit` ended runs, ascending by (scheduled_at, task_id, part), after `after` (NULL = from the start), with
  * scheduled_at < before and finished_at < before, of the listed namespaces (none listed: of all). Looks at no more than `scan` rows.
@@ -488,7 +489,7 @@ struct st_history_drop {
 struct st_history_drop_ret {
   bool more;
 };
-/* Ended runs of a namespace with since <= scheduled_at < until. */
+/* Ended runs of a namespace (empty: not counted) with since <= scheduled_at < until. */
 struct st_history_count {
   struct slice ns;
   usec_t since, until;

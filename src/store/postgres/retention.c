@@ -30,6 +30,10 @@ _Static_assert(RUN_SUCCESS == 2 && RUN_FAIL == 3 && RUN_CANCELLED == 4 && RUN_SK
   "last_started_at = greatest(t.last_started_at, excluded.last_started_at), "                                \
   "last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)"
 
+/* A batch has a number of its own from its first run on. */
+#define NEW_BATCH                                                                                            \
+  "no = no + CASE WHEN EXISTS (SELECT FROM run_old) THEN 0 ELSE 1 END, archived = false, folded = 0"
+
 /* ---------------------------------------------------------------- one node at a time */
 /* 0: it is ours, 1: another session's. Kept until the connection ends. */
 static int our_turn(struct pg_store *s, struct err *e) {
@@ -127,8 +131,7 @@ static int detach(struct pg_store *s, const char *name, struct err *e) {
   snprintf(text[1], sizeof text[1], "ALTER TABLE %s INHERIT run_old", name);
   static const struct pg_sql timeout = {"history_timeout", "SET LOCAL lock_timeout = '" TAKE_LOCK_TIMEOUT "'",
                                         PG_READ};
-  static const struct pg_sql begin = {
-      "history_begin", "UPDATE history_batch SET folded = 0, archived = false", PG_READ};
+  static const struct pg_sql begin = {"history_begin", "UPDATE history_batch SET " NEW_BATCH, PG_READ};
   PGresult *r[3] = {0};
   pgc_begin(s);
   pgc_add(s, &timeout);
@@ -150,7 +153,8 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
   /* the days that end before `before`, oldest first */
   static const struct pg_sql q = {
       "history_days",
-      "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+      "SELECT c.relname::text, extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 FROM "
+      "pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
       "WHERE i.inhparent = 'run_history'::regclass AND c.relname ~ '^run_history_[0-9]{8}$' AND "
       "extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 + 86400000000 <= "
       "least($1::int8, (" PG_NOW " / 86400000000 - $2::int4) * 86400000000) ORDER BY 1",
@@ -159,6 +163,7 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
   auto_result r = NULL;
   char name[NAME_MAX_BYTES];
   bool over = false;
+  usec_t day = 0;
   int code = our_turn(s, e);
   if (code != 0)
     return code;
@@ -168,13 +173,14 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
   for (int row = 0; code == 0 && !over && row < PQntuples(r); row++) {
     struct pgw_cursor c = pgw_row_of(r, (size_t)row, mem);
     code = text_copy(name, sizeof name, pgw_next_text(&c));
+    day = pgw_next_int(&c);
     if (code == 0)
       code = day_is_over(s, name, in->before, &over, e);
   }
   if (code == 0 && over)
     code = detach(s, name, e);
   if (code == 0)
-    ret->taken = over;
+    *ret = (struct st_history_take_day_ret){over, day};
   return code;
 }
 
@@ -216,7 +222,7 @@ static int next_table(struct pg_store *s, usec_t after, usec_t before, char name
   "d AS (DELETE FROM %s WHERE ctid = ANY (ARRAY (SELECT at FROM s WHERE goes ORDER BY scheduled_at, "        \
   "task_id, part LIMIT $6::int4)) RETURNING *), "                                                            \
   "o AS (INSERT INTO run_old SELECT * FROM d RETURNING 1), "                                                 \
-  "b AS (UPDATE history_batch SET archived = false WHERE archived) "                                         \
+  "b AS (UPDATE history_batch SET " NEW_BATCH " WHERE EXISTS (SELECT FROM s WHERE goes)) "                    \
   "SELECT (SELECT count(*) FROM o), (SELECT count(*) FROM s), (SELECT count(*) FROM s WHERE goes), "         \
   "l.scheduled_at, l.task_id, l.part FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT * FROM s "                \
   "ORDER BY scheduled_at DESC, task_id DESC, part DESC LIMIT 1) l ON true"
@@ -444,26 +450,6 @@ static int drop_attempts(struct pg_store *s, const char *name, int32_t limit, st
   return code < 0 ? code : pgw_int(r, 0, 0) < limit;
 }
 
-/* Nothing is left but the table, or nothing at all: the batch is done. One transaction. */
-static int end_batch(struct pg_store *s, const char *name, struct err *e) {
-  static const struct pg_sql q = {
-      "history_next_batch", "UPDATE history_batch SET no = no + 1, archived = false, folded = 0", PG_WRITE};
-  char text[NAME_MAX_BYTES + 32];
-  PGresult *r[2] = {0};
-  pgc_begin(s);
-  pgc_add(s, &q);
-  int code = pgc_run(s, r, e);
-  pgr_clear(&r[0]);
-  pgr_clear(&r[1]);
-  snprintf(text, sizeof text, "DROP TABLE %s", name);
-  if (code == 0 && name[0])
-    code = command(s, text, e);
-  if (code == 0)
-    return pgc_commit(s, e);
-  pgc_rollback(s);
-  return code;
-}
-
 int pg_history_drop(struct store *store, const struct st_history_drop *in, struct st_history_drop_ret *ret,
                     struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
@@ -486,8 +472,11 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
       return r;
     done = r == 1;
   }
-  if (done)
-    code = end_batch(s, name, e);
+  if (done && name[0]) {
+    char text[NAME_MAX_BYTES + 32];
+    snprintf(text, sizeof text, "DROP TABLE %s", name);
+    code = command(s, text, e);
+  }
   if (code == 0)
     ret->more = !done;
   return code;
@@ -499,12 +488,12 @@ int pg_history_count(struct store *store, const struct st_history_count *in, str
   static const struct pg_sql q = {
       "history_count",
       "SELECT (SELECT count(*) FROM run_history h JOIN task t ON t.shard = h.shard AND t.id = h.task_id AND t.ns = "
-      "$1::text WHERE h.scheduled_at >= $2::int8 AND h.scheduled_at < $3::int8), "
+      "$1::text WHERE $1 <> '' AND h.scheduled_at >= $2::int8 AND h.scheduled_at < $3::int8), "
       "(SELECT scheduled_at FROM run_history WHERE scheduled_at >= $2 AND scheduled_at < $3 ORDER BY scheduled_at "
       "LIMIT 1)",
       PG_READ, true};
   static const struct pg_sql plain = {
-      "history_count_plan", "SET LOCAL enable_seqscan = on; ", PG_READ};
+      "history_count_plan", "SET LOCAL enable_seqscan = on", PG_READ};
   static const struct pg_sql hash = {"history_count_hash", "SET LOCAL enable_hashjoin = on", PG_READ};
   static const struct pg_sql end = {"history_end", "COMMIT", PG_READ};
   struct pg_store *s = pg_of(store);

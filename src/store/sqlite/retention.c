@@ -33,7 +33,7 @@ int sqlite_history_take_day(struct store *s, const struct st_history_take_day *i
   (void)in;
   (void)mem;
   (void)e;
-  ret->taken = false; /* days are not stored apart here */
+  *ret = (struct st_history_take_day_ret){}; /* days are not stored apart here */
   return 0;
 }
 
@@ -173,8 +173,6 @@ int sqlite_history_drop(struct store *s, const struct st_history_drop *in, struc
     for (size_t step = 0; r >= 0 && step < sizeof steps / sizeof steps[0]; step++)
       r = db_run(tx.db, steps[step], e, "lli", seen.keys[i].scheduled_at, seen.keys[i].task_id,
                  seen.keys[i].part);
-  if (r >= 0 && seen.count == 0)
-    r = db_run(tx.db, SQL_HISTORY_NEXT, e, "");
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     ret->more = seen.count > 0;
@@ -189,8 +187,7 @@ int sqlite_history_count(struct store *s, const struct st_history_count *in, str
   int r = sqlite_read(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = db_first(tx.db, SQL_HISTORY_COUNT, e, "tll", in->ns, in->since, in->until);
-  if (r > 0)
+  if (in->ns.n && (r = db_first(tx.db, SQL_HISTORY_COUNT, e, "tll", in->ns, in->since, in->until)) > 0)
     db_get(tx.db, SQL_HISTORY_COUNT, mem, "l", &out.count);
   if (r >= 0 && (r = db_first(tx.db, SQL_HISTORY_OLDEST, e, "ll", in->since, in->until)) > 0)
     db_get(tx.db, SQL_HISTORY_OLDEST, mem, "l", &out.oldest);
