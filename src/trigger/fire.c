@@ -308,41 +308,60 @@ static bool keep_apart(struct engine *g, const int32_t *ids, size_t n, int rc, u
   return true;
 }
 
-bool engine_fire(struct engine *g, usec_t now) {
-  arena_clear(&g->mem);
-  int32_t *ids = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *ids);
-  size_t n = 0, rows = 0;
-  struct owned_shard *stubborn = NULL;
+/* One round over the shards. */
+struct round {
+  int32_t *ids; /* those that have a batch */
+  size_t count, rows;
+  struct owned_shard *stubborn; /* its tasks change faster than a FIRE can follow */
+  bool alone;                   /* no more than one shard */
+};
+
+static bool waits(const struct owned_shard *w, usec_t now) {
+  return w->pause_until > now && w->pause_until - now <= POISON_PAUSE;
+}
+
+static void collect_round(struct engine *g, usec_t now, struct round *r) {
   int32_t first = g->first;
-  bool alone = now < g->alone_until && g->alone_until - now <= ALONE;
-  for (int32_t k = 0; k < g->o.shard_count && rows < g->o.fire_rows && !(alone && n); k++) {
+  r->ids = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *r->ids);
+  for (int32_t k = 0; k < g->o.shard_count && r->rows < g->o.fire_rows && !(r->alone && r->count); k++) {
     int32_t id = (first + k) % g->o.shard_count;
     struct owned_shard *w = &g->shards[id];
-    if (!w->loaded || (w->pause_until > now && w->pause_until - now <= POISON_PAUSE))
+    if (!w->loaded || waits(w, now))
       continue;
     if (w->refused >= REFUSED_BEFORE_LOCK) {
-      stubborn = w;
+      r->stubborn = w;
       continue;
     }
     if (collect_shard(g, w, now)) {
-      ids[n++] = id;
-      rows += w->batch.count;
+      r->ids[r->count++] = id;
+      r->rows += w->batch.count;
     }
     g->first = (id + 1) % g->o.shard_count;
   }
-  int rc = n ? send(g, ids, n, now, false) : 0;
-  if (rc < 0 && keep_apart(g, ids, n, rc, now))
+}
+
+/* Give the database a moment: 20 ms … 1 s. */
+static void back_off(struct engine *g) {
+  usec_t longer = g->backoff * 2;
+  g->backoff = !g->backoff ? 20 * USEC_PER_MS : longer > USEC_PER_SEC ? USEC_PER_SEC : longer;
+  engine_pause(g, g->backoff);
+}
+
+bool engine_fire(struct engine *g, usec_t now) {
+  arena_clear(&g->mem);
+  struct round r = {.alone = now < g->alone_until && g->alone_until - now <= ALONE};
+  collect_round(g, now, &r);
+  int rc = r.count ? send(g, r.ids, r.count, now, false) : 0;
+  if (rc < 0 && keep_apart(g, r.ids, r.count, rc, now))
     return true;
-  if (rc >= 0 && stubborn) {
+  if (rc >= 0 && r.stubborn) {
     arena_clear(&g->mem);
-    rc = fire_locked(g, stubborn, now);
+    rc = fire_locked(g, r.stubborn, now);
   }
-  if (rc < 0) { /* give the database a moment: 20 ms … 1 s */
-    g->backoff =
-        g->backoff ? (g->backoff * 2 > USEC_PER_SEC ? USEC_PER_SEC : g->backoff * 2) : 20 * USEC_PER_MS;
-    engine_pause(g, g->backoff);
+  if (rc < 0) {
+    back_off(g);
     return true;
   }
   g->backoff = 0;
-  return rows >= g->o.fire_rows || (alone && n);
+  return r.rows >= g->o.fire_rows || (r.alone && r.count);
 }
