@@ -39,6 +39,7 @@ static const struct network_text refused[] = {
     {"ff00::/8", "multicast"},
     {"2002::/16", "a tunnel to IPv4"},
     {"2001::/32", "a tunnel to IPv4"},
+    {"64:ff9b:1::/48", "a tunnel to IPv4"},
 };
 
 static const struct network_text loopback[] = {{"127.0.0.0/8", ""}, {"::1/128", ""}};
@@ -46,9 +47,9 @@ static const struct network_text private_use[] = {
     {"10.0.0.0/8", ""}, {"172.16.0.0/12", ""}, {"192.168.0.0/16", ""}, {"fc00::/7", ""}};
 /* With loopback and private use: what is not "public". */
 static const struct network_text special[] = {
-    {"100.64.0.0/10", ""},   {"192.0.0.0/24", ""},   {"192.0.2.0/24", ""}, {"198.18.0.0/15", ""},
-    {"198.51.100.0/24", ""}, {"203.0.113.0/24", ""}, {"100::/64", ""},     {"2001:db8::/32", ""},
-    {"::/96", ""},           {"64:ff9b:1::/48", ""},
+    {"100.64.0.0/10", ""}, {"192.0.0.0/24", ""},    {"192.0.2.0/24", ""},
+    {"198.18.0.0/15", ""}, {"198.51.100.0/24", ""}, {"203.0.113.0/24", ""},
+    {"100::/64", ""},      {"2001:db8::/32", ""},   {"::/96", ""},
 };
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
@@ -164,7 +165,12 @@ int network_check(const struct network_list *l, const struct sockaddr *a, const 
   bool v6 = a->sa_family == AF_INET6;
   const uint8_t *address = v6 ? ((const struct sockaddr_in6 *)(const void *)a)->sin6_addr.s6_addr
                               : (const uint8_t *)&((const struct sockaddr_in *)(const void *)a)->sin_addr;
-  if (v6 && (memcmp(address, mapped, sizeof mapped) == 0 || memcmp(address, nat64, sizeof nat64) == 0)) {
+  /* "::7f00:1": an old notation of IPv4 inside; but not "::" and "::1" */
+  static const uint8_t zeros[15];
+  bool compatible =
+      v6 && memcmp(address, zeros, 12) == 0 && (memcmp(address, zeros, sizeof zeros) != 0 || address[15] > 1);
+  if (v6 && (compatible || memcmp(address, mapped, sizeof mapped) == 0 ||
+             memcmp(address, nat64, sizeof nat64) == 0)) {
     v6 = false; /* what really is called is the IPv4 address inside */
     address += 12;
   }

@@ -41,7 +41,8 @@ void stream_reset(struct stream *s) {
 }
 
 static void end(struct stream *s, int error, const char *why) {
-  if (s->closing || s->ended)
+  /* after an orderly end, by which the peer only says that it sends no more, a write may still fail */
+  if (s->closing || s->broken || (s->ended && !error))
     return;
   s->ended = true;
   s->broken = error != 0;

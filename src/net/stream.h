@@ -10,9 +10,11 @@ struct stream;
 struct stream_ops {
   void (*ready)(struct stream *s);                         /* client: connected, and TLS set up */
   void (*data)(struct stream *s, const char *p, size_t n); /* n > 0; valid during the call only */
-  void (*ended)(struct stream *s, int error); /* 0 = the peer's orderly end; no more data will come */
-  void (*drained)(struct stream *s);          /* what was pending has been written */
-  void (*closed)(struct stream *s);           /* free the owner */
+  void (*ended)(struct stream *s,
+                int error); /* 0 = the peer's orderly end; no more data will come. Once more when writing
+                                                 fails after that */
+  void (*drained)(struct stream *s); /* what was pending has been written */
+  void (*closed)(struct stream *s);  /* free the owner */
 };
 
 struct stream {

@@ -110,6 +110,8 @@ static void bad(void **state) {
       {ERR_FORBIDDEN, "http://[::ffff:169.254.169.254]", "0.0.0.0/0,::/0"},
       {ERR_FORBIDDEN, "http://[::ffff:a9fe:a9fe]", "0.0.0.0/0,::/0"},
       {ERR_FORBIDDEN, "http://[fd00:ec2::254]", "private,::/0"},
+      {ERR_FORBIDDEN, "http://[::169.254.169.254]", "::/0"},
+      {ERR_FORBIDDEN, "http://[64:ff9b:1::a9fe:a9fe]", "::/0"},
       {ERR_FORBIDDEN, "http://100.100.100.200", "0.0.0.0/0"},
       {ERR_FORBIDDEN, "http://[fe80::1]", "::/0"},
       {ERR_FORBIDDEN, "http://[ff02::1]", "::/0"},
