@@ -1,11 +1,12 @@
 """The sets of tests/bench/run: each is a function of the PostgreSQL server that returns rows for the table."""
 import re
 import subprocess
+import sys
 import time
 
 from tests.bench import measure
 from tests.bench.stage import Stage, built, wait_until
-from tests.harness.kelou import wait_for
+from tests.harness.kelou import ROOT, wait_for
 from tests.harness.servers import dies_with_me
 
 QUANTILES = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
@@ -52,6 +53,35 @@ def lateness(server, short):
         found.append({"what": f"{'PostgreSQL' if store == 'postgres' else 'SQLite'}, lateness at 1,000 fires/s", "asked": "committed p50 ≤ 2 ms, p99 ≤ 10 ms",
                       "reached": f"committed p50 {committed[0]:.1f} ms, p99 {committed[1]:.1f} ms", "ok": committed[0] <= 2 and committed[1] <= 10,
                       **keep, "decided": decided, "accepted": [late[q] for q in QUANTILES]})
+    return found
+
+
+def hostile(server, short):
+    """The same with 10,000 idle and 1,000 slow connections."""
+    idle, slow, found = 10_000, 1_000, []
+    for store in ("postgres", "sqlite"):
+        with Stage(store, server, executors=1, inline=False, settings={"http.max_connections": idle + slow + 500, "http.idle_timeout": "10m"}) as s:
+            alone = measure.rss_mb(s.node.pid)
+            crowd = subprocess.Popen(dies_with_me([sys.executable, "-m", "tests.bench.crowd", str(s.node.port), str(idle), str(slow)]), cwd=ROOT,
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            try:
+                there = crowd.stdout.readline().strip() == "in"
+                each = (measure.rss_mb(s.node.pid) - alone) * 1e6 / (idle + slow)
+                wait_until(s.make_rate(4_000, 1_000) + 3_000_000)
+                before = measure.metrics(s.node.base_url)
+                w = s.window(4 if short else 12)
+                committed = [histogram(before, measure.metrics(s.node.base_url), "kelou_fire_lateness_seconds", q) for q in (.5, .99)]
+                late = s.finish()
+                decided = s.database.decided(w["low"], w["high"] - 1_000_000)
+                stayed, cut = map(int, crowd.communicate("", timeout=30)[0].split())
+            finally:
+                crowd.kill()
+        keep = {k: w[k] for k in ("node_us", "database_us", "executors_us", "rss_mb", "bytes")}
+        found.append({"what": f"{'PostgreSQL' if store == 'postgres' else 'SQLite'}, the same with {idle:,} idle and {slow:,} slow connections",
+                      "asked": "committed p99 ≤ 20 ms",
+                      "reached": f"committed p50 {committed[0]:.1f} ms, p99 {committed[1]:.1f} ms; {stayed:,} idle ones stayed, slow ones cut {cut:,} times, "
+                                 f"{each:,.0f} B a connection",
+                      "ok": there and committed[1] <= 20 and stayed == idle, **keep, "decided": decided, "accepted": [late[q] for q in QUANTILES]})
     return found
 
 
@@ -136,4 +166,4 @@ def million(server, short):
              "ok": got.returncode == 0 and ready <= 10 and rss <= 400, "rss_mb": rss}]
 
 
-SETS = (http_postgres, http_sqlite, lateness, in_process, herd, million)
+SETS = (http_postgres, http_sqlite, lateness, hostile, in_process, herd, million)
