@@ -125,6 +125,7 @@ int cli_call(const struct invocation *given);
 int wait_made(const struct invocation *given);
 int wait_run(const struct invocation *given);
 int fsm_show(const struct invocation *given);
+int archive_tool(int argc, char **argv, const struct invocation *given);
 int cron_tool(int argc, char **argv, const struct invocation *given);
 int version_tool(int argc, char **argv, const struct invocation *given);
 int help_tool(int argc, char **argv, const struct invocation *given);

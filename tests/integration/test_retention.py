@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tests.harness.kelou import wait_for
+from tests.harness.kelou import run_cli, wait_for
 from tests.harness.world import Scene, text_of
 
 DAY = timedelta(days=1)
@@ -209,3 +209,44 @@ def test_the_archive_cannot_be_written(make_scene, tmp_path):
     assert sum(len(f) for f in archived(str(folder)).values()) == 30
     assert task.stats()["success"] == 30
     scene.done()
+
+
+def test_command_line(make_scene, tmp_path):
+    """`kelou namespace set`; `kelou archive` reads without a server, also what is damaged."""
+    folder = tmp_path / "archive"
+    scene, rows = make_scene({"archive.dir": str(folder), "retention.every": "1h"})
+    node = scene.node
+    node.cli("namespace", "set", "default", check=2)
+    got = json.loads(node.cli("namespace", "set", "default", "--retention-age", "30d", "--retention-runs", "100000", "-o", "json", check=0).stdout)
+    assert got == {"name": "default", "retention_age": "30d", "retention_runs": 100000}
+    assert "30d" in node.cli("namespace", "list", check=0).stdout
+    node.cli("namespace", "set", "nowhere", "--retention-age", "30d", check=3)
+    node.cli("namespace", "set", "default", "--retention-age", "soon", check=2)
+    first, second = scene.task("first"), scene.task("second")
+    rows.add_runs(first, days_ago(40), 20)
+    rows.add_runs(second, days_ago(39), 10, state=3)
+    node.restart()
+    wait_for(lambda: rows.count("run_history") + rows.count("run_old") == 0, 20, "all is archived")
+    node.stop()
+    (line,) = run_cli("archive", "list", folder, "-o", "json", check=0).stdout.splitlines()
+    listed = json.loads(line)
+    assert (listed["batch"], listed["runs"], listed["first"]) == (1, 30, f"{days_ago(40):%Y-%m-%d}")
+    assert "BATCH" in run_cli("archive", "list", folder, check=0).stdout
+    runs = [json.loads(x) for x in run_cli("archive", "cat", folder, check=0).stdout.splitlines()]
+    assert len(runs) == 30
+    table = [(("--task", first.id), 20), (("--task", second.name), 10), (("--task", f"default/{second.name}"), 10), (("--state", "FAIL,SKIPPED"), 10),
+             (("--since", text_of(days_ago(39))), 10), (("--until", text_of(days_ago(39))), 20), (("-n", 3), 3), (("--run", runs[7]["id"]), 1),
+             (("--namespace", "default", "--executor", "x", "--since", runs[3]["scheduled_at"], "--until", runs[5]["scheduled_at"]), 2)]
+    for options, count in table:
+        assert len(run_cli("archive", "find", folder, *options, check=0).stdout.splitlines()) == count, options
+    for options in (("--task", "nobody"), ("--namespace", "other"), ("--since", text_of(days_ago(1)))):
+        assert run_cli("archive", "find", folder, *options, check=3).stdout == ""
+    for wrong in (("find", folder, "--state", "GOOD"), ("find", folder, "--run", "x"), ("find",), ("find", folder, "--bad"), ("steal", folder)):
+        assert run_cli("archive", *wrong).returncode in (2, 3), wrong
+    assert run_cli("archive", "cat", tmp_path / "none", check=3).stdout == ""
+    whole = (folder / os.listdir(folder)[0]).read_bytes()
+    (folder / "runs-0000000002-20260101-20260101-5.jsonl.gz").write_bytes(whole[:len(whole) // 2])
+    got = run_cli("archive", "cat", folder, check=1)
+    assert "ends in the middle" in got.stderr and len(got.stdout.splitlines()) >= 30
+    (folder / "runs-0000000002-20260101-20260101-5.jsonl.gz").write_bytes(b"no gzip at all")
+    assert "damaged" in run_cli("archive", "cat", folder, check=1).stderr
