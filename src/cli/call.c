@@ -9,11 +9,9 @@
 #define LIST_DEFAULT 100
 #define PAGE_MAX     1000 /* items that the API gives at once */
 
-static usec_t call_timeout(const struct invocation *g) {
-  return g->timeout ? g->timeout : CALL_TIMEOUT_DEFAULT;
-}
+usec_t call_timeout(const struct invocation *g) { return g->timeout ? g->timeout : CALL_TIMEOUT_DEFAULT; }
 
-static int call_once(struct client *c, const struct invocation *g, const struct request *r, json_t **ret) {
+int call_once(struct client *c, const struct invocation *g, const struct request *r, json_t **ret) {
   auto_answer a = {0};
   int code = client_call(c, r, call_timeout(g), &a);
   if (code)
@@ -74,7 +72,7 @@ static int next_page(struct pages *p, struct request *r) {
   return 0;
 }
 
-static int call_pages(struct client *c, const struct invocation *g, struct request *r, json_t **ret) {
+int call_pages(struct client *c, const struct invocation *g, struct request *r, json_t **ret) {
   struct pages p = {.given = g, .client = c, .base = r->target.n};
   int code = read_limit(g, &p.wanted);
   if (code)

@@ -257,17 +257,32 @@ static int exit_of(const char *code, int status) {
   return status == 503 ? err_exit(ERR_UNAVAILABLE) : 1;
 }
 
+static const json_t *problem_place(const struct answer *a) {
+  return json_array_get(json_object_get(a->body, "errors"), 0);
+}
+
+int problem_exit(const struct answer *a) { return exit_of(member(a->body, "code"), a->status); }
+
+const char *problem_pointer(const struct answer *a) { return member(problem_place(a), "pointer"); }
+
+int64_t problem_column(const struct answer *a) {
+  return json_integer_value(json_object_get(problem_place(a), "column"));
+}
+
+const char *problem_detail(const struct answer *a) {
+  const char *detail = member(problem_place(a), "detail");
+  if (!*detail)
+    detail = member(a->body, "detail");
+  return *detail ? detail : member(a->body, "title");
+}
+
 int problem_say(const struct client *c, const struct verb *v, const struct answer *a) {
-  const json_t *errors = json_object_get(a->body, "errors"), *place = json_array_get(errors, 0);
-  const char *code = member(a->body, "code"), *detail = member(place, "detail");
-  if (!*code)
+  if (!*member(a->body, "code"))
     return say_foreign(c, a->status);
   auto_str text;
   str_init(&text, 4096);
-  add_place(&text, v, place);
-  str_addz(&text, *detail                      ? detail
-                  : *member(a->body, "detail") ? member(a->body, "detail")
-                                               : member(a->body, "title"));
+  add_place(&text, v, problem_place(a));
+  str_addz(&text, problem_detail(a));
   words_complain(SAY_plain, text.p, NULL);
-  return exit_of(code, a->status);
+  return problem_exit(a);
 }

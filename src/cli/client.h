@@ -46,6 +46,18 @@ int client_call(struct client *c, const struct request *r, usec_t timeout, struc
  * the fields that it names. */
 int problem_say(const struct client *c, const struct verb *v, const struct answer *a);
 
+/* The parts of cli_call: one call; the pages of a list as --limit and --all ask, {"items", "next_cursor"} in all. On failure it has been
+ * said why; returns the exit code, else 0. *ret: a new reference. */
+usec_t call_timeout(const struct invocation *given);
+int call_once(struct client *c, const struct invocation *given, const struct request *r, json_t **ret);
+int call_pages(struct client *c, const struct invocation *given, struct request *r, json_t **ret);
+/* The exit code of a problem's stable code. */
+int problem_exit(const struct answer *a);
+/* The place in a problem, as a JSON pointer ("": none) and a column inside the value (0: none), and what is wrong there. */
+const char *problem_pointer(const struct answer *a);
+int64_t problem_column(const struct answer *a);
+const char *problem_detail(const struct answer *a);
+
 /* The request of a command. On failure it has been said why; returns the exit code, else 0. */
 int request_build(const struct invocation *given, struct request *ret);
 /* Just a path. */

@@ -30,10 +30,11 @@ enum {
 #include "cli/commands.def"
   OPT_MAX_
 };
-#define O(id) (UINT64_C(1) << OPT_##id)
+__extension__ typedef unsigned __int128 option_set; /* a bit for each option */
+#define O(id) ((option_set)1 << OPT_##id)
 #define GLOBAL_OPTIONS                                                                                       \
   (O(server) | O(token_file) | O(ca_file) | O(namespace) | O(output) | O(timeout) | O(lang) | O(help))
-_Static_assert(OPT_MAX_ <= 64, "a set of options is one uint64_t");
+_Static_assert(OPT_MAX_ <= 128, "a set of options has 128 bits");
 extern const struct opt command_opts[OPT_MAX_];
 
 struct shape {
@@ -74,7 +75,7 @@ extern const struct noun command_nouns[NOUN_MAX_];
 struct verb {
   int noun;
   const char *name, *method, *path, *arg;
-  uint64_t options; /* with the global ones */
+  option_set options; /* with the global ones */
   unsigned flags;
   const struct shape *shape;
   int (*run)(const struct invocation *given); /* returns the exit code */
@@ -90,6 +91,7 @@ extern const char *const output_names[]; /* "table", … NULL */
 #define ARGUMENT_NAME_MAX 32
 #define EXIT_USAGE        2
 #define EXIT_RUN          6
+#define EXIT_DIFFERS      9 /* diff: there is a difference; import: not all could be translated */
 
 /* One command. Everything points into argv and the environment. */
 struct invocation {
@@ -116,6 +118,7 @@ int help_show(const struct noun *n, const struct verb *v); /* on standard output
 /* Every command as Markdown: docs/cli.md. */
 void help_markdown(struct str *out);
 const struct noun *noun_find(const char *name);
+/* The name "" is that of the one verb of a noun that needs none said: "kelou apply". */
 const struct verb *verb_find(const struct noun *n, const char *name);
 /* Print `out` on standard output. Returns the exit code. */
 int print_out(const struct str *out);
@@ -125,7 +128,12 @@ int cli_call(const struct invocation *given);
 int wait_made(const struct invocation *given);
 int wait_run(const struct invocation *given);
 int fsm_show(const struct invocation *given);
-int archive_tool(int argc, char **argv, const struct invocation *given);
+int apply_run(const struct invocation *given);
+int diff_run(const struct invocation *given);
+int export_run(const struct invocation *given);
+int history_run(const struct invocation *given);
+int import_crontab_run(const struct invocation *given);
+int import_systemd_run(const struct invocation *given);
 int cron_tool(int argc, char **argv, const struct invocation *given);
 int version_tool(int argc, char **argv, const struct invocation *given);
 int help_tool(int argc, char **argv, const struct invocation *given);

@@ -85,6 +85,16 @@ static void yaml_text(struct str *out, struct slice s) {
   str_addc(out, '"');
 }
 
+/* A number without a point in it would be read as a text: 1e300. */
+static void yaml_scalar(struct str *out, const json_t *j) {
+  auto_free char *text = json_text(j);
+  const char *e = json_is_real(j) && !strchr(text, '.') ? strchr(text, 'e') : NULL;
+  if (e)
+    str_addf(out, "%.*s.0%s", (int)(e - text), text, e);
+  else
+    str_addz(out, text);
+}
+
 /* `inline_first`: the first line of the block goes on where "- " stands. */
 static void add_yaml(struct str *out, const json_t *j, int depth, bool inline_first);
 
@@ -110,7 +120,7 @@ static void add_yaml(struct str *out, const json_t *j, int depth, bool inline_fi
   if (json_is_string(j)) {
     yaml_text(out, slice_n(json_string_value(j), json_string_length(j)));
   } else if (is_flat(j)) {
-    add_scalar(out, j);
+    yaml_scalar(out, j);
   } else if (json_is_array(j)) {
     json_array_foreach (j, i, value) {
       indent(out, inline_first && i == 0 ? 0 : depth);

@@ -28,7 +28,7 @@ static void option_left(const struct opt *o, struct str *out) {
     str_addf(out, " %s", o->value);
 }
 
-static void add_options(struct str *out, uint64_t set) {
+static void add_options(struct str *out, option_set set) {
   size_t width = 0;
   for (int pass = 0; pass < 2; pass++)
     for (int i = 0; i < OPT_MAX_; i++) {
@@ -92,10 +92,14 @@ static void add_noun(struct str *out, const struct noun *n) {
   str_addc(out, '\n');
 }
 
+static void add_command(struct str *out, const struct verb *v) {
+  str_addf(out, "kelou %s%s%s", command_nouns[v->noun].name, *v->name ? " " : "", v->name);
+}
+
 static void add_verb(struct str *out, const struct verb *v) {
   auto_str usage;
   str_init(&usage, 512);
-  str_addf(&usage, "kelou %s %s", command_nouns[v->noun].name, v->name);
+  add_command(&usage, v);
   add_arguments(&usage, v);
   words_add(out, SAY_usage, usage.p, NULL);
   str_addf(out, "\n\n%s\n", words_pick(v->en, v->zh));
@@ -127,7 +131,7 @@ int help_show(const struct noun *n, const struct verb *v) {
 int help_tool(int argc, char **argv, const struct invocation *given) {
   (void)given; /* nothing of it matters */
   const struct noun *n = argc > 1 ? noun_find(argv[1]) : NULL;
-  const struct verb *v = n && argc > 2 ? verb_find(n, argv[2]) : NULL;
+  const struct verb *v = n ? verb_find(n, argc > 2 ? argv[2] : "") : NULL;
   if (argc > 1 && !n)
     words_complain(SAY_no_noun, argv[1], NULL);
   else if (argc > 2 && !v)
@@ -143,7 +147,7 @@ int help_tool(int argc, char **argv, const struct invocation *given) {
 
 /* ------------------------------------------------------------------ docs/cli.md */
 
-static void add_markdown_options(struct str *out, uint64_t set) {
+static void add_markdown_options(struct str *out, option_set set) {
   for (int i = 0; i < OPT_MAX_; i++) {
     if (!(set >> i & 1))
       continue;
@@ -158,7 +162,8 @@ static void add_markdown_options(struct str *out, uint64_t set) {
 }
 
 static void add_markdown_verb(struct str *out, const struct verb *v) {
-  str_addf(out, "\n### kelou %s %s", command_nouns[v->noun].name, v->name);
+  str_addz(out, "\n### ");
+  add_command(out, v);
   add_arguments(out, v);
   str_addf(out, "\n\n%c%s.", v->en[0] >= 'a' && v->en[0] <= 'z' ? v->en[0] - 'a' + 'A' : v->en[0], v->en + 1);
   if (v->path[0])

@@ -24,7 +24,7 @@ static int refuse(enum message m, const char *one, const char *two) {
   return EXIT_USAGE;
 }
 
-static uint64_t allowed(const struct reader *r) {
+static option_set allowed(const struct reader *r) {
   return r->given->verb ? r->given->verb->options : GLOBAL_OPTIONS;
 }
 
@@ -100,6 +100,7 @@ static int plain_word(struct reader *r, const char *text) {
   struct invocation *g = r->given;
   if (!g->noun) {
     g->noun = noun_find(text);
+    g->verb = g->noun ? verb_find(g->noun, "") : NULL;
     return g->noun ? GOOD : unknown_noun(text);
   }
   if (!g->verb) {
@@ -179,7 +180,9 @@ const char *command_argument(const struct verb *v, size_t index, char *buf) {
   }
   if (!v->arg || index != (brace ? 1 : 0))
     return NULL;
-  (void)text_copy(buf, ARGUMENT_NAME_MAX, SLICE("NAME"));
+  (void)text_copy(buf, ARGUMENT_NAME_MAX, slice_of(v->arg)); /* our own table */
+  for (char *c = buf; *c; c++)
+    *c = (char)toupper((unsigned char)*c);
   return buf;
 }
 

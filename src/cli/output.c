@@ -178,7 +178,7 @@ void output_add(const struct invocation *given, const json_t *answer, bool colou
   }
 }
 
-static bool wants_colour(void) {
+bool output_colour(void) {
   const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
   return isatty(STDOUT_FILENO) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
 }
@@ -201,7 +201,7 @@ int output_show(const struct invocation *given, const json_t *answer) {
     return 0;
   auto_str out;
   str_init(&out, OUTPUT_MAX);
-  output_add(given, answer, wants_colour(), &out);
+  output_add(given, answer, output_colour(), &out);
   const char *remark = json_string_value(json_object_get(answer, "remark"));
   if (remark && json_object_get(answer, "items") && (given->output == OUT_TABLE || given->output == OUT_WIDE))
     words_complain(SAY_plain, remark, NULL);

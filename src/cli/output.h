@@ -10,5 +10,7 @@ void output_add(const struct invocation *given, const json_t *answer, bool colou
 /* A value as indented JSON, or as YAML; each ends with a line feed. */
 void dump_json(struct str *out, const json_t *j);
 void dump_yaml(struct str *out, const json_t *j);
+/* Whether standard output takes colours. */
+bool output_colour(void);
 /* A table of rows, columns as "a b.c d". */
 void output_table(struct str *out, const json_t *rows, const char *columns, const char *more, bool colour);

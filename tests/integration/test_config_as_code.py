@@ -196,14 +196,14 @@ def test_a_task_of_another_source_is_taken_over_only_when_asked_for(place):
 
 
 def test_open_runs_hold_a_removal(place):
-    place.apply(place.doc("a"))
-    run = place.api.ok("POST", place.path("a") + "/trigger")["run_id"]
-    remove = [{"namespace": place.name, "name": "a"}]
+    place.apply(place.doc("a", retry={"max_attempts": 100, "initial_interval": "9m"}))
+    run = place.api.ok("POST", place.path("a") + "/trigger")["run_id"]  # there is no executor: it waits
     wait_for(lambda: place.api.get(f"/runs/{run}").status_code == 200, what="the run")
-    if place.api.ok("GET", f"/runs/{run}")["state"] in ("PENDING", "RUNNING"):
-        place.refused(remove=remove, status=409, code="conflict")
+    remove = [{"namespace": place.name, "name": "a"}]
+    assert place.refused(remove=remove, status=409, code="conflict")[0] == "/remove/0"
     place.apply(remove=remove, cancel=True)
     assert place.names() == []
+    wait_for(lambda: place.api.ok("GET", f"/runs/{run}")["state"] == "CANCELLED", what="the end of the run")
 
 
 def test_export_and_apply_are_a_circle(place):
