@@ -134,6 +134,7 @@ int export_run(const struct invocation *given);
 int history_run(const struct invocation *given);
 int import_crontab_run(const struct invocation *given);
 int import_systemd_run(const struct invocation *given);
+int archive_tool(int argc, char **argv, const struct invocation *given);
 int cron_tool(int argc, char **argv, const struct invocation *given);
 int version_tool(int argc, char **argv, const struct invocation *given);
 int help_tool(int argc, char **argv, const struct invocation *given);
