@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+void json_use_mem(void) { json_set_alloc_funcs(mem_alloc, mem_free); }
+
 int json_read(struct slice text, size_t max_bytes, json_t **ret, struct err *e) {
   if (text.n > max_bytes)
     return err_set(e, ERR_TOO_LARGE, "expected a JSON document of at most %zu bytes", max_bytes);

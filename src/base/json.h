@@ -6,6 +6,10 @@
 #include "base/time.h"
 #include <jansson.h>
 
+/* From now on jansson's memory comes from base/mem.h, so that its calls do not fail. A program calls it first of all; a library in
+ * somebody else's program must not. */
+void json_use_mem(void);
+
 static inline void json_unref_p(json_t **j) { json_decref(*j); }
 #define auto_json __attribute__((cleanup(json_unref_p))) json_t
 

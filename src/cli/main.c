@@ -1,9 +1,11 @@
+#include "base/json.h"
 #include "cli/commands.h"
 #include <stdio.h>
 #include <string.h>
 
 int main(int argc, char **argv) {
   struct invocation given;
+  json_use_mem();
   if (argc == 2 && strcmp(argv[1], "--version") == 0)
     return version_tool(1, argv, NULL);
   int code = command_read(argc, argv, &given);

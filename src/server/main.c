@@ -1,4 +1,5 @@
 /* keloud: the daemon. Exit codes: 0 ok, 1 failure, 2 usage or configuration. */
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
@@ -132,6 +133,7 @@ static int serve(const struct arguments *a, struct conf *conf) {
 
 int main(int argc, char **argv) {
   struct arguments a = {0};
+  json_use_mem();
   int rc = read_arguments(argc, argv, &a);
   if (rc >= 0)
     return rc;
