@@ -125,11 +125,11 @@ def test_a_mistake_is_named_by_file_document_and_field_and_nothing_is_written(fi
     files.task("a.yaml", "a")
     files.write("b.yaml", TASK.format(name="b", cron="0 0 9 * * ?") + "---\n" + TASK.format(name="c", cron="0 0 99 * * ?"))
     files.write("c.json", json.dumps({"tasks": [{"name": "d", "executor_group": "g", "handler": "h",
-                                                 "schedule": {"kind": "MANUAL"}, "priorty": 1}]}))
+                                                 "schedule": {"kind": "MANUAL"}, "priority_": 1}]}))
     path = files.folder
     got = complaints(files.apply(code=2))
     assert got[0].startswith(f'{path}/b.yaml: document 2: /schedule/expression:5: hour: expected 0 to 23, not "99"')
-    assert got[1].startswith(f"{path}/c.json: /tasks/0/priorty: ") and "priority" in got[1]
+    assert got[1].startswith(f"{path}/c.json: /tasks/0/priority_: ") and "priority" in got[1]
     assert got[2:] == ["nothing was written"] and files.place.names() == []
     # what cannot be read at all is said for all files before the centre is asked
     files.write("b.yaml", "name: b\n  schedule: {")
