@@ -49,3 +49,16 @@ int on_reports(struct call *c) {
   c->taken = r >= 0;
   return r < 0 ? r : 0;
 }
+
+int on_doctor(struct call *c) {
+  const char *level = api_levels[0];
+  if (!c->api->o.doctor)
+    return err_field(&c->e, ERR_UNAVAILABLE, "!", "this node has no doctor");
+  json_t *findings = c->api->o.doctor(c->api->o.arg, c->query[Q_lang].i == 1, &level);
+  json_t *doc = json_object();
+  put(doc, "level", json_string(level));
+  put(doc, "version", json_string(c->api->o.version));
+  put_time(doc, "time", c->api->o.clock->wall(c->api->o.clock));
+  put(doc, "findings", findings);
+  return call_json(c, 200, doc);
+}

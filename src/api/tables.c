@@ -4,6 +4,8 @@
 
 /* DELETED tasks are not shown */
 const char *const task_state_shown[] = {"ENABLED", "PAUSED", "COMPLETED", NULL};
+const char *const api_languages[] = {"en", "zh", NULL};
+const char *const api_levels[] = {"OK", "WARN", "FAIL", NULL};
 const char *const report_state_names[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", NULL};
 const char *const report_status_names[] = {"recorded", "late", "forbidden", "retry", NULL};
 

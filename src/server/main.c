@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "server/server.h"
 #include "server/settings.h"
+#include "server/tools.h"
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 enum { SETS_MAX = 256 };
 
 struct arguments {
-  const char *config;
+  const char *config, *man, *lang;
+  bool doctor;
   const char *sets[SETS_MAX + 1];
   size_t set_count;
   bool check, print, doc;
@@ -21,6 +23,8 @@ struct arguments {
 
 static void usage(FILE *to) {
   fputs("usage: keloud [--config FILE] [--set name=value]...\n"
+        "       keloud --doctor [--lang en|zh]          look for what is wrong without starting; code 1 when something is\n"
+        "       keloud --doc-man 5|8                    print a manual page: kelou.yaml(5), keloud(8)\n"
         "       keloud --check-config [--config FILE]   check the settings and end\n"
         "       keloud --print-config [--config FILE]   print the effective settings and end\n"
         "       keloud --doc-config                     print a table of all settings (Markdown)\n"
@@ -32,6 +36,8 @@ static void usage(FILE *to) {
 /* -1: go on; else the exit code. */
 static int read_arguments(int argc, char **argv, struct arguments *a) {
   static const struct option options[] = {
+      {"doctor", no_argument, NULL, 'X'},       {"lang", required_argument, NULL, 'L'},
+      {"doc-man", required_argument, NULL, 'M'},
       {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
       {"check-config", no_argument, NULL, 'C'}, {"print-config", no_argument, NULL, 'P'},
       {"doc-config", no_argument, NULL, 'D'},   {"version", no_argument, NULL, 'V'},
@@ -39,6 +45,9 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
   for (int o; (o = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1;)
     switch (o) {
     case 'c': a->config = optarg; break;
+    case 'X': a->doctor = true; break;
+    case 'L': a->lang = optarg; break;
+    case 'M': a->man = optarg; break;
     case 's':
       if (a->set_count == SETS_MAX) {
         fprintf(stderr, "keloud: more than %d --set\n", SETS_MAX);
@@ -73,21 +82,34 @@ static void doc(const struct conf *c, struct str *out) {
   conf_doc(settings, settings_count, out);
 }
 
-static int load(const struct arguments *a, struct conf **ret) {
-  struct conf_errors errors = {0};
+static int load_quiet(const struct arguments *a, struct conf **ret, struct conf_errors *errors) {
   struct conf_sources sources = {.items = settings,
                                  .n_items = settings_count,
                                  .path = a->config,
                                  .env = (const char *const *)environ,
                                  .env_ignore = settings_env_ignore,
                                  .sets = a->sets};
-  if (conf_load(&sources, ret, &errors) >= 0)
+  return conf_load(&sources, ret, errors);
+}
+
+static int load(const struct arguments *a, struct conf **ret) {
+  struct conf_errors errors = {0};
+  if (load_quiet(a, ret, &errors) >= 0)
     return 0;
   for (size_t i = 0; i < errors.n; i++)
     fprintf(stderr, "keloud: %s: %s\n", errors.list[i].field, errors.list[i].text);
   if (errors.more)
     fputs("keloud: … and more\n", stderr);
   return 2;
+}
+
+static int doctor(const struct arguments *a) {
+  struct conf_errors errors = {0};
+  struct conf *conf = NULL;
+  (void)load_quiet(a, &conf, &errors); /* what is wrong is a finding */
+  int rc = tool_doctor(conf, &errors, a->lang);
+  conf_unref(&conf);
+  return rc;
 }
 
 /* SIGHUP: read the settings again and take over what may change while running. */
@@ -139,6 +161,10 @@ int main(int argc, char **argv) {
     return rc;
   if (a.doc)
     return print_text(doc, NULL);
+  if (a.man)
+    return tool_man(a.man, KELOU_VERSION);
+  if (a.doctor)
+    return doctor(&a);
   struct conf *conf = NULL;
   rc = load(&a, &conf);
   if (rc)

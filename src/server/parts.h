@@ -59,7 +59,7 @@ struct server {
 int server_node_id(struct server *s, struct err *e);
 int server_write_port(struct server *s, struct err *e);
 int server_split_address(const char *text, char ret_address[64], int *ret_port, struct err *e);
-const char *server_tzdata(struct server *s);
+const char *server_tzdata(const struct conf *conf, struct arena *mem);
 int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e);
 void server_free(struct server **s);
 /* files.c: enough file descriptors for all connections */

@@ -1,4 +1,5 @@
 #include "server/parts.h"
+#include "server/doctor.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include <sys/stat.h>
@@ -61,6 +62,12 @@ bool server_ready(struct server *s, struct str *why) {
   return !missing;
 }
 
+static json_t *on_doctor(void *arg, bool zh, const char **ret_level) {
+  struct doctor d = {.zh = zh};
+  doctor_ask(&d, arg);
+  *ret_level = doctor_level_names[d.worst];
+  return d.items;
+}
 static bool api_ready(void *arg, struct str *why) { return server_ready(arg, why); }
 static int on_report(void *arg, struct http_request *r, const struct access_identity *who, struct err *e) {
   return intake_http(((struct server *)arg)->intake, r, who, e);
@@ -107,7 +114,7 @@ static int start_cluster(struct server *s, struct err *e) {
   struct cluster_options o = {.node_id = s->node_id,
                               .address = *address ? address : conf_str(s->conf, "http.listen"),
                               .version = s->version,
-                              .tzdata = server_tzdata(s),
+                              .tzdata = server_tzdata(s->conf, &s->mem),
                               .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
                               .hooks = {on_owned, on_shard_lost, s}};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
@@ -290,6 +297,7 @@ static int start_http(struct server *s, struct err *e) {
   ao.metrics_public = conf_bool(s->conf, "api.metrics_public");
   ao.ready = api_ready;
   ao.report = on_report;
+  ao.doctor = on_doctor;
   ao.arg = s;
   int rc = api_new(&ao, &s->api, e);
   if (rc < 0)

@@ -66,15 +66,15 @@ int server_split_address(const char *text, char ret_address[64], int *ret_port, 
 }
 
 /* The version line of tzdata.zi ("# version 2026a"), for the node's row; "unknown" where the system has none. */
-const char *server_tzdata(struct server *s) {
+const char *server_tzdata(const struct conf *conf, struct arena *mem) {
   auto_str text;
   str_init(&text, (size_t)1 << 20);
-  if (file_read_below(conf_str(s->conf, "trigger.zone_dir"), "tzdata.zi", (size_t)1 << 20, &text, NULL) < 0)
+  if (file_read_below(conf_str(conf, "trigger.zone_dir"), "tzdata.zi", (size_t)1 << 20, &text, NULL) < 0)
     return "unknown";
   struct slice rest, line = slice_cut(str_slice(&text), '\n', &rest);
   static const char PREFIX[] = "# version ";
   if (line.n > sizeof PREFIX && memcmp(line.p, PREFIX, sizeof PREFIX - 1) == 0)
-    return arena_slice(&s->mem, slice_n(line.p + sizeof PREFIX - 1, line.n - (sizeof PREFIX - 1))).p;
+    return arena_slice(mem, slice_n(line.p + sizeof PREFIX - 1, line.n - (sizeof PREFIX - 1))).p;
   return "unknown";
 }
 

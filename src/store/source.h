@@ -14,3 +14,6 @@ struct store_source { /* first member of each back end's own struct */
 /* The back ends' store_source_open: the same duties. */
 int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
 int pg_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
+/* and their store_source_probe, but for `took` */
+int sqlite_source_probe(const struct store_options *o, struct store_probe *ret, struct err *e);
+int pg_source_probe(const struct store_options *o, struct store_probe *ret, struct err *e);

@@ -42,6 +42,15 @@ struct store_options {
  * A newer schema than this program knows: ERR_SCHEMA. SQLite: takes the flock on <file>.lock: ERR_CONFLICT if held. */
 int store_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
 void store_source_close(struct store_source **s); /* all sessions closed before */
+/* Look at a database without opening it for work: nothing is locked, migrated or written. ERR_UNAVAILABLE: it does not answer. */
+struct store_probe {
+  char server[64];
+  usec_t now; /* of its clock */
+  usec_t took;
+  int32_t schema, known; /* migrations applied, and those that this program knows */
+  bool in_use;           /* SQLite: some process has it open for work */
+};
+int store_source_probe(const struct store_options *o, struct store_probe *ret, struct err *e);
 int store_session(struct store_source *s, enum store_role role, struct store **ret, struct err *e);
 
 #define STORE_CAP_NOTIFY      1u /* wait_change works */

@@ -254,3 +254,41 @@ int pg_meta(struct store *store, const struct st_meta *in, struct st_meta_ret *r
   ret->schema_version = s->source->schema_version;
   return 0;
 }
+
+/* ---------------------------------------------------------------- looking from outside */
+static int read_probe(PGconn *conn, struct store_probe *ret, struct err *e) {
+  auto_result now = NULL;
+  auto_result schema = NULL;
+  int r = plain(conn,
+                "SELECT " PG_NOW ", to_regclass('schema_migration') IS NOT NULL, 'PostgreSQL ' || "
+                "current_setting('server_version')",
+                NULL, &now, e);
+  if (r < 0)
+    return r;
+  auto_arena mem = {0};
+  struct pgw_cursor c = pgw_row_of(now, 0, &mem);
+  ret->now = pgw_next_int(&c);
+  bool there = pgw_next_int(&c) != 0;
+  (void)text_copy(ret->server, sizeof ret->server, pgw_next_text(&c)); /* a part of it will do */
+  if (there)
+    r = plain(conn, "SELECT count(*) FROM schema_migration", NULL, &schema, e);
+  if (r == 0 && there)
+    ret->schema = (int32_t)pgw_int(schema, 0, 0);
+  return r;
+}
+
+int pg_source_probe(const struct store_options *options, struct store_probe *ret, struct err *e) {
+  auto_free char *url = mem_strdup(options->url);
+  struct pg_source o = {.url = url,
+                        .statement_timeout = options->statement_timeout > 0 ? options->statement_timeout
+                                                                            : PG_STATEMENT_TIMEOUT,
+                        .idle_tx_timeout = PG_IDLE_TX_TIMEOUT};
+  PGconn *conn = pgc_connect(&o, STORE_API, e);
+  int r = conn ? check_server(conn, &o, e) : ERR_UNAVAILABLE;
+  if (r == 0)
+    r = read_probe(conn, ret, e);
+  PQfinish(conn);
+  while (pg_migrations[ret->known].name)
+    ret->known++;
+  return r;
+}

@@ -208,3 +208,39 @@ int sqlite_source_open(const struct store_options *o, struct store_source **ret,
   *ret = &src->base;
   return 0;
 }
+
+/* ------------------------------------------------------------------ looking from outside */
+static bool is_locked(const char *path) {
+  auto_arena mem = {};
+  int fd = open(arena_printf(&mem, "%s.lock", path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return false;
+  bool locked = flock(fd, LOCK_SH | LOCK_NB) < 0;
+  close(fd);
+  return locked;
+}
+
+int sqlite_source_probe(const struct store_options *o, struct store_probe *ret, struct err *e) {
+  const char *path = o->url + strlen("sqlite:");
+  sqlite3 *h = NULL;
+  sqlite3_stmt *st = NULL;
+  if (access(path, F_OK) < 0)
+    return err_set(e, ERR_NOT_FOUND, "there is no file %s", path);
+  int rc = sqlite3_open_v2(path, &h, SQLITE_OPEN_READONLY, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_prepare_v2(h, "SELECT count(*) FROM schema_migration", -1, &st, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW)
+    ret->schema = sqlite3_column_int(st, 0);
+  else
+    (void)err_set(e, ERR_UNAVAILABLE, "SQLite: %s", sqlite3_errmsg(h));
+  (void)sqlite3_finalize(st); /* reports the same failure again */
+  (void)sqlite3_close(h);     /* cannot fail: no statement is left */
+  while (sqlite_migrations[ret->known].name)
+    ret->known++;
+  (void)snprintf(ret->server, sizeof ret->server, "SQLite %s", sqlite3_libversion());
+  ret->now = clock_system.wall(&clock_system);
+  ret->in_use = is_locked(path);
+  return rc == SQLITE_ROW ? 0 : ERR_UNAVAILABLE;
+}
