@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/backup.h"
 #include "server/server.h"
 #include "server/settings.h"
 #include "server/tools.h"
@@ -18,7 +19,8 @@ struct arguments {
   bool doctor;
   const char *sets[SETS_MAX + 1];
   size_t set_count;
-  bool check, print, doc;
+  bool check, print, doc, after_restore;
+  const char *backup, *restore;
 };
 
 static void usage(FILE *to) {
@@ -28,6 +30,9 @@ static void usage(FILE *to) {
         "       keloud --check-config [--config FILE]   check the settings and end\n"
         "       keloud --print-config [--config FILE]   print the effective settings and end\n"
         "       keloud --doc-config                     print a table of all settings (Markdown)\n"
+        "       keloud --backup DIR [--config FILE]     copy the SQLite database and its key, also while a node runs\n"
+        "       keloud --restore DIR [--config FILE]    put such a copy back; no node may run\n"
+        "       keloud --after-restore [--config FILE]  after pg_restore or a copied file: raise all epochs; no node may run\n"
         "       keloud --version\n"
         "Every setting is also an environment variable: http.listen is KELOU_HTTP_LISTEN.\n",
         to);
@@ -41,7 +46,9 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
       {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
       {"check-config", no_argument, NULL, 'C'}, {"print-config", no_argument, NULL, 'P'},
       {"doc-config", no_argument, NULL, 'D'},   {"version", no_argument, NULL, 'V'},
-      {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+      {"backup", required_argument, NULL, 'B'}, {"restore", required_argument, NULL, 'R'},
+      {"after-restore", no_argument, NULL, 'A'}, {"help", no_argument, NULL, 'h'},
+      {NULL, 0, NULL, 0}};
   for (int o; (o = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1;)
     switch (o) {
     case 'c': a->config = optarg; break;
@@ -58,6 +65,9 @@ static int read_arguments(int argc, char **argv, struct arguments *a) {
     case 'C': a->check = true; break;
     case 'P': a->print = true; break;
     case 'D': a->doc = true; break;
+    case 'B': a->backup = optarg; break;
+    case 'R': a->restore = optarg; break;
+    case 'A': a->after_restore = true; break;
     case 'V': puts("keloud " KELOU_VERSION); return 0;
     case 'h': usage(stdout); return 0;
     default: usage(stderr); return 2;
@@ -153,6 +163,23 @@ static int serve(const struct arguments *a, struct conf *conf) {
   return 0;
 }
 
+/* -1: none of these was asked for; else the exit code. */
+static int backup_or_restore(const struct arguments *a, const struct conf *conf) {
+  struct err e = {0};
+  int r;
+  if (a->backup)
+    r = server_backup(conf, a->backup, &e);
+  else if (a->restore)
+    r = server_restore(conf, a->restore, &e);
+  else if (a->after_restore)
+    r = server_after_restore(conf, &e);
+  else
+    return -1;
+  if (r < 0)
+    fprintf(stderr, "keloud: %s\n", e.text);
+  return r < 0 || fflush(stdout) != 0;
+}
+
 int main(int argc, char **argv) {
   struct arguments a = {0};
   json_use_mem();
@@ -173,6 +200,9 @@ int main(int argc, char **argv) {
     rc = print_text(conf_print, conf);
   } else if (a.check) {
     puts("the settings are good");
+  } else if ((rc = backup_or_restore(&a, conf)) >= 0) {
+    conf_unref(&conf);
+    return rc;
   } else {
     struct err e = {0};
     const char *file = conf_str(conf, "log.file");

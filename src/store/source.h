@@ -13,6 +13,11 @@ struct store_source { /* first member of each back end's own struct */
 
 /* The back ends' store_source_open: the same duties. */
 int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
+/* The back ends' parts of backup.h. */
+int sqlite_backup(const struct store_options *o, const char *path, struct err *e);
+int sqlite_restore(const struct store_options *o, const char *from, struct err *e);
+int sqlite_after_restore(const struct store_options *o, struct err *e);
+int pg_after_restore(const struct store_options *o, struct err *e);
 int pg_source_open(const struct store_options *o, struct store_source **ret, struct err *e);
 /* and their store_source_probe, but for `took` */
 int sqlite_source_probe(const struct store_options *o, struct store_probe *ret, struct err *e);

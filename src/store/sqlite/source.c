@@ -12,7 +12,7 @@
 #define SHARD_COUNT_MAX           1024
 
 /* The database file next to its lock file: whoever holds the flock owns every shard, that is the lease. */
-static int lock_database(const char *path, int *ret_fd, struct err *e) {
+int sqlite_lock_database(const char *path, int *ret_fd, struct err *e) {
   auto_arena mem = {};
   const char *name = arena_printf(&mem, "%s.lock", path);
   char pid[32] = "";
@@ -170,7 +170,7 @@ static const struct store_source_ops source_ops = {
     .name = "sqlite", .session = sqlite_session, .close = source_close};
 
 static int open_writer(struct sqlite_source *src, const struct store_options *o, struct err *e) {
-  int r = lock_database(src->path, &src->lock_fd, e);
+  int r = sqlite_lock_database(src->path, &src->lock_fd, e);
   if (r == 0)
     r = create_file(src->path, e);
   if (r == 0)
@@ -182,12 +182,21 @@ static int open_writer(struct sqlite_source *src, const struct store_options *o,
   return r;
 }
 
-int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e) {
-  const char *path = o->url + strlen("sqlite:");
+int sqlite_path_of(const char *url, const char **ret, struct err *e) {
+  const char *path = url + strlen("sqlite:");
   if (strncmp(path, "///", 3) == 0)
     path += 2;
   if (!*path || strchr(path, '?'))
     return err_set(e, ERR_INVALID, "expected sqlite:PATH, the path of a file");
+  *ret = path;
+  return 0;
+}
+
+int sqlite_source_open(const struct store_options *o, struct store_source **ret, struct err *e) {
+  const char *path;
+  int r = sqlite_path_of(o->url, &path, e);
+  if (r < 0)
+    return r;
   struct sqlite_source *src = mem_zalloc(sizeof *src);
   src->base.ops = &source_ops;
   src->path = mem_strdup(path);
@@ -198,7 +207,7 @@ int sqlite_source_open(const struct store_options *o, struct store_source **ret,
   mutex_init(&src->queue.m);
   mutex_init(&src->news_m);
   cond_init(&src->news_c);
-  int r = open_writer(src, o, e);
+  r = open_writer(src, o, e);
   if (r < 0) {
     source_close(&src->base);
     return r;

@@ -35,6 +35,11 @@ struct sqlite_store {
   uint64_t *seen;   /* by shard: news already told by wait_change */
 };
 
+/* The path in a URL that begins with sqlite: (points into it). */
+int sqlite_path_of(const char *url, const char **ret, struct err *e);
+/* Take the flock of <path>.lock: ERR_CONFLICT while a node has it. Closing the descriptor gives it back. */
+int sqlite_lock_database(const char *path, int *ret_fd, struct err *e);
+
 void write_queue_enter(struct write_queue *q, bool first);
 void write_queue_leave(struct write_queue *q);
 
