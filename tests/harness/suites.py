@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,16 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, ROOT)
 from tests.harness.servers import Postgres, ServerError  # noqa: E402
 
-PLAIN, SANITIZED = "build-test", "build-san"
+PLAIN, SANITIZED, THREADED, COVERED = "build-test", "build-san", "build-tsan", "build-cov"
 LOGS = os.path.join(ROOT, PLAIN, "log")
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
+# black-box tests that keep many threads busy
+THREADED_TESTS = ("test_trigger_quick", "test_life_overlap", "test_life_attempts", "test_life_cancel", "test_api_runs")
+THREAD_ENVIRONMENT = {"TSAN_OPTIONS": "halt_on_error=1:abort_on_error=0:exitcode=66:second_deadlock_stack=1"}
+COVERED_ROOMS, COVERED_LEAST = ("core", "run"), 95.0  # lines, in percent
 EXIT_SKIPPED = 77
 LAST_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$", re.M)
 
@@ -122,6 +127,14 @@ def build_sanitized(session):
                  1800)
 
 
+def build_threaded(session):
+    return build(session, THREADED, ["-Dfailpoints=true", "-Db_sanitize=thread", "-Db_lundef=false"], 1800)
+
+
+def build_covered(session):
+    return build(session, COVERED, ["-Dfailpoints=true", "-Db_coverage=true", "-Doptimization=0"], 1800)
+
+
 # suites
 
 def last_line(session, name, command, seconds):
@@ -221,12 +234,61 @@ def suite_fuzz(session):
 
 
 def suite_san(session):
-    """unit, fsm, store, sim and fuzz under address and undefined-behaviour sanitizers"""
+    """unit, fsm, store, sim and fuzz under address and undefined-behaviour sanitizers; --long: integration too"""
     counts = build_sanitized(session)
     if counts.failed:
         return counts
     counts.add(meson_suites(session, SANITIZED, ["unit", "fsm", "store", "sim", "fuzz"], 5, SANITIZER_ENVIRONMENT))
+    if session.long:
+        counts.add(pytest_suite(session, "san-integration", ["tests/integration"], 7200,
+                                {"KELOU_BUILD": SANITIZED, **SANITIZER_ENVIRONMENT}))
     return counts
+
+
+def suite_tsan(session):
+    """--long: queue, pool, net, run, trigger and a node under load, under the thread sanitizer"""
+    if not session.long:
+        return Counts(skipped=1, notes=["skip tsan: only with --long"])
+    counts = build_threaded(session)
+    if counts.failed:
+        return counts
+    counts.add(meson_suites(session, THREADED, ["unit"], 5, THREAD_ENVIRONMENT))
+    counts.add(pytest_suite(session, "tsan-integration", [f"tests/integration/{name}.py" for name in THREADED_TESTS], 3600,
+                            {"KELOU_BUILD": THREADED, **THREAD_ENVIRONMENT}))
+    state = os.path.join(ROOT, THREADED, "load-state")
+    shutil.rmtree(state, ignore_errors=True)
+    os.makedirs(state)
+    code, text = session.run("tsan-load", [os.path.join(THREADED, "tests/bench/kelou-bench"), "--store", f"sqlite:{state}/kelou.db",
+                                           "--state-dir", state, "--tasks", "500", "--rate", "200", "--seconds", "20", "--warmup", "2"], 300,
+                             {**os.environ, **THREAD_ENVIRONMENT})
+    good = code == 0 and "ThreadSanitizer" not in text
+    counts.add(Counts(passed=1) if good else failure(f"a node under load ended with {code}\n{tail(text, 60)}"))
+    return counts
+
+
+def suite_coverage(session):
+    """--long: unit, fsm and sim reach 95 of 100 lines of core and of run"""
+    if not session.long:
+        return Counts(skipped=1, notes=["skip coverage: only with --long"])
+    counts = build_covered(session)
+    if counts.failed:
+        return counts
+    counts.add(meson_suites(session, COVERED, ["unit", "fsm", "sim"], 3))
+    for room in COVERED_ROOMS:
+        code, text = session.run("coverage-" + room, ["gcovr", "--root", ".", COVERED, "--filter", f"src/{room}/", "--fail-under-line",
+                                                      str(COVERED_LEAST), "--exclude-throw-branches", "--print-summary"], 300)
+        found = re.search(r"^lines: ([\d.]+)%", text, re.M)
+        said = f"src/{room}: {found[1] if found else '?'} of 100 lines, at least {COVERED_LEAST:.0f}"
+        counts.add(Counts(passed=1) if code == 0 else failure(f"{said}\n{tail(text, 40)}"))
+        print(f"  coverage {said}", flush=True)
+    return counts
+
+
+def suite_mutants(session):
+    """--long: each seeded mutant of core and run is killed"""
+    if not session.long:
+        return Counts(skipped=1, notes=["skip mutants: only with --long"])
+    return last_line(session, "mutants", ["tools/mutants"], 7200)
 
 
 def suite_cron(session):
@@ -236,13 +298,13 @@ def suite_cron(session):
     return last_line(session, "cron", command, 3600 if session.long else 600)
 
 
-def pytest_suite(session, name, paths, seconds):
+def pytest_suite(session, name, paths, seconds, more=None):
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
     command = ["/usr/bin/python3", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "--junitxml", report,
                *(["--long"] if session.long else []), *paths]
-    code, text = session.run(name, command, seconds, session.environment())
+    code, text = session.run(name, command, seconds, {**session.environment(), **(more or {})})
     counts = Counts()
     if os.path.exists(report):
         for case in xml.parse(report).getroot().iter("testcase"):
@@ -287,8 +349,10 @@ def suite_run(session):
 
 SUITES = {"check": suite_check, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
           "sim": suite_sim, "fuzz": suite_fuzz, "cron": suite_cron, "harness": suite_harness, "integration": suite_integration,
-          "fault": suite_fault, "run": suite_run, "san": suite_san}
-NEEDS_NO_BUILD = {"check", "harness", "san"}
+          "fault": suite_fault, "run": suite_run, "san": suite_san,
+          "tsan": suite_tsan, "coverage": suite_coverage, "mutants": suite_mutants}
+NEEDS_NO_BUILD = {"check", "harness", "san", "tsan", "coverage", "mutants"}
+LONG_ONLY = {"tsan", "coverage", "mutants"}
 
 
 def one(session, name, suite, total):
@@ -318,7 +382,7 @@ def main():
         if name not in SUITES:
             parser.error(f"no suite {name}; there are {' '.join(SUITES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    chosen = options.suites or list(SUITES)
+    chosen = options.suites or [name for name in SUITES if options.long or name not in LONG_ONLY]
     session, total, begin = Session(options), Counts(), time.monotonic()
     try:
         if not set(chosen) <= NEEDS_NO_BUILD:

@@ -59,7 +59,7 @@ def end_node(node, alive=False):
     alive = alive or node.alive()
     code = node.stop()
     log = node.log_text()
-    assert not re.search(r"AddressSanitizer|runtime error:|LeakSanitizer", log), log[-6000:]
+    assert not re.search(r"AddressSanitizer|ThreadSanitizer|runtime error:|LeakSanitizer", log), log[-6000:]
     assert not alive or code == 0, f"keloud ended with {code}: {log[-4000:]}"
 
 
