@@ -210,11 +210,18 @@ int32_t registry_running(struct registry *r, struct slice ns, struct slice group
   return n;
 }
 
-void registry_counts(struct registry *r, int64_t ret[EXECUTOR_STATE_MAX_]) {
-  memset(ret, 0, EXECUTOR_STATE_MAX_ * sizeof *ret);
+void registry_counts(struct registry *r, void (*each)(void *arg, const struct group_counts *c), void *arg) {
   mutex_lock(&r->lock);
-  for (struct group *g = r->groups; g; g = g->hh.next)
-    for (struct member *m = g->members; m; m = m->hh.next)
-      ret[m->state]++;
+  for (struct group *g = r->groups; g; g = g->hh.next) {
+    struct group_counts c = {.name = g->key};
+    for (struct member *m = g->members; m; m = m->hh.next) {
+      c.by_state[m->state]++;
+      if (!alive(m->state))
+        continue;
+      c.slots += m->inst->i.slots;
+      c.taken += m->inst->i.running;
+    }
+    each(arg, &c);
+  }
   mutex_unlock(&r->lock);
 }

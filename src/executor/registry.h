@@ -162,5 +162,10 @@ int registry_group_list(struct registry *r, struct slice ns, struct st_group_lis
 int registry_group_delete(struct registry *r, struct slice ns, struct slice name,
                           struct err *e); /* ERR_CONFLICT: in use */
 
-/* Counts of the snapshot for metrics (memory): instances by state. */
-void registry_counts(struct registry *r, int64_t ret[EXECUTOR_STATE_MAX_]);
+/* Counts for metrics, group by group, also of those that are gone (memory). `each` must not block nor call the registry. */
+struct group_counts {
+  const char *name; /* namespace/name */
+  int64_t by_state[EXECUTOR_STATE_MAX_];
+  int64_t slots, taken; /* of those that are ONLINE or DRAINING; taken: by this node */
+};
+void registry_counts(struct registry *r, void (*each)(void *arg, const struct group_counts *c), void *arg);

@@ -2,32 +2,67 @@
 #include "base/metric.h"
 #include "base/thread.h"
 #include "executor/registry.h"
+#include "monitor/process.h"
 #include "run/run.h"
+
+enum { GROUPS_MAX = 200 }; /* beyond: "_other" */
+enum { SLOTS_TOTAL, SLOTS_USED, SLOTS_KINDS };
+static const char *const slot_kinds[] = {"total", "used"};
+static const char other[] = "_other";
 
 static struct {
   pthread_mutex_t lock; /* guards the rest */
   bool made;
   struct run_service *runs;
   struct registry *registry;
-  struct metric *inflight[3], *executors[EXECUTOR_STATE_MAX_];
+  struct metric *inflight[3];
+  struct metric_family *executors, *slots;
 } gauges = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* What one look adds up, for the groups beyond the bound. */
+struct look {
+  int groups;
+  struct group_counts other;
+};
+
+static void set_group(const struct group_counts *c, const char *name) {
+  const int64_t slots[SLOTS_KINDS] = {c->slots, c->taken};
+  for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
+    metric_set(metric_series(gauges.executors, name, executor_state_names[i], NULL), (double)c->by_state[i]);
+  for (int i = 0; i < SLOTS_KINDS; i++)
+    metric_set(metric_series(gauges.slots, name, slot_kinds[i], NULL), (double)slots[i]);
+}
+
+/* The registry keeps the groups that it has known in their order, so that the same ones stay below the bound. */
+static void on_group(void *arg, const struct group_counts *c) {
+  struct look *l = arg;
+  if (l->groups++ < GROUPS_MAX) {
+    set_group(c, c->name);
+    return;
+  }
+  for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
+    l->other.by_state[i] += c->by_state[i];
+  l->other.slots += c->slots;
+  l->other.taken += c->taken;
+}
+
 static void collect(void *arg) {
+  struct look l = {0};
   (void)arg;
   pthread_mutex_lock(&gauges.lock);
   if (gauges.runs) {
-    int64_t counts[3], by_state[EXECUTOR_STATE_MAX_];
+    int64_t counts[3];
     run_counts(gauges.runs, counts);
     for (int i = 0; i < 3; i++)
       metric_set(gauges.inflight[i], (double)counts[i]);
-    registry_counts(gauges.registry, by_state);
-    for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
-      metric_set(gauges.executors[i], (double)by_state[i]);
+    registry_counts(gauges.registry, on_group, &l);
+    if (l.groups > GROUPS_MAX)
+      set_group(&l.other, other);
   }
   pthread_mutex_unlock(&gauges.lock);
 }
 
-void monitor_gauges(struct run_service *runs, struct registry *registry) {
+void monitor_gauges(struct run_service *runs, struct registry *registry, const char *version) {
   static const char *const states[] = {"pending", "dispatched", "running"};
   pthread_mutex_lock(&gauges.lock);
   bool first = !gauges.made;
@@ -38,12 +73,16 @@ void monitor_gauges(struct run_service *runs, struct registry *registry) {
       metric_family("kelou_runs_inflight", "Open runs by state", METRIC_GAUGE, "state", NULL);
   for (int i = 0; i < 3; i++)
     gauges.inflight[i] = metric_series(f, states[i], NULL);
-  f = metric_family("kelou_executors", "Executor instances by state", METRIC_GAUGE, "state", NULL);
-  for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
-    gauges.executors[i] = metric_series(f, executor_state_names[i], NULL);
+  gauges.executors = metric_family("kelou_executors", "Executor instances by group and state", METRIC_GAUGE,
+                                   "group,state", NULL);
+  gauges.slots =
+      metric_family("kelou_executor_slots", "Slots of live executors, and those that this node has taken",
+                    METRIC_GAUGE, "group,kind", NULL);
   pthread_mutex_unlock(&gauges.lock);
-  if (first)
+  if (first) {
     metric_collector(collect, NULL);
+    monitor_process(version);
+  }
 }
 
 void monitor_stop(void) {

@@ -23,6 +23,9 @@ static void make_metrics(struct run_service *s) {
   s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended",
                                             METRIC_HISTOGRAM, "", DURATION_BUCKETS),
                               NULL);
+  s->wait = metric_series(metric_family("kelou_run_wait_seconds", "From due to started on an executor",
+                                        METRIC_HISTOGRAM, "", DURATION_BUCKETS),
+                          NULL);
   s->retries = metric_series(metric_family("kelou_run_attempts_failed_total",
                                            "Attempts that ended without success", METRIC_COUNTER, "", NULL),
                              NULL);
@@ -102,6 +105,8 @@ static void count_done(struct run_service *s) {
       metric_add(s->ended[d->state][d->reason], 1);
     if (d->started_at && d->finished_at >= d->started_at)
       metric_observe_usec(s->duration, d->finished_at - d->started_at);
+    if (d->started_at && d->started_at >= d->key.scheduled_at)
+      metric_observe_usec(s->wait, d->started_at - d->key.scheduled_at);
     if (d->state == RUN_FAIL)
       log_info("run failed", LF_I("task", d->key.task_id), LF_T("scheduled_at", d->key.scheduled_at),
                LF_S("reason", run_reason_names[d->reason]), LF_I("attempt", d->attempt));

@@ -45,7 +45,7 @@ struct run_service {
   struct live_out out;
   struct run_msg **batch;
   struct arena mem;
-  struct metric *ended[RUN_STATE_MAX_][REASON_MAX_], *duration, *retries;
+  struct metric *ended[RUN_STATE_MAX_][REASON_MAX_], *duration, *wait, *retries;
 };
 
 /* apply.c: commit the rows of s->out until the outcome is known. False: gave up (stopping). */

@@ -341,7 +341,7 @@ static int start_threads(struct server *s, struct err *e) {
   if (rc >= 0)
     rc = alerts_start(s->alerts, e);
   if (rc >= 0)
-    monitor_gauges(s->runs, s->registry);
+    monitor_gauges(s->runs, s->registry, s->version);
   return rc;
 }
 

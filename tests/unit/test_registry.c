@@ -303,9 +303,15 @@ static void test_drain(void **state) {
   registry_release(r, &i);
 }
 
+static void add_counts(void *arg, const struct group_counts *c) {
+  int64_t *n = arg;
+  for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
+    n[i] += c->by_state[i];
+}
+
 static int counts(enum executor_state st) {
-  int64_t n[EXECUTOR_STATE_MAX_];
-  registry_counts(r, n);
+  int64_t n[EXECUTOR_STATE_MAX_] = {0};
+  registry_counts(r, add_counts, n);
   return (int)n[st];
 }
 
