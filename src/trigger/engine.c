@@ -302,7 +302,7 @@ void engine_free(struct engine **p) {
   mem_free(g->shards);
   mem_free(g->rows);
   mem_free(g->ended);
-  mem_free(g->row_specs);
+  mem_free(g->row_items);
   arena_done(&g->mem);
   mutex_done(&g->pause_lock);
   cond_done(&g->pause);

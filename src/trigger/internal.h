@@ -13,6 +13,11 @@ struct engine_msg {
   usec_t fired_at, end;
 };
 
+struct reservation { /* of a run whose FIRE has an unknown fate (live_decide) */
+  int64_t task_id;
+  bool queued;
+};
+
 struct owned_shard {
   struct shard *shard; /* NULL: not ours */
   bool adopted;        /* its open runs are in the run service */
@@ -25,7 +30,9 @@ struct owned_shard {
   int64_t epoch;
   struct fire_batch batch;
   bool in_fire; /* has an unsettled batch */
-  bool doubt;   /* a FIRE of unknown outcome, read back as not done, may still come through */
+  struct reservation *
+      kept; /* to be given back when its open runs have been read anew: theirs are among them, or there are none */
+  size_t kept_count, kept_cap;
   struct fire_request *requests; /* parsed inbox, in `mem` */
   size_t request_count;
   struct arena mem; /* of the requests */
@@ -63,8 +70,8 @@ struct engine {
   size_t row_count, row_cap;
   struct run_row *ended;
   size_t ended_count, ended_cap;
-  struct task_spec **row_specs;
-  size_t row_specs_cap;
+  struct fire_item **row_items; /* what each of `rows` was made of */
+  size_t row_items_cap;
   _Atomic size_t owned, loaded, tasks;
   struct mutex pause_lock; /* guards nothing: for pauses that end with the engine */
   struct cond pause;
@@ -84,5 +91,11 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
 void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret);
 /* fire.c: one FIRE over all shards that have something due. Returns true when there may be more at once. */
 bool engine_fire(struct engine *g, usec_t now);
+/* settle.c: send it, until the fate of each of its shards is known, and settle their batches. `locked`: inside shard_lock, which it ends. */
+int engine_send(struct engine *g, const struct st_fire *in, bool locked);
+/* The statement is refused for what is in it, and will be again. */
+bool engine_refuses_contents(int rc);
+/* The open runs of the shard are known: give back what was kept for those of them that were not. */
+void engine_give_back_kept(struct engine *g, struct owned_shard *w);
 /* Hand the tasks of a shard that have no instant left to the completer. */
 void engine_note_completed(struct engine *g, struct owned_shard *w);

@@ -80,6 +80,8 @@ static int read_shard(struct engine *g, struct owned_shard *w, struct err *e) {
   if (!w->adopted)
     rc = run_adopt(g->o.runs, g->o.fire, id, w->epoch, g->specs, e);
   w->adopted = w->adopted || rc >= 0;
+  if (w->adopted)
+    engine_give_back_kept(g, w);
   if (rc >= 0)
     rc = load_tasks(g, w, s.fired_at, e);
   if (rc >= 0)
@@ -124,6 +126,7 @@ void engine_drop(struct engine *g, struct owned_shard *w) {
     return;
   int32_t id = shard_id(w->shard);
   run_disown(g->o.runs, id);
+  engine_give_back_kept(g, w);
   if (w->loaded) {
     atomic_fetch_sub(&g->loaded, 1);
     atomic_fetch_sub(&g->tasks, shard_task_count(w->shard));
@@ -131,6 +134,7 @@ void engine_drop(struct engine *g, struct owned_shard *w) {
   atomic_fetch_sub(&g->owned, 1);
   shard_free(&w->shard);
   fire_batch_done(&w->batch);
+  mem_free(w->kept);
   arena_done(&w->mem);
   *w = (struct owned_shard){0};
 }
