@@ -66,14 +66,14 @@ static struct run_finish without_texts(const struct run_finish *f) {
   return c;
 }
 
-/* Write units [lo, hi) in one transaction; `bare`: without the texts that came from outside. */
-static int write_units(struct apart *a, size_t lo, size_t hi, bool bare) {
+/* Units [lo, hi) as a transaction of their own; `bare`: without the texts that came from outside. */
+static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, bool bare,
+                                   struct arena *mem) {
   const struct st_run_apply *in = a->all;
-  auto_arena mem = {0};
-  struct run_finish *finishes = arena_array(&mem, hi - lo, sizeof *finishes);
-  struct run_update *updates = arena_array(&mem, hi - lo, sizeof *updates);
-  struct attempt_row *attempts = arena_array(&mem, in->attempt_count, sizeof *attempts);
-  struct progress_row *progress = arena_array(&mem, in->progress_count, sizeof *progress);
+  struct run_finish *finishes = arena_array(mem, hi - lo, sizeof *finishes);
+  struct run_update *updates = arena_array(mem, hi - lo, sizeof *updates);
+  struct attempt_row *attempts = arena_array(mem, in->attempt_count, sizeof *attempts);
+  struct progress_row *progress = arena_array(mem, in->progress_count, sizeof *progress);
   struct st_run_apply part = {.fences = in->fences,
                               .fence_count = in->fence_count,
                               .finishes = finishes,
@@ -82,31 +82,42 @@ static int write_units(struct apart *a, size_t lo, size_t hi, bool bare) {
                               .progress = progress};
   for (size_t u = lo; u < hi; u++) {
     if (a->units[u].finish)
-      finishes[part.finish_count++] = bare ? without_texts(a->units[u].finish) : *a->units[u].finish;
-    if (a->units[u].update) {
-      struct run_update *w = &updates[part.update_count++];
-      *w = *a->units[u].update;
-      if (bare)
-        w->executor = w->error_type = w->error_message = NO_TEXT;
-    }
+      finishes[part.finish_count++] = *a->units[u].finish;
+    if (a->units[u].update)
+      updates[part.update_count++] = *a->units[u].update;
   }
   for (size_t i = 0; i < in->attempt_count; i++)
-    if (a->attempt_unit[i] >= lo && a->attempt_unit[i] < hi) {
-      struct attempt_row *t = &attempts[part.attempt_count++];
-      *t = in->attempts[i];
-      if (bare)
-        t->executor = t->error_type = t->error_message = NO_TEXT;
-    }
+    if (a->attempt_unit[i] >= lo && a->attempt_unit[i] < hi)
+      attempts[part.attempt_count++] = in->attempts[i];
   for (size_t i = 0; i < in->progress_count; i++)
     if (a->progress_unit[i] >= lo && a->progress_unit[i] < hi)
       progress[part.progress_count++] = in->progress[i];
+  for (size_t i = 0; bare && i < part.finish_count; i++)
+    finishes[i] = without_texts(&finishes[i]);
+  for (size_t i = 0; bare && i < part.update_count; i++)
+    updates[i].executor = updates[i].error_type = updates[i].error_message = NO_TEXT;
+  for (size_t i = 0; bare && i < part.attempt_count; i++)
+    attempts[i].executor = attempts[i].error_type = attempts[i].error_message = NO_TEXT;
+  return part;
+}
+
+/* One try. */
+static int apply_part(struct apart *a, const struct st_run_apply *part, struct arena *mem, struct err *e) {
   struct st_run_apply_ret ret;
-  struct err e = {0};
+  int rc = store_run_apply(a->s->o.finish, part, &ret, mem, e);
+  for (size_t i = 0; rc >= 0 && i < part->fence_count; i++)
+    if (!ret.fence_ok[i])
+      run_step_down(a->s, part->fences[i].shard);
+  return rc;
+}
+
+/* Until the database takes it or refuses it. */
+static int write_units(struct apart *a, size_t lo, size_t hi, bool bare) {
+  auto_arena mem = {0};
+  struct st_run_apply part = part_of(a, lo, hi, bare, &mem);
   for (usec_t wait = 20 * USEC_PER_MS;;) {
-    int rc = store_run_apply(a->s->o.finish, &part, &ret, &mem, &e);
-    for (size_t i = 0; rc >= 0 && i < in->fence_count; i++)
-      if (!ret.fence_ok[i])
-        run_step_down(a->s, in->fences[i].shard);
+    struct err e = {0};
+    int rc = apply_part(a, &part, &mem, &e);
     if (rc != ERR_UNAVAILABLE && rc != ERR_UNKNOWN_OUTCOME)
       return rc;
     log_error("run state not written, trying again", LF_I("rows", hi - lo), LF_D("after", wait), LF_E(&e));
