@@ -237,7 +237,7 @@ void sim_kill(struct sim_proc *p, void (*bury)(void *arg), void *arg) {
   p->paused_until = 0;
   struct sim_co *b = sim_go(p, "bury", bury, arg);
   for (struct sim_co *c = p->cos; c; c = c->next)
-    if (c != b && c->blocked && !c->forever && !c->done)
+    if (c != b && c->blocked && (!c->forever || c->signalled) && !c->done)
       ready_while_dying(c);
   while (p->ready) {
     struct sim_co *c = p->ready;
