@@ -25,13 +25,13 @@ static int backend_of(const struct store_options *o, const struct backend **ret,
 }
 
 int store_source_open(const struct store_options *o, struct store_source **ret, struct err *e) {
-  const struct backend *b;
+  const struct backend *b = NULL;
   int r = backend_of(o, &b, e);
   return r < 0 ? r : b->open(o, ret, e);
 }
 
 int store_backup(const struct store_options *o, const char *path, struct err *e) {
-  const struct backend *b;
+  const struct backend *b = NULL;
   int r = backend_of(o, &b, e);
   if (r == 0 && !b->backup)
     return err_set(e, -ENOTSUP, "this database is copied with its own tools: pg_dump (docs/retention.md)");
@@ -39,7 +39,7 @@ int store_backup(const struct store_options *o, const char *path, struct err *e)
 }
 
 int store_restore(const struct store_options *o, const char *from, struct err *e) {
-  const struct backend *b;
+  const struct backend *b = NULL;
   int r = backend_of(o, &b, e);
   if (r == 0 && !b->restore)
     return err_set(e, -ENOTSUP,
@@ -49,7 +49,7 @@ int store_restore(const struct store_options *o, const char *from, struct err *e
 }
 
 int store_after_restore(const struct store_options *o, struct err *e) {
-  const struct backend *b;
+  const struct backend *b = NULL;
   int r = backend_of(o, &b, e);
   return r < 0 ? r : b->after_restore(o, e);
 }
