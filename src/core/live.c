@@ -58,33 +58,18 @@ struct live_task *live_task_of(struct live *l, int64_t task_id) {
 }
 
 void live_task_drop_if_idle(struct live *l, struct live_task *t) {
-  if (t->active || t->queued || t->runs)
+  if (t->active || t->queued || t->all)
     return;
   HASH_DEL(l->tasks, t);
   mem_free(t);
 }
 
 void live_queue_add(struct live_task *t, struct live_run *r) {
-  r->next_queued = NULL;
-  if (t->tail)
-    t->tail->next_queued = r;
-  else
-    t->head = r;
-  t->tail = r;
+  DL_APPEND2(t->head, r, queue_prev, queue_next);
 }
 
 void live_queue_remove(struct live_task *t, struct live_run *r) {
-  struct live_run **p = &t->head, *before = NULL;
-  while (*p && *p != r) {
-    before = *p;
-    p = &(*p)->next_queued;
-  }
-  if (!*p)
-    return;
-  *p = r->next_queued;
-  if (t->tail == r)
-    t->tail = before;
-  r->next_queued = NULL;
+  DL_DELETE2(t->head, r, queue_prev, queue_next);
 }
 
 void live_set_phase(struct live *l, struct live_run *r, enum run_phase p) {
@@ -105,7 +90,7 @@ static bool live_is_delay(const struct live_run *r) {
 
 void live_run_free(struct live *l, struct live_run *r) {
   live_wake(l, r, USEC_NEVER);
-  r->task->runs--;
+  DL_DELETE2(r->task->all, r, task_prev, task_next);
   l->by_phase[r->phase]--;
   r->task->scheduled -= live_is_delay(r);
   HASH_DEL(l->runs, r);
@@ -165,6 +150,9 @@ static struct live_run *new_run(struct live *l, const struct run_row *row, struc
   live_set_text(&r->error_type, row->error_type);
   live_set_text(&r->error_message, row->error_message);
   l->by_phase[r->phase]++;
+  r->no = ++l->opened;
+  r->replaced = r->phase == PHASE_CANCELLING && slice_eqz(row->error_type, LIVE_REPLACED_TYPE) &&
+                slice_eqz(row->error_message, LIVE_REPLACED_TEXT);
   HASH_ADD(hh, l->runs, id, sizeof r->id, r);
   return r;
 }
@@ -196,6 +184,33 @@ static void count_in(struct live_run *r, bool adopted) {
   }
 }
 
+/* Runs of a catch-up were promised one by one: they wait in their turn, and nobody takes their place there. */
+static bool waits_its_turn(const struct live_run *r) {
+  return r->origin == ORIGIN_CATCHUP || r->origin == ORIGIN_BACKFILL;
+}
+
+static bool fired_before(const struct live_run *a, const struct live_run *b) {
+  return a->fired_at != b->fired_at ? a->fired_at < b->fired_at : a->no < b->no;
+}
+
+/* REPLACE: the newest one that waits takes the place of all that were fired before it. Said with each run that comes, in whatever order:
+ * at a take-over they come by their keys. */
+static void supersede(struct live *l, struct live_task *t) {
+  const struct live_run *newest = NULL;
+  for (const struct live_run *r = t->head; r; r = r->queue_next)
+    if (r->spec->overlap_policy == OVERLAP_REPLACE && !waits_its_turn(r) &&
+        (!newest || fired_before(newest, r)))
+      newest = r;
+  for (struct live_run *r = newest ? t->all : NULL; r; r = r->task_next) {
+    bool safe = r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING ||
+                (r->phase == PHASE_QUEUED && waits_its_turn(r));
+    if (r->ended || r->superseded || safe || !fired_before(r, newest))
+      continue;
+    r->superseded = true;
+    live_wake(l, r, 0);
+  }
+}
+
 bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec, bool adopted, usec_t now,
                struct live_out *out) {
   if (live_find(l, &row->key)) {
@@ -205,7 +220,7 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   }
   struct live_run *r = new_run(l, row, spec);
   r->task = live_task_of(l, row->key.task_id);
-  r->task->runs++;
+  DL_APPEND2(r->task->all, r, task_prev, task_next);
   r->task->scheduled += live_is_delay(r);
   count_in(r, adopted);
   if (adopted) {
@@ -219,6 +234,8 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   if (r->phase == PHASE_DISPATCHING)
     live_out_dispatch(r, out);
   live_wake(l, r, live_next_timer(l, r));
+  if (spec->overlap_policy == OVERLAP_REPLACE)
+    supersede(l, r->task);
   return true;
 }
 
@@ -276,9 +293,10 @@ struct run_key *live_keys_of_shard(struct live *l, int32_t shard, size_t *ret_co
 struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count) {
   struct run_key *keys = NULL;
   size_t n = 0, cap = 0;
-  struct live_run *r, *next;
-  HASH_ITER (hh, l->runs, r, next) {
-    if (r->key.task_id != task_id || r->ended)
+  struct live_task *t;
+  HASH_FIND(hh, l->tasks, &task_id, sizeof task_id, t);
+  for (struct live_run *r = t ? t->all : NULL; r; r = r->task_next) {
+    if (r->ended)
       continue;
     mem_reserve(keys, n, cap);
     keys[n++] = r->key;

@@ -3,6 +3,11 @@
 #include "base/mem.h"
 #include "core/live.h"
 #include <uthash.h>
+#include <utlist.h>
+
+/* What the row of a run says while it is CANCELLING for a newer one: with these two a take-over knows it for what it is. */
+#define LIVE_REPLACED_TYPE "REPLACED"
+#define LIVE_REPLACED_TEXT "a newer run of its task takes its place"
 
 struct live_id { /* the key without padding: hashed as bytes */
   int64_t scheduled_at, task_id;
@@ -21,6 +26,8 @@ struct live_run {
   bool ack_lost;   /* … and surely was written to one that did not answer */
   bool active;     /* counts as active in its task; else as queued (or as neither: SCHEDULED) */
   bool ended;      /* in this turn; freed by live_settle */
+  bool superseded; /* a newer run takes its place: it gets EV_REPLACE with the next tick */
+  bool replaced;   /* it is CANCELLING for that */
   usec_t fired_at, not_before, attempt_at, started_at, beat_at, cancel_at, written_at;
   double progress;
   char *executor, *previous, *pin, *payload;
@@ -33,22 +40,24 @@ struct live_run {
   int32_t db_attempt;
   size_t update_row; /* 1 + index in this turn's updates; 0 = none */
   usec_t wake_at;
-  size_t heap_pos; /* 1 + index in the heap; 0 = not in it */
-  struct live_run *next_queued;
+  size_t heap_pos;                          /* 1 + index in the heap; 0 = not in it */
+  uint64_t no;                              /* in the order in which they were opened */
+  struct live_run *queue_prev, *queue_next; /* in the task's queue */
+  struct live_run *task_prev, *task_next;   /* among all of its task */
   UT_hash_handle hh;
 };
 struct live_task {
   int64_t id;
-  int64_t active, queued;       /* reservations included */
-  int64_t runs;                 /* that point here: SCHEDULED ones are neither active nor queued */
-  int64_t scheduled;            /* open runs of a FIXED_DELAY schedule itself */
-  struct live_run *head, *tail; /* QUEUED runs in the order in which they were opened */
+  int64_t active, queued; /* reservations included */
+  int64_t scheduled;      /* open runs of a FIXED_DELAY schedule itself */
+  struct live_run *all;   /* SCHEDULED ones are neither active nor queued */
+  struct live_run *head;  /* QUEUED runs in the order in which they were opened */
   UT_hash_handle hh;
 };
 struct live {
   struct live_limits limits;
   struct rng rng;
-  uint64_t sends;
+  uint64_t sends, opened;
   struct live_run *runs;
   struct live_task *tasks;
   struct live_run **heap; /* binary, by wake_at */

@@ -171,13 +171,14 @@ static void apply_to(struct step *st, struct live_run *r, enum run_event kind) {
   (void)live_apply(st->l, r, &ev, st->now, st->out); /* a queued run always takes its release and its end */
 }
 
-/* The next run of the queue starts in the very transaction that ends this one; those whose time is up have expired before. */
+/* The next run of the queue starts in the very transaction that ends this one; those whose time is up have expired before, and
+ * those whose place a newer one takes are skipped. */
 static void release_successor(struct step *st) {
   struct live_task *t = st->r->task;
   if (!st->r->active || t->active != 1)
     return;
   enum run_event due;
-  while (t->head && live_due(st->l, t->head, st->now, &due) && due == EV_RUN_TIMEOUT)
+  while (t->head && live_due(st->l, t->head, st->now, &due) && (due == EV_RUN_TIMEOUT || due == EV_REPLACE))
     apply_to(st, t->head, due);
   if (t->head)
     apply_to(st, t->head, EV_RELEASE);
@@ -255,6 +256,11 @@ static void go_to_phase(struct step *st) {
   }
   if (phase == PHASE_CANCELLING)
     r->cancel_at = st->now;
+  if (st->ev->kind == EV_REPLACE) {
+    r->replaced = true;
+    live_set_text(&r->error_type, SLICE(LIVE_REPLACED_TYPE));
+    live_set_text(&r->error_message, SLICE(LIVE_REPLACED_TEXT));
+  }
   bool waits = phase == PHASE_ACCEPTED || phase == PHASE_PROGRESS; /* for write_running_after */
   if (!waits || r->written_at)
     write_update(st);
@@ -279,10 +285,12 @@ static void go_on(struct step *st) {
 enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
                             struct live_out *out) {
   note_delivery(r, ev->kind);
+  r->superseded = r->superseded && ev->kind != EV_REPLACE;
   struct run_view view = {.phase = r->phase,
                           .attempt = r->attempt,
                           .fired_at = r->fired_at,
                           .maybe_sent = r->maybe_sent,
+                          .replaced = r->replaced,
                           .last_trouble = r->last_trouble};
   struct step st = {.l = l, .r = r, .ev = ev, .now = now, .out = out};
   st.a = run_step(&view, r->spec, ev->kind, now, &l->rng);

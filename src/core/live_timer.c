@@ -63,7 +63,7 @@ usec_t live_next_wake(const struct live *l) { return l->heap_count ? l->heap[0]-
 
 /* ---------------------------------------------------------------- the timers of one run */
 
-enum { TIMERS_MAX = 4 };
+enum { TIMERS_MAX = 5 };
 
 struct timers { /* the first one that has passed counts */
   struct timer {
@@ -99,6 +99,8 @@ static struct timers timers_of(const struct live *l, const struct live_run *r) {
   if (r->phase == PHASE_ENDED)
     return t;
   add_limit(&t, r->fired_at, s->timeout, EV_RUN_TIMEOUT);
+  if (r->superseded)
+    add(&t, 0, EV_REPLACE);
   switch (r->phase) {
   case PHASE_SCHEDULED:
     add(&t, r->not_before,

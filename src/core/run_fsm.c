@@ -34,11 +34,13 @@ struct move {
 };
 
 /* Outcomes of END. */
-#define OUTCOME_SUCCESS      .state = RUN_SUCCESS
-#define OUTCOME_CANCELLED    .state = RUN_CANCELLED
-#define OUTCOME_FAIL_EXPIRED .state = RUN_FAIL, .reason = REASON_EXPIRED
-#define OUTCOME_FAIL_TIMEOUT .state = RUN_FAIL, .reason = REASON_TIMEOUT
-#define OUTCOME_FAIL_ERROR   .state = RUN_FAIL, .reason = REASON_ERROR
+#define OUTCOME_SUCCESS         .state = RUN_SUCCESS
+#define OUTCOME_CANCELLED       .state = RUN_CANCELLED
+#define OUTCOME_REPLACED        .state = RUN_CANCELLED, .reason = REASON_REPLACED
+#define OUTCOME_SKIPPED_OVERLAP .state = RUN_SKIPPED, .reason = REASON_OVERLAP
+#define OUTCOME_FAIL_EXPIRED    .state = RUN_FAIL, .reason = REASON_EXPIRED
+#define OUTCOME_FAIL_TIMEOUT    .state = RUN_FAIL, .reason = REASON_TIMEOUT
+#define OUTCOME_FAIL_ERROR      .state = RUN_FAIL, .reason = REASON_ERROR
 
 #define TARGET_GO(t)       .phase = PHASE_##t
 #define TARGET_STAY(t)     .phase = PHASE_MAX_
@@ -135,6 +137,8 @@ struct run_actions run_step(const struct run_view *v, const struct task_spec *sp
   case VERB_STAY:
   case VERB_NONE: break;
   }
+  if (a.phase == PHASE_ENDED && a.state == RUN_CANCELLED && (v->replaced || event == EV_REPLACE))
+    a.reason = REASON_REPLACED;
   /* An attempt that we give up on may still run out there: say so to its executor. */
   if (on_executor && (event == EV_ATTEMPT_TIMEOUT || event == EV_BEAT_TIMEOUT || event == EV_RUN_TIMEOUT ||
                       event == EV_DISPATCH_TIMEOUT))
@@ -181,10 +185,12 @@ void run_fsm_mermaid(struct str *out) {
         str_addf(out, "  %s --> FAIL : %s, no attempt left (%s)\n", run_phase_names[p], run_event_names[ev],
                  fail_name(m));
       if (m->verb == VERB_CANCEL)
-        str_addf(out, "  %s --> CANCELLED : %s, surely not sent\n", run_phase_names[p], run_event_names[ev]);
+        str_addf(out, "  %s --> %s : %s, surely not sent\n", run_phase_names[p],
+                 ev == EV_REPLACE ? "REPLACED" : "CANCELLED", run_event_names[ev]);
     }
-  for (const char *const *end = (const char *const[]){"SUCCESS", "CANCELLED", "FAIL", "FAIL_EXPIRED",
-                                                      "FAIL_TIMEOUT", "FAIL_ERROR", NULL};
+  for (const char *const *end =
+           (const char *const[]){"SUCCESS", "CANCELLED", "REPLACED", "SKIPPED_OVERLAP", "FAIL",
+                                 "FAIL_EXPIRED", "FAIL_TIMEOUT", "FAIL_ERROR", NULL};
        *end; end++)
     str_addf(out, "  %s --> [*]\n", *end);
 }

@@ -27,6 +27,7 @@ struct run_view {
   int32_t attempt; /* 1-based; 0 before the first delivery */
   usec_t fired_at;
   bool maybe_sent;              /* this attempt may have reached an executor */
+  bool replaced;                /* it is being cancelled because a newer run takes its place */
   enum run_reason last_trouble; /* what dispatching met last: NO_EXECUTOR, REJECTED (busy) or LOST */
 };
 

@@ -17,7 +17,9 @@ static void make_metrics(struct run_service *s) {
   for (int st = RUN_SUCCESS; st < RUN_STATE_MAX_; st++)
     for (int r = 0; r < REASON_MAX_; r++) {
       bool fail = st == RUN_FAIL && r >= REASON_ERROR && r <= REASON_EXPIRED;
-      if (fail || (st != RUN_FAIL && st != RUN_SKIPPED && r == REASON_NONE))
+      bool replaced =
+          (st == RUN_CANCELLED && r == REASON_REPLACED) || (st == RUN_SKIPPED && r == REASON_OVERLAP);
+      if (fail || replaced || (st != RUN_FAIL && st != RUN_SKIPPED && r == REASON_NONE))
         s->ended[st][r] = metric_series(runs, run_state_names[st], r ? run_reason_names[r] : "", NULL);
     }
   s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended",

@@ -10,11 +10,12 @@
 
 /* Events in the order of run_fsm.def:
  * RELEASE ENQUEUE ACCEPT BUSY UNREACHABLE ACK_LOST REFUSE NO_EXECUTOR BEAT DONE_OK DONE_FAIL DONE_CANCELLED
- * DISPATCH_TIMEOUT ATTEMPT_TIMEOUT BEAT_TIMEOUT RUN_TIMEOUT EXECUTOR_LOST CANCEL CANCEL_TIMEOUT
+ * DISPATCH_TIMEOUT ATTEMPT_TIMEOUT BEAT_TIMEOUT RUN_TIMEOUT EXECUTOR_LOST CANCEL CANCEL_TIMEOUT REPLACE
  * Letters:  . nothing  = stays  d DISPATCHING  q QUEUED  a ACCEPTED  p PROGRESS  c CANCELLING
  *           S SUCCESS  C CANCELLED  X FAIL/EXPIRED  T FAIL/TIMEOUT  E FAIL/ERROR
  *           r retried for REJECTED  e ERROR  t TIMEOUT  n the last trouble  l LOST
- *           k CANCELLED, or CANCELLING when it may have been sent */
+ *           k CANCELLED, or CANCELLING when it may have been sent  K the same for REPLACED
+ *           O SKIPPED/OVERLAP  R CANCELLED/REPLACED */
 static const struct {
   enum run_phase phase;
   const char *row;
@@ -24,49 +25,49 @@ static const struct {
                       ".."
                       "..."
                       "..X"
-                      ".C."},
+                      ".C.."},
     {PHASE_QUEUED, "d."
                    "......"
                    ".."
                    "..."
                    "..X"
-                   ".C."},
+                   ".C.O"},
     {PHASE_DISPATCHING, ".."
                         "a===r="
                         "pS"
                         "eCn"
                         "..T"
-                        "lk."},
+                        "lk.K"},
     {PHASE_RETRY_WAIT, "d."
                        "......"
                        ".."
                        "..."
                        "..T"
-                       ".C."},
+                       ".C.R"},
     {PHASE_ACCEPTED, ".."
                      "=....."
                      "pS"
                      "eC."
                      "ttT"
-                     "lc."},
+                     "lc.c"},
     {PHASE_PROGRESS, ".."
                      "=....."
                      "=S"
                      "eC."
                      "ttT"
-                     "lc."},
+                     "lc.c"},
     {PHASE_CANCELLING, ".."
                        "......"
                        "=S"
                        "EC."
                        "..C"
-                       "C.C"},
+                       "C.C."},
     {PHASE_ENDED, ".."
                   "......"
                   ".."
                   "..."
                   "..."
-                  "..."},
+                  "...."},
 };
 
 static const struct task_spec spec_retry = {.retry = {.max_attempts = 3,
@@ -135,11 +136,14 @@ static void check(char letter, const struct run_actions *a, const struct run_vie
     break;
   case 'n': check_failed(a, v->last_trouble, retried); break;
   case 'l': check_failed(a, REASON_LOST, retried); break;
+  case 'O': check_end(a, RUN_SKIPPED, REASON_OVERLAP); break;
+  case 'R': check_end(a, RUN_CANCELLED, REASON_REPLACED); break;
   case 'k':
+  case 'K':
     if (v->maybe_sent)
       check_go(a, PHASE_CANCELLING);
     else
-      check_end(a, RUN_CANCELLED, REASON_NONE);
+      check_end(a, RUN_CANCELLED, letter == 'K' ? REASON_REPLACED : REASON_NONE);
     assert_int_equal(a->tell_cancel, v->maybe_sent);
     break;
   default: fail_msg("no such letter: %c", letter);
@@ -164,6 +168,21 @@ static void every_pair(void **state) {
             run_step(&v, retried ? &spec_retry : &spec_once, (enum run_event)ev, 500, &rng);
         check(expected[p].row[ev], &a, &v, retried);
       }
+  }
+}
+
+/* However a run ends that is being cancelled for a newer one: CANCELLED says why. */
+static void replaced_says_so(void **state) {
+  (void)state;
+  for (int ev = 0; ev < EV_MAX_; ev++) {
+    struct rng rng;
+    rng_seed(&rng, 1);
+    struct run_view v = {.phase = PHASE_CANCELLING, .attempt = 1, .fired_at = 100, .replaced = true};
+    struct run_actions a = run_step(&v, &spec_once, (enum run_event)ev, 500, &rng);
+    if (a.phase == PHASE_ENDED && a.state == RUN_CANCELLED)
+      assert_int_equal(a.reason, REASON_REPLACED);
+    else
+      assert_int_not_equal(a.reason, REASON_REPLACED);
   }
 }
 
@@ -242,6 +261,7 @@ static void diagram_equals_the_docs(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_pair),
+      cmocka_unit_test(replaced_says_so),
       cmocka_unit_test(on_lost_fail_ends_it),
       cmocka_unit_test(without_trouble_nobody_was_there),
       cmocka_unit_test(everything_is_reachable),

@@ -124,3 +124,49 @@ def test_the_schedule_and_a_trigger_obey_each_other(scene):
     assert (run["state"], run["reason"], run["origin"]) == ("SKIPPED", "OVERLAP", "API")
     task.wait_runs(2, state="SKIPPED")
     assert len(executor.deliveries) == 1
+
+
+def test_replace(scene):
+    """The newest waits, the one in progress is told to stop, one that waited is skipped."""
+    executor, task, first, d = held(scene, "REPLACE", cancel_timeout="1m")
+    second = task.trigger()
+    scene.wait_run(first, "RUNNING", reason="CANCELLING")
+    told = wait_for(lambda: executor.cancels and executor.cancels[0], what="the executor is told")
+    assert (told.run_id, told.attempt) == (first, 1)
+    assert scene.wait_run(second, "PENDING")["reason"] == "QUEUED"
+    third = task.trigger()
+    run = scene.wait_run(second)
+    assert (run["state"], run["reason"], run["attempt"]) == ("SKIPPED", "OVERLAP", 0)
+    assert scene.wait_run(third, "PENDING")["reason"] == "QUEUED"
+    assert {x.run_id for x in executor.deliveries} == {first} and len(executor.cancels) == 1
+    executor.answer(Done())
+    executor.report(first, 1, d.fence, "CANCELLED")
+    run = scene.wait_run(first)
+    assert (run["state"], run["reason"]) == ("CANCELLED", "REPLACED")
+    scene.wait_run(third, "SUCCESS")
+    stats = task.stats()
+    assert (stats["fires"], stats["cancelled"], stats["skipped"], stats["success"], stats["open"]) == (2, 1, 1, 1, 0), stats
+    assert [r["id"] for r in task.runs(reason="REPLACED")] == [first]
+
+
+def test_replace_gives_up_who_does_not_confirm(scene):
+    executor, task, first, d = held(scene, "REPLACE", cancel_timeout="500ms")
+    second = task.trigger()
+    run = scene.wait_run(first)
+    assert (run["state"], run["reason"]) == ("CANCELLED", "REPLACED")
+    wait_for(lambda: second in {x.run_id for x in executor.deliveries}, what="the newest is delivered")
+    assert executor.report(first, 1, d.fence, "SUCCESS").json()["results"][0]["status"] == "late"
+    beside = task.trigger(ignore_overlap=True)
+    wait_for(lambda: beside in {x.run_id for x in executor.deliveries}, what="the override replaces nothing")
+    assert scene.run(second)["state"] in ("PENDING", "RUNNING")
+
+
+def test_a_schedule_that_replaces_itself(scene):
+    executor = scene.executor()
+    counted = OneAtATime(executor, 0.5)
+    task = scene.every("200ms", overlap_policy="REPLACE", cancel_timeout="5s")
+    wait_for(lambda: len(executor.cancels) >= 2, what="two runs are told to stop")
+    task.pause()
+    wait_for(lambda: not task.runs(state="PENDING,RUNNING"), 20, "the last one has ended")
+    assert counted.most == 1
+    assert {(r["state"], r["reason"]) for r in task.runs()} <= {("SUCCESS", "NONE"), ("CANCELLED", "REPLACED"), ("SKIPPED", "OVERLAP")}

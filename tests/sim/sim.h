@@ -54,8 +54,9 @@ struct sim_options {
   uint64_t seed;
   usec_t length; /* simulated time with faults */
   int nodes, executors, shards, tasks;
-  bool calm; /* no faults at all */
-  int rough; /* 0, or how many times more often calls go wrong */
+  bool calm;   /* no faults at all */
+  bool limits; /* what order 2 brought is played, too: REPLACE */
+  int rough;   /* 0, or how many times more often calls go wrong */
   bool verbose;
   bool removed[GUARD_MAX_];
 };
@@ -74,6 +75,7 @@ struct sim_world {
   uint64_t digest;
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
+  int64_t replaced;
   char first[512]; /* the first violation */
 };
 extern struct sim_world *sim_world;

@@ -138,6 +138,9 @@ struct story {
   int64_t asked; /* … and those of pauses, caught up on request: at some time after the resume */
 };
 
+/* Towards max_runs; a run that another one replaced in the queue has been fired. */
+static bool has_fired(const struct db_run *r) { return r->row.state != RUN_SKIPPED || r->opened; }
+
 static int by_instant(const void *a, const void *b) {
   const struct db_run *x = *(const struct db_run *const *)a, *y = *(const struct db_run *const *)b;
   return x->key.scheduled_at < y->key.scheduled_at ? -1 : x->key.scheduled_at > y->key.scheduled_at;
@@ -221,7 +224,7 @@ static void check_instant(struct story *s, size_t version, usec_t t, usec_t due)
   }
   if (used_up && !asked_again(s, due))
     sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
-  if (p->max_runs && last && mine && r->row.state != RUN_SKIPPED)
+  if (p->max_runs && last && mine && has_fired(r))
     s->fired++;
   if (asked_again(s, due))
     return;
@@ -237,7 +240,7 @@ static void check_version(struct story *s, size_t i) {
   const struct sim_plan *p = &s->t->plans[i];
   const struct task_version_row *v = &s->d->versions[i].v;
   for (size_t k = 0; p->kind == SCHEDULE_FIXED_DELAY && p->max_runs && k < s->count; k++)
-    s->fired += s->rows[k]->row.version == v->version && s->rows[k]->row.state != RUN_SKIPPED;
+    s->fired += s->rows[k]->row.version == v->version && has_fired(s->rows[k]);
   usec_t lo = v->effective_at, hi = i + 1 < s->d->count ? s->d->versions[i + 1].v.effective_at : USEC_NEVER;
   if (v->state != TASK_ENABLED || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY || lo >= hi)
     return;
@@ -315,7 +318,7 @@ static void check_delay_goes_on(struct story *s) {
   usec_t end = 0;
   int64_t fired = 0;
   for (size_t i = 0; i < s->count; i++) {
-    fired += s->t->plans[s->rows[i]->row.version - 1].max_runs && s->rows[i]->row.state != RUN_SKIPPED;
+    fired += s->t->plans[s->rows[i]->row.version - 1].max_runs && has_fired(s->rows[i]);
     if (of_kind(s, s->rows[i], true)) {
       end = s->rows[i]->row.finished_at;
     } else if (s->rows[i]->row.finished_at > end) { /* a run of another kind holds it back, too */
@@ -355,7 +358,7 @@ static int64_t count_asked(const struct story *s) {
   for (size_t i = 0; i < s->count; i++) {
     const struct db_run *r = s->rows[i];
     const struct sim_plan *p = sim_plan_of(s->t->id, r->row.version);
-    n += p && p->max_runs && r->row.origin == ORIGIN_CATCHUP && r->row.state != RUN_SKIPPED &&
+    n += p && p->max_runs && r->row.origin == ORIGIN_CATCHUP && has_fired(r) &&
          asked_within(s, r->key.scheduled_at, r->key.scheduled_at);
   }
   return n;
@@ -381,7 +384,7 @@ static void check_max_runs(struct story *s) {
     most = s->t->plans[i].max_runs > most ? s->t->plans[i].max_runs : most;
   }
   for (size_t i = 0; i < s->count; i++)
-    fired += s->rows[i]->row.state != RUN_SKIPPED;
+    fired += has_fired(s->rows[i]);
   if (fired > most)
     sim_wrong(WRONG_OTHER, "task %lld fired %lld times of %lld", (long long)s->t->id, (long long)fired,
               (long long)most);
@@ -426,6 +429,23 @@ static void check_run_at_end(const struct db_run *r) {
               run_reason_names[r->row.reason], r->row.attempt);
 }
 
+/* A run gave way: to a newer one of its task, whose version says REPLACE. */
+static void check_replaced(const struct db_run *r) {
+  bool queued = r->row.state == RUN_SKIPPED && r->row.reason == REASON_OVERLAP && r->opened;
+  if (!queued && r->row.reason != REASON_REPLACED)
+    return;
+  sim_world->replaced++;
+  for (const struct db_run *n = sim_world->db->runs; n; n = n->hh.next) {
+    const struct sim_plan *p = n->key.task_id == r->key.task_id && n != r && n->opened
+                                   ? sim_plan_of(n->key.task_id, n->row.version)
+                                   : NULL;
+    if (p && p->overlap == OVERLAP_REPLACE && n->row.fired_at >= r->row.fired_at)
+      return;
+  }
+  sim_wrong(WRONG_OTHER, "%s is %s/%s, but no newer run has its place", sim_key(&r->key),
+            run_state_names[r->row.state], run_reason_names[r->row.reason]);
+}
+
 static void check_triggers(void) {
   for (size_t i = 0; i < sim_people.trigger_count; i++)
     if (!sim_db_run(sim_world->db, &sim_people.triggers[i]))
@@ -440,6 +460,7 @@ void sim_check_end(void) {
   struct db_run *r, *next;
   HASH_ITER (hh, sim_world->db->runs, r, next) {
     check_run_at_end(r);
+    check_replaced(r);
     struct story *s = &stories[r->key.task_id - sim_people.tasks[0].id]; /* ids follow one another */
     if (r->key.part != 0)
       continue;

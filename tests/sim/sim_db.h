@@ -22,6 +22,7 @@ struct db_run {
   } id;
   struct run_row row;
   bool ended, doubled;
+  bool opened;      /* it came as an open run */
   bool late;        /* inserted by a FIRE of unknown outcome: its node may not know of it for a while */
   usec_t active_at; /* simulated time: begins to count as under way (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */

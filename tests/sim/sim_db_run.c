@@ -38,6 +38,7 @@ static bool insert_run(struct sim_db *db, const struct run_row *row, bool ended)
   r->id = db_run_id(&row->key);
   r->row = *row;
   r->ended = ended;
+  r->opened = !ended;
   r->doubled = was != NULL;
   r->late = db->late;
   struct slice *texts[] = {&r->row.executor, &r->row.pin,        &r->row.payload,       &r->row.origin_run,

@@ -114,7 +114,7 @@ static struct sim_plan want(void) {
   p.window = chance(.5) ? USEC_PER_HOUR : between(30, 120) * USEC_PER_SEC;
   p.catchup_max = between(1, 20);
   p.catchup_rate = chance(.5) ? 1 : 5;
-  p.overlap = (enum overlap_policy)rng_below(RNG, OVERLAP_MAX_);
+  p.overlap = (enum overlap_policy)rng_below(RNG, sim_world->o.limits ? OVERLAP_MAX_ : OVERLAP_REPLACE);
   p.max_attempts = (int32_t)between(1, 4);
   p.timeout = between(20, 100) * USEC_PER_SEC;
   p.heartbeat = chance(.3) ? between(6, 12) * USEC_PER_SEC : 0;

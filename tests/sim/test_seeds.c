@@ -18,7 +18,7 @@ static struct sim_options options(uint64_t seed, int nodes, int rough) {
 }
 
 static double hours;
-static int64_t fires;
+static int64_t fires, replaced;
 
 static struct sim_world play(const struct sim_options *o) {
   struct sim_world w;
@@ -74,6 +74,24 @@ static void test_three_nodes(void **state) {
   play_many(300, 12, 3, 0);
 }
 
+/* REPLACE and all limits are played, too. */
+static void play_limits(uint64_t first, int count, int nodes, int rough) {
+  for (int i = 0; i < count; i++) {
+    struct sim_options o = options(hash_u64(first + (uint64_t)i), nodes, rough);
+    o.limits = true;
+    replaced += play(&o).replaced;
+  }
+}
+
+static void test_limits(void **state) {
+  (void)state;
+  play_limits(600, 10, 1, 0);
+  play_limits(700, 6, 2, 0);
+  play_limits(800, 4, 1, 15);
+  play_limits(900, 4, 3, 15);
+  assert_true(replaced > 100);
+}
+
 static void test_rough(void **state) {
   (void)state;
   play_many(400, 6, 1, 15);
@@ -114,7 +132,7 @@ int main(void) {
       cmocka_unit_test(test_calm),        cmocka_unit_test(test_same_seed_same_digest),
       cmocka_unit_test(test_one_node),    cmocka_unit_test(test_two_nodes),
       cmocka_unit_test(test_three_nodes), cmocka_unit_test(test_rough),
-      cmocka_unit_test(test_found)};
+      cmocka_unit_test(test_limits),      cmocka_unit_test(test_found)};
   log_level_set(LOG_LEVEL_MAX_);
   return cmocka_run_group_tests(tests, NULL, tell);
 }

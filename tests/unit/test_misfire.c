@@ -61,6 +61,8 @@ static void test_overlap(void **state) {
   assert_int_equal(overlap_decide(OVERLAP_QUEUE_ONE, 0, 1, false),
                    OVERLAP_DO_SKIP); /* the waiting one goes first */
   assert_int_equal(overlap_decide(OVERLAP_QUEUE_ALL, 1, 9, false), OVERLAP_DO_QUEUE);
+  assert_int_equal(overlap_decide(OVERLAP_REPLACE, 1, 0, false), OVERLAP_DO_QUEUE); /* the newest waits */
+  assert_int_equal(overlap_decide(OVERLAP_REPLACE, 1, 1, false), OVERLAP_DO_QUEUE);
 }
 
 int main(void) {
