@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "core/model.h"
+#include "core/rows.h"
 
 struct node_row {
   struct slice id, address, version, tzdata;
@@ -78,4 +79,9 @@ struct idem {
   struct slice route, key;
   uint8_t body_hash[32];
   usec_t keep; /* how long the answer is remembered */
+};
+/* A run as people see it. */
+struct run_list_row {
+  struct run_row run;
+  struct slice task_name, ns;
 };

@@ -16,7 +16,10 @@
 #include "base/mem.h"
 #include "core/model.h"
 #include "core/rows.h"
+#include "store/access_rows.h"
 #include "store/alert_rows.h"
+#include "store/executor_rows.h"
+#include "store/retention_rows.h"
 #include "store/rows.h"
 
 struct store;
@@ -394,10 +397,6 @@ struct st_run_list {
   const struct run_key *before;
   int32_t limit;
 };
-struct run_list_row {
-  struct run_row run;
-  struct slice task_name, ns;
-};
 struct st_run_list_ret {
   struct run_list_row *rows;
   size_t count;
@@ -431,213 +430,7 @@ struct st_inbox_read_ret {
   size_t count;
 };
 
-/* ------------------------------------------------------------------ retention (src/run/retention.c)
- * Ended runs leave the history in bounded, repeatable steps: they are *taken* out of it (nobody lists them any more, task_stats counts
- * them still), read for the archive, marked as archived, and *dropped*: added to the totals of their tasks, with their attempts. What is
- * taken and not yet dropped is one batch. Use one session of its own: one node does this at a time, and for as long as its session's
- * connection lives; each of these operations but history_count returns 1 when another one is at it, and then has done nothing. */
-struct st_history_batch {
-  char unused;
-};
-struct st_history_batch_ret {
-  int64_t no;     /* of the batch that is there, or that was last; the first taken run begins a new one */
-  bool archived;  /* its runs are in the archive, or nobody wants them there */
-  bool any;       /* there are taken runs: finish this batch before anything is taken */
-  usec_t first, last; /* scheduled_at of the oldest and youngest; 0 = none */
-  usec_t now;
-};
-/* STORE_CAP_DAYS: take the oldest whole day (UTC) all of whose runs were due and had ended before `before`. ERR_BUSY: it was in use,
- * soon again. */
-struct st_history_take_day {
-  usec_t before;
-};
-struct st_history_take_day_ret {
-  bool taken;
-  usec_t day; /* its beginning */
-};
-/* Take at most `limit` ended runs, ascending by (scheduled_at, task_id, part), after `after` (NULL = from the start), with
- * scheduled_at < before and finished_at < before, of the listed namespaces (none listed: of all). Looks at no more than `scan` rows.
- * strays: only those outside whole days (STORE_CAP_DAYS; else it takes nothing). */
-struct st_history_take {
-  const struct slice *ns;
-  size_t ns_count;
-  const struct run_key *after;
-  usec_t before;
-  int32_t scan, limit;
-  bool strays;
-};
-struct st_history_take_ret {
-  int64_t taken;
-  struct run_key last; /* go on after this */
-  bool more;           /* not everything was looked at */
-};
-/* Taken runs by (scheduled_at, task_id, part), after `after` (NULL = from the start), with the attempts of each. */
-struct st_history_read {
-  const struct run_key *after;
-  int32_t limit;
-};
-struct history_row {
-  struct run_list_row r;
-  struct attempt_row *attempts;
-  size_t attempt_count;
-};
-struct st_history_read_ret {
-  struct history_row *rows;
-  size_t count;
-};
-struct st_history_archived {
-  int64_t no;
-};
-struct st_history_archived_ret {
-  char unused;
-};
-/* Drop about `limit` taken runs. more = false: the batch is done. */
-struct st_history_drop {
-  int32_t limit;
-};
-struct st_history_drop_ret {
-  bool more;
-};
-/* Ended runs of a namespace (empty: not counted) with since <= scheduled_at < until. */
-struct st_history_count {
-  struct slice ns;
-  usec_t since, until;
-};
-struct st_history_count_ret {
-  int64_t count;
-  usec_t oldest; /* the first scheduled_at of any namespace in the range; 0 = none */
-};
-
-/* ------------------------------------------------------------------ executors (src/executor) */
-/* Create (expected_version 0: ERR_CONFLICT when it exists) or change (that version, else ERR_STALE). */
-struct st_group_put {
-  struct group_row group;
-  int32_t expected_version;
-};
-struct st_group_put_ret {
-  struct group_row group;
-};
-struct st_group_get {
-  struct slice ns, name;
-};
-struct st_group_get_ret {
-  struct group_row group;
-};
-struct st_group_list {
-  struct slice ns /* empty = all */;
-};
-struct st_group_list_ret {
-  struct group_row *rows;
-  size_t count;
-};
-/* ERR_CONFLICT while tasks that are not DELETED use it. Its executors go with it. */
-struct st_group_delete {
-  struct slice ns, name;
-};
-struct st_group_delete_ret {
-  char unused;
-};
-/* Register: insert or replace, ONLINE, beat now, incarnation + 1. ERR_NOT_FOUND without the group. */
-struct st_executor_put {
-  struct executor_row executor;
-};
-struct st_executor_put_ret {
-  int64_t incarnation;
-  usec_t now;
-};
-/* Beats of n instances: ns, group, id and `running` are looked at (state LOST → ONLINE again; DRAINING stays). known[i] = false: not
- * there or OFFLINE, must register anew. */
-struct st_executor_beat {
-  const struct executor_row *rows;
-  size_t count;
-};
-struct st_executor_beat_ret {
-  bool *known;
-  enum executor_state *states;
-  usec_t now;
-};
-/* Set DRAINING, ONLINE or OFFLINE (deregistered). */
-struct st_executor_state {
-  struct slice ns, group, id;
-  enum executor_state state;
-};
-struct st_executor_state_ret {
-  char unused;
-};
-/* ONLINE/DRAINING ones without a beat for `timeout` → LOST; OFFLINE and LOST ones older than `forget` are removed. Returns the newly lost. Removal
- * comes first: an instance just lost is removed by a later call at the earliest. */
-struct st_executor_expire {
-  usec_t timeout, forget;
-};
-struct st_executor_expire_ret {
-  struct executor_row *lost;
-  size_t count;
-};
-struct st_executor_list {
-  struct slice ns, group; /* empty = all */
-};
-struct st_executor_list_ret {
-  struct executor_row *rows;
-  size_t count;
-  usec_t now;
-};
-
-/* ------------------------------------------------------------------ access (src/access) */
-struct st_namespace_put {
-  struct slice name;
-}; /* existing: returns 1 */
-struct st_namespace_put_ret {
-  char unused;
-};
-struct st_namespace_list {
-  char unused;
-};
-struct st_namespace_list_ret {
-  struct slice *names;
-  struct namespace_row *rows; /* the same ones */
-  size_t count;
-};
-/* How long and how many ended runs a namespace keeps. ERR_NOT_FOUND. */
-struct st_namespace_set {
-  struct namespace_row row;
-};
-struct st_namespace_set_ret {
-  char unused;
-};
-/* only_if_none: bootstrap, written only while no token exists (under the migration lock); else returns 1. */
-struct st_token_put {
-  struct token_row token;
-  bool only_if_none;
-};
-struct st_token_put_ret {
-  int64_t id;
-};
-struct st_token_find {
-  uint8_t hash[32];
-}; /* ERR_NOT_FOUND also when expired */
-struct st_token_find_ret {
-  struct token_row token;
-};
-struct st_token_list {
-  int64_t after;
-  int32_t limit;
-};
-struct st_token_list_ret {
-  struct token_row *rows;
-  size_t count;
-};
-struct st_token_delete {
-  int64_t id;
-};
-struct st_token_delete_ret {
-  char unused;
-};
-struct st_idem_expire {
-  int32_t limit;
-};
-struct st_idem_expire_ret {
-  int64_t removed;
-};
+/* ------------------------------------------------------------------ upkeep */
 /* Small, regular upkeep: vacuum of run, shard, shard_finish (PostgreSQL), history partitions ahead, WAL checkpoint (SQLite). */
 struct st_maintain {
   char unused;
