@@ -64,6 +64,16 @@ CREATE TABLE task (
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- not the deleted ones
 CREATE INDEX task_group ON task (ns, group_name, id) WHERE state <> 3;
+CREATE INDEX task_ns ON task (ns, id);
+CREATE INDEX task_handler ON task (handler, id);
+CREATE INDEX task_state ON task (state, kind, id);
+CREATE INDEX task_prefix ON task (name COLLATE "C");
+-- For ?name_contains=, where the server has the extension; without it such a list reads all tasks.
+DO $$ BEGIN
+  CREATE EXTENSION IF NOT EXISTS pg_trgm;
+  CREATE INDEX task_contains ON task USING gin (name gin_trgm_ops);
+EXCEPTION WHEN OTHERS THEN NULL;
+END $$;
 
 CREATE TABLE task_version (
   task_id int8 NOT NULL,
@@ -155,6 +165,8 @@ CREATE TABLE run_history (
   PRIMARY KEY (scheduled_at, task_id, part)
 ) PARTITION BY RANGE (scheduled_at);
 CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
+-- Costs a life that ends in SUCCESS nothing. (executor, scheduled_at) is indexed when a day is over, see history_settle.
+CREATE INDEX run_history_rest ON run_history (state, reason, scheduled_at, task_id, part) WHERE state <> 2;
 CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
 
 -- Retention: what has been taken out of run_history and is not dropped yet, rows of its own and at most one former partition, which

@@ -1,7 +1,6 @@
 /* Runs: read. Open ones stand in run, ended ones in run_history. */
 #include "store/postgres/pg.h"
 
-#define NEWEST_FIRST(t) " ORDER BY " t "scheduled_at DESC, " t "task_id DESC, " t "part DESC "
 #define TASK_OF_RUN                                                                                          \
   " LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = r.shard AND id = r.task_id OFFSET 0) t ON "   \
   "true "
@@ -89,69 +88,6 @@ int pg_run_get(struct store *store, const struct st_run_get *in, struct st_run_g
   pg_read_run(&c, &ret->run);
   ret->task_name = pgw_next_text(&c);
   ret->ns = pgw_next_text(&c);
-  return 0;
-}
-
-/* $1 scheduled_at, $2 task, $3 part: below these; $4 since, $5 states, $6 reason, $7 executor, $8 ns, $9 task, $10 limit */
-#define LIST_FILTER(t)                                                                                       \
-  t "scheduled_at <= $1::int8 AND (" t "scheduled_at, " t "task_id, " t                                      \
-    "part) < ($1, $2::int8, $3::int4) AND " t "scheduled_at >= $4::int8 AND ($5::int4 = 0 OR ($5 >> " t      \
-    "state) & 1 = 1) AND ($6::int4 < 0 OR " t "reason = $6) "                                                \
-    "AND ($7::text IS NULL OR " t "executor = $7) AND ($9::int8 = 0 OR " t                                   \
-    "task_id = $9) AND ($8::text IS NULL "                                                                   \
-    "OR EXISTS (SELECT FROM task WHERE shard = " t "shard AND id = " t "task_id AND ns = $8 OFFSET 0))"
-
-static const struct pg_sql sql_list = {
-    "run_list",
-    "SELECT r.*, t.name, t.ns FROM ((SELECT " PG_RUN_OPEN(
-        "o.") " FROM shard s CROSS JOIN LATERAL (SELECT * FROM run r "
-              "WHERE r.shard = s.id AND " LIST_FILTER("r.") NEWEST_FIRST(
-                  "r.") "LIMIT $10::int4 OFFSET 0) o "
-                        "WHERE $11::int4 < 0 OR s.id = $11) "
-                        "UNION ALL (SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE " LIST_FILTER("h.")
-                            NEWEST_FIRST("h.") "LIMIT $10)"
-                                               ") r" TASK_OF_RUN NEWEST_FIRST("r.") "LIMIT $10",
-    PG_READ, true};
-
-static void add_list_filter(struct pg_store *s, const struct st_run_list *in) {
-  static const struct slice any;
-  struct pgw_args *a = &s->args;
-  struct run_key top = {.scheduled_at = INT64_MAX, .task_id = INT64_MAX, .part = INT32_MAX};
-  if (in->before)
-    top = *in->before;
-  if (in->until && in->until <= top.scheduled_at)
-    top = (struct run_key){.scheduled_at = in->until, .task_id = INT64_MIN, .part = INT32_MIN};
-  pgw_i8(a, top.scheduled_at);
-  pgw_i8(a, top.task_id);
-  pgw_i4(a, top.part);
-  pgw_i8(a, in->since ? in->since : INT64_MIN);
-  pgw_i4(a, (int32_t)in->state_mask);
-  pgw_i4(a, in->reason);
-  pgw_text(a, in->executor.n ? in->executor : any);
-  pgw_text(a, in->ns.n ? in->ns : any);
-  pgw_i8(a, in->task_id);
-  pgw_i4(a, in->limit);
-  pgw_i4(a, in->task_id ? shard_of_task(in->task_id, s->source->shard_count) : -1);
-}
-
-int pg_run_list(struct store *store, const struct st_run_list *in, struct st_run_list_ret *ret,
-                struct arena *mem, struct err *e) {
-  struct pg_store *s = pg_of(store);
-  auto_result r = NULL;
-  add_list_filter(s, in);
-  int code = pgc_one(s, &sql_list, &r, e);
-  if (code < 0)
-    return code;
-  size_t n = (size_t)PQntuples(r);
-  struct run_list_row *rows = arena_array(mem, n, sizeof *rows);
-  for (size_t i = 0; i < n; i++) {
-    struct pgw_cursor c = pgw_row_of(r, i, mem);
-    pg_read_run(&c, &rows[i].run);
-    rows[i].task_name = pgw_next_text(&c);
-    rows[i].ns = pgw_next_text(&c);
-  }
-  ret->rows = rows;
-  ret->count = n;
   return 0;
 }
 
