@@ -108,11 +108,9 @@ struct slice arena_slice(struct arena *a, struct slice s) {
 }
 
 char *arena_strdup(struct arena *a, const char *z) {
-  size_t n = z ? strlen(z) : 0;
-  char *p = arena_alloc(a, n + 1);
-  if (n)
-    memcpy(p, z, n);
-  return p;
+  size_t n = z ? strlen(z) + 1 : 1;
+  char *p = arena_alloc(a, n);
+  return z ? memcpy(p, z, n) : p;
 }
 
 char *arena_printf(struct arena *a, const char *fmt, ...) {

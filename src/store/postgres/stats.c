@@ -33,7 +33,7 @@ int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st
       "FROM task_stat WHERE task_id = $2 AND $3 = 0) o",
       PG_READ};
   struct pg_store *s = pg_of(store);
-  struct task_totals ended, gone;
+  struct task_totals ended = {0}, gone = {0};
   auto_result r = NULL;
   (void)mem;
   pgw_i4(&s->args, shard_of_task(in->task_id, s->source->shard_count));
