@@ -39,3 +39,12 @@ const struct verb *verb_find(const struct noun *n, const char *name) {
       return &command_verbs[i];
   return NULL;
 }
+
+bool verb_begins(const struct noun *n, const char *word) {
+  size_t length = strlen(word);
+  for (size_t i = 0; i < command_verb_count; i++)
+    if (&command_nouns[command_verbs[i].noun] == n && strncmp(command_verbs[i].name, word, length) == 0 &&
+        command_verbs[i].name[length] == ' ')
+      return true;
+  return false;
+}

@@ -8,6 +8,8 @@
 enum opt_kind {
   KIND_TEXT,
   KIND_WORD,
+  KIND_LIST,
+  KIND_WORDS,
   KIND_INT,
   KIND_FLAG,
   KIND_JSON,
@@ -117,9 +119,15 @@ void help_add(struct str *out, const struct noun *n, const struct verb *v);
 int help_show(const struct noun *n, const struct verb *v); /* on standard output; returns the exit code */
 /* Every command as Markdown: docs/cli.md. */
 void help_markdown(struct str *out);
+/* kelou(1), in English. */
+void help_man(struct str *out);
+/* What completes commands in "bash", "zsh" or "fish". */
+void completion_add(struct str *out, const char *shell);
 const struct noun *noun_find(const char *name);
 /* The name "" is that of the one verb of a noun that needs none said: "kelou apply". */
 const struct verb *verb_find(const struct noun *n, const char *name);
+/* Whether some verb of the noun is this word and another one: "channel" of "channel create". */
+bool verb_begins(const struct noun *n, const char *word);
 /* Print `out` on standard output. Returns the exit code. */
 int print_out(const struct str *out);
 
@@ -135,6 +143,8 @@ int history_run(const struct invocation *given);
 int import_crontab_run(const struct invocation *given);
 int import_systemd_run(const struct invocation *given);
 int archive_tool(int argc, char **argv, const struct invocation *given);
+int doctor_run(const struct invocation *given);
+int completion_run(const struct invocation *given);
 int cron_tool(int argc, char **argv, const struct invocation *given);
 int version_tool(int argc, char **argv, const struct invocation *given);
 int help_tool(int argc, char **argv, const struct invocation *given);

@@ -77,16 +77,21 @@ static void add_noun(struct str *out, const struct noun *n) {
   str_addz(out, words_pick(n->en, n->zh));
   str_addc(out, '\n');
   add_title(out, SAY_verbs);
-  for (size_t i = 0; i < command_verb_count; i++) {
-    const struct verb *v = &command_verbs[i];
-    if (&command_nouns[v->noun] != n)
-      continue;
-    auto_str left;
-    str_init(&left, 256);
-    str_addz(&left, v->name);
-    add_arguments(&left, v);
-    add_pair(out, left.p, words_pick(v->en, v->zh), 24);
-  }
+  size_t width = 0;
+  for (int pass = 0; pass < 2; pass++)
+    for (size_t i = 0; i < command_verb_count; i++) {
+      const struct verb *v = &command_verbs[i];
+      if (&command_nouns[v->noun] != n)
+        continue;
+      auto_str left;
+      str_init(&left, 256);
+      str_addz(&left, v->name);
+      add_arguments(&left, v);
+      if (pass == 0)
+        width = left.n > width ? left.n : width;
+      else
+        add_pair(out, left.p ? left.p : "", words_pick(v->en, v->zh), width);
+    }
   str_addc(out, '\n');
   words_add(out, SAY_see_help, NULL, NULL);
   str_addc(out, '\n');
@@ -131,13 +136,16 @@ int help_show(const struct noun *n, const struct verb *v) {
 int help_tool(int argc, char **argv, const struct invocation *given) {
   (void)given; /* nothing of it matters */
   const struct noun *n = argc > 1 ? noun_find(argv[1]) : NULL;
-  const struct verb *v = n ? verb_find(n, argc > 2 ? argv[2] : "") : NULL;
+  char two[64] = "";
+  if (argc == 4 && n)
+    (void)snprintf(two, sizeof two, "%s %s", argv[2], argv[3]); /* a cut one is none */
+  const struct verb *v = n ? verb_find(n, *two ? two : argc > 2 ? argv[2] : "") : NULL;
   if (argc > 1 && !n)
     words_complain(SAY_no_noun, argv[1], NULL);
-  else if (argc > 2 && !v)
+  else if (argc > 2 && !v && !(argc == 3 && n && verb_begins(n, argv[2])))
     words_complain(SAY_no_verb, argv[1], NULL);
-  else if (argc > 3)
-    words_complain(SAY_too_many, argv[3], NULL);
+  else if (argc > 4 || (argc > 3 && !*two))
+    words_complain(SAY_too_many, argv[argc > 4 ? 4 : 3], NULL);
   else if (n && n->tool && n->tool != help_tool && n->tool != version_tool)
     return n->tool(2, (char *[]){argv[1], (char[]){"--help"}, NULL}, given);
   else

@@ -16,7 +16,8 @@ struct reader {
   char **argv;
   struct invocation *given;
   size_t args;
-  bool plain; /* after "--" */
+  const char *half; /* the first word of a verb of two */
+  bool plain;       /* after "--" */
 };
 
 static int refuse(enum message m, const char *one, const char *two) {
@@ -96,6 +97,21 @@ static int unknown_noun(const char *text) {
   return near ? refuse(SAY_no_noun_near, text, near) : refuse(SAY_no_noun, text, NULL);
 }
 
+/* One word, or the first and then the second of two. */
+static int verb_word(struct reader *r, const char *text) {
+  struct invocation *g = r->given;
+  char name[64];
+  (void)snprintf(name, sizeof name, "%s%s%s", r->half ? r->half : "", r->half ? " " : "",
+                 text); /* a cut one is none */
+  g->verb = verb_find(g->noun, name);
+  if (g->verb)
+    return GOOD;
+  if (r->half || !verb_begins(g->noun, text))
+    return refuse(SAY_no_verb, g->noun->name, NULL);
+  r->half = text;
+  return GOOD;
+}
+
 static int plain_word(struct reader *r, const char *text) {
   struct invocation *g = r->given;
   if (!g->noun) {
@@ -103,10 +119,8 @@ static int plain_word(struct reader *r, const char *text) {
     g->verb = g->noun ? verb_find(g->noun, "") : NULL;
     return g->noun ? GOOD : unknown_noun(text);
   }
-  if (!g->verb) {
-    g->verb = verb_find(g->noun, text);
-    return g->verb ? GOOD : refuse(SAY_no_verb, g->noun->name, NULL);
-  }
+  if (!g->verb)
+    return verb_word(r, text);
   char buf[ARGUMENT_NAME_MAX];
   if (r->args == ARGUMENTS_MAX || !command_argument(g->verb, r->args, buf))
     return refuse(SAY_too_many, text, NULL);

@@ -1,4 +1,5 @@
-/* Prints what docs/cli.md has below its mark; with --check FILE says whether the file is up to date. */
+/* Prints what docs/cli.md has below its mark; with --check FILE says whether the file is up to date. With --man kelou(1), with
+ * --completion the completion of a shell. */
 #include "base/file.h"
 #include "cli/commands.h"
 #include <stdio.h>
@@ -24,6 +25,14 @@ static int check(const char *path, struct slice want) {
 int main(int argc, char **argv) {
   auto_str out;
   str_init(&out, HELP_MAX);
+  if (argc == 2 && strcmp(argv[1], "--man") == 0) {
+    help_man(&out);
+    return print_out(&out);
+  }
+  if (argc == 3 && strcmp(argv[1], "--completion") == 0) {
+    completion_add(&out, argv[2]);
+    return print_out(&out);
+  }
   str_addz(&out, MARK);
   help_markdown(&out);
   if (str_failed(&out))
@@ -32,6 +41,6 @@ int main(int argc, char **argv) {
     return check(argv[2], str_slice(&out));
   if (argc == 1)
     return print_out(&out);
-  (void)fputs("usage: kelou-cli-doc [--check FILE]\n", stderr);
+  (void)fputs("usage: kelou-cli-doc [--check FILE | --man | --completion bash|zsh|fish]\n", stderr);
   return EXIT_USAGE;
 }

@@ -91,6 +91,8 @@ static char *option_text(const struct builder *b, int index) {
   case KIND_AGO: return instant(value, false);
   case KIND_AHEAD: return instant(value, true);
   case KIND_TEXT:
+  case KIND_LIST:
+  case KIND_WORDS:
   case KIND_INT:
   case KIND_JSON:
   case KIND_PATH: break;
@@ -102,6 +104,21 @@ static json_t *body_of(struct builder *b) {
   if (!b->r->body)
     b->r->body = json_object();
   return b->r->body;
+}
+
+/* "a,b" → ["a", "b"]; "" → []. NULL when it is not UTF-8. */
+static json_t *list_of(const char *text, bool words) {
+  auto_free char *copy = words ? upper(text) : mem_strdup(text);
+  json_t *list = json_array();
+  struct slice rest = slice_of(copy);
+  while (rest.n) {
+    struct slice one = slice_trim(slice_cut(rest, ',', &rest));
+    if (json_array_append_new(list, json_stringn(one.p, one.n)) < 0) {
+      json_decref(list);
+      return NULL;
+    }
+  }
+  return list;
 }
 
 static int add_to_body(struct builder *b, int index) {
@@ -116,7 +133,10 @@ static int add_to_body(struct builder *b, int index) {
     j = json_true();
   else if (o->kind == KIND_INT && parse_i64(slice_of(value), INT64_MIN, INT64_MAX, &i, NULL) == 0)
     j = json_integer(i);
-  if (!j) {
+  bool list = o->kind == KIND_LIST || o->kind == KIND_WORDS;
+  if (list)
+    j = list_of(value, o->kind == KIND_WORDS);
+  if (!j && !list) {
     auto_free char *text = option_text(b, index);
     j = json_string(text);
   }
@@ -223,7 +243,8 @@ static void add_path(struct builder *b) {
     str_addz(&b->r->target, v->path);
     return;
   }
-  bool named = strncmp(brace, "{task}", 6) == 0 || strncmp(brace, "{group}", 7) == 0;
+  bool named = strncmp(brace, "{task}", 6) == 0 || strncmp(brace, "{group}", 7) == 0 ||
+               strncmp(brace, "{channel}", 9) == 0 || strncmp(brace, "{rule}", 6) == 0;
   auto_free char *ref = named ? full_ref(b, b->given->args[0]) : mem_strdup(b->given->args[0]);
   str_add(&b->r->target, slice_n(v->path, (size_t)(brace - v->path)));
   request_encode(&b->r->target, slice_of(ref));

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "server/backup.h"
 #include "server/server.h"
+#include "server/notify.h"
 #include "server/settings.h"
 #include "server/tools.h"
 #include <getopt.h>
@@ -155,8 +156,13 @@ static int serve(const struct arguments *a, struct conf *conf) {
     return 1;
   }
   int sig = 0;
-  while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+  notify_manager("READY=1");
+  while (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
+    notify_manager("RELOADING=1");
     reload(a, conf);
+    notify_manager("READY=1");
+  }
+  notify_manager("STOPPING=1");
   log_info("stopping", LF_S("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
   server_stop(&s);
   log_info("stopped");

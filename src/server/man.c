@@ -5,19 +5,33 @@
 #include <ctype.h>
 #include <errno.h>
 
+/* A character beyond ASCII by its number: troff itself reads bytes. */
+static void add_character(struct str *out, struct slice c) {
+  static const unsigned char masks[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+  unsigned point = (unsigned char)c.p[0] & masks[c.n];
+  for (size_t i = 1; i < c.n; i++)
+    point = point << 6 | ((unsigned char)c.p[i] & 0x3f);
+  str_addf(out, "\\[u%04X]", point);
+}
+
 /* Text between macros: a line of it must not begin with a control character. */
 static void text(struct str *out, const char *s) {
   bool begin = true;
-  for (; *s; s++) {
-    if (begin && (*s == '.' || *s == '\''))
+  struct slice left = slice_of(s);
+  while (left.n) {
+    size_t step = slice_utf8_step(left);
+    if (begin && (*left.p == '.' || *left.p == '\''))
       str_addz(out, "\\&");
-    if (*s == '\\')
+    if (step > 1)
+      add_character(out, slice_n(left.p, step));
+    else if (*left.p == '\\')
       str_addz(out, "\\e");
-    else if (*s == '-')
+    else if (*left.p == '-')
       str_addz(out, "\\-");
     else
-      str_addc(out, *s);
-    begin = *s == '\n';
+      str_addc(out, *left.p);
+    begin = *left.p == '\n';
+    left = slice_n(left.p + (step ? step : 1), left.n - (step ? step : 1));
   }
 }
 
