@@ -339,6 +339,21 @@ static int keep_count(struct retention *r, struct space *s, usec_t now, struct e
   return code;
 }
 
+/* What is over is written no more: indexes for readers cost nobody a fire. */
+static int settle_days(struct retention *r, struct err *e) {
+  struct st_history_settle_ret s = {.more = true};
+  while (s.more) {
+    auto_arena mem = {0};
+    usec_t t0 = mono();
+    int code = store_history_settle(r->o.store, &(struct st_history_settle){0}, &s, &mem, e);
+    if (code == 0)
+      code = breathe(r, t0);
+    if (code != 0)
+      return code;
+  }
+  return 0;
+}
+
 /* ---------------------------------------------------------------- a pass */
 static int pass(struct retention *r, struct err *e) {
   usec_t now = 0;
@@ -363,7 +378,7 @@ static int pass(struct retention *r, struct err *e) {
   for (size_t i = 0; code == 0 && i < r->space_count; i++)
     if (r->spaces[i].runs)
       code = keep_count(r, &r->spaces[i], now, e);
-  return code;
+  return code == 0 ? settle_days(r, e) : code;
 }
 
 int retention_pass(struct retention *r, struct err *e) {

@@ -69,6 +69,14 @@ struct st_history_drop {
 struct st_history_drop_ret {
   bool more;
 };
+/* STORE_CAP_DAYS: a day that is over gets the indexes that only readers need, one a call; writers do not wait. more = false: all have
+ * them. */
+struct st_history_settle {
+  char unused;
+};
+struct st_history_settle_ret {
+  bool more;
+};
 /* Ended runs of a namespace (empty: not counted) with since <= scheduled_at < until. */
 struct st_history_count {
   struct slice ns;

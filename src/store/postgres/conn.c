@@ -265,7 +265,7 @@ static int lost(struct pg_store *s, struct err *e) {
 }
 
 static int take_answers(struct pg_store *s, PGresult **ret, struct err *e) {
-  usec_t until = clock_system.mono(&clock_system) + s->source->statement_timeout + ANSWER_GRACE;
+  usec_t until = clock_system.mono(&clock_system) + s->source->statement_timeout + ANSWER_GRACE + s->patience;
   int code = 0, statement = 0;
   if (!PQpipelineSync(s->conn) || flush(s, until) < 0)
     return lost(s, e);

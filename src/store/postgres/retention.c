@@ -4,6 +4,8 @@
 
 #define TAKE_LOCK_TIMEOUT "50ms" /* of the lock on all of run_history: FINISH waits behind us so long at most */
 #define DAYS_KEPT         1      /* yesterday and today are never taken as a whole: upkeep would make them again */
+#define SETTLED_AFTER     USEC_PER_HOUR /* the end of a day: few of its runs are open then */
+#define SETTLE_PATIENCE   USEC_PER_HOUR /* for an index of a day */
 #define FOLDED_ALL        INT64_MAX
 #define NAME_MAX_BYTES    64
 
@@ -479,6 +481,62 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
   }
   if (code == 0)
     ret->more = !done;
+  return code;
+}
+
+/* ---------------------------------------------------------------- a day that is over */
+/* The oldest one that has not been settled; what an earlier try has left of its index; "" = none. */
+static int unsettled(struct pg_store *s, char name[NAME_MAX_BYTES], bool *ret_rest, struct err *e) {
+  static const struct pg_sql q = {
+      "history_unsettled",
+      "SELECT c.relname::text, x.indexrelid IS NOT NULL FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+      "LEFT JOIN pg_index x ON x.indexrelid = to_regclass(c.relname || '_executor') "
+      "WHERE i.inhparent = 'run_history'::regclass AND c.relname ~ '^run_history_[0-9]{8}$' AND "
+      "extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 + 86400000000 + $1::int8 <= " PG_NOW
+      " AND NOT coalesce(x.indisvalid, false) ORDER BY 1 DESC LIMIT 1",
+      PG_READ};
+  auto_arena mem = {};
+  auto_result r = NULL;
+  pgw_i8(&s->args, SETTLED_AFTER);
+  int code = pgc_one(s, &q, &r, e);
+  name[0] = '\0';
+  if (code < 0 || PQntuples(r) == 0)
+    return code;
+  struct pgw_cursor c = pgw_row_of(r, 0, &mem);
+  code = text_copy(name, NAME_MAX_BYTES, pgw_next_text(&c));
+  *ret_rest = pgw_next_int(&c);
+  return code;
+}
+
+int pg_history_settle(struct store *store, const struct st_history_settle *in, struct st_history_settle_ret *ret,
+                      struct arena *mem, struct err *e) {
+  struct pg_store *s = pg_of(store);
+  char name[NAME_MAX_BYTES], text[3 * NAME_MAX_BYTES + 120];
+  bool rest = false;
+  (void)in;
+  (void)mem;
+  int code = our_turn(s, e);
+  if (code == 0)
+    code = unsettled(s, name, &rest, e);
+  if (code == 0 && rest) {
+    snprintf(text, sizeof text, "DROP INDEX %s_executor", name);
+    code = command(s, text, e);
+  }
+  if (code == 0 && name[0]) {
+    code = command(s, "SET statement_timeout = 0", e);
+    s->patience = SETTLE_PATIENCE;
+    snprintf(text, sizeof text,
+             "CREATE INDEX CONCURRENTLY %s_executor ON %s (executor, scheduled_at, task_id, part) WHERE executor IS NOT NULL",
+             name, name);
+    if (code == 0)
+      code = command(s, text, e);
+    s->patience = 0;
+    snprintf(text, sizeof text, "SET statement_timeout = %" PRId64, s->source->statement_timeout / USEC_PER_MS);
+    if (s->conn && command(s, text, NULL) < 0)
+      pgc_drop(s);
+  }
+  if (code == 0)
+    ret->more = name[0] != '\0';
   return code;
 }
 

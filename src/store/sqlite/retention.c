@@ -179,6 +179,16 @@ int sqlite_history_drop(struct store *s, const struct st_history_drop *in, struc
   return r;
 }
 
+int sqlite_history_settle(struct store *s, const struct st_history_settle *in, struct st_history_settle_ret *ret,
+                          struct arena *mem, struct err *e) {
+  (void)s;
+  (void)in;
+  (void)mem;
+  (void)e;
+  ret->more = false;
+  return 0;
+}
+
 /* ------------------------------------------------------------------ how many are there? */
 int sqlite_history_count(struct store *s, const struct st_history_count *in, struct st_history_count_ret *ret,
                          struct arena *mem, struct err *e) {
