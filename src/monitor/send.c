@@ -68,7 +68,7 @@ void alert_send(struct sending *s, const struct alert_def_row *c, struct slice b
   auto_arena mem = {0};
   struct err e = {0};
   char signature[SIGNATURES_TEXT] = "", id[24];
-  struct slice url, origin, path;
+  struct slice url = {0}, origin = {0}, path = {0};
   struct target *t = NULL;
   int r = channel_url(a, c, &mem, &url, &e);
   if (r >= 0)
