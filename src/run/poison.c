@@ -66,9 +66,28 @@ static struct run_finish without_texts(const struct run_finish *f) {
   return c;
 }
 
-/* Units [lo, hi) as a transaction of their own; `bare`: without the texts that came from outside. */
-static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, bool bare,
-                                   struct arena *mem) {
+/* One run's rows of the turn, without the texts that came from outside. */
+static void strip(struct st_run_apply *part, struct arena *mem) {
+  struct run_finish *finishes = arena_array(mem, part->finish_count, sizeof *finishes);
+  struct run_update *updates = arena_array(mem, part->update_count, sizeof *updates);
+  struct attempt_row *attempts = arena_array(mem, part->attempt_count, sizeof *attempts);
+  for (size_t i = 0; i < part->finish_count; i++)
+    finishes[i] = without_texts(&part->finishes[i]);
+  for (size_t i = 0; i < part->update_count; i++) {
+    updates[i] = part->updates[i];
+    updates[i].executor = updates[i].error_type = updates[i].error_message = NO_TEXT;
+  }
+  for (size_t i = 0; i < part->attempt_count; i++) {
+    attempts[i] = part->attempts[i];
+    attempts[i].executor = attempts[i].error_type = attempts[i].error_message = NO_TEXT;
+  }
+  part->finishes = finishes;
+  part->updates = updates;
+  part->attempts = attempts;
+}
+
+/* Units [lo, hi) as a transaction of their own. */
+static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, struct arena *mem) {
   const struct st_run_apply *in = a->all;
   struct run_finish *finishes = arena_array(mem, hi - lo, sizeof *finishes);
   struct run_update *updates = arena_array(mem, hi - lo, sizeof *updates);
@@ -92,12 +111,6 @@ static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, 
   for (size_t i = 0; i < in->progress_count; i++)
     if (a->progress_unit[i] >= lo && a->progress_unit[i] < hi)
       progress[part.progress_count++] = in->progress[i];
-  for (size_t i = 0; bare && i < part.finish_count; i++)
-    finishes[i] = without_texts(&finishes[i]);
-  for (size_t i = 0; bare && i < part.update_count; i++)
-    updates[i].executor = updates[i].error_type = updates[i].error_message = NO_TEXT;
-  for (size_t i = 0; bare && i < part.attempt_count; i++)
-    attempts[i].executor = attempts[i].error_type = attempts[i].error_message = NO_TEXT;
   return part;
 }
 
@@ -111,10 +124,12 @@ static int apply_part(struct apart *a, const struct st_run_apply *part, struct a
   return rc;
 }
 
-/* Until the database takes it or refuses it. */
+/* Until the database takes it or refuses it. `bare`: without the texts that came from outside. */
 static int write_units(struct apart *a, size_t lo, size_t hi, bool bare) {
   auto_arena mem = {0};
-  struct st_run_apply part = part_of(a, lo, hi, bare, &mem);
+  struct st_run_apply part = part_of(a, lo, hi, &mem);
+  if (bare)
+    strip(&part, &mem);
   for (usec_t wait = 20 * USEC_PER_MS;;) {
     struct err e = {0};
     int rc = apply_part(a, &part, &mem, &e);
