@@ -27,7 +27,11 @@ char *inbox_body(const struct inbox_item *item) {
     add_text(&s, "pin", r->pin);
     add_text(&s, "retry_of", r->origin_run);
     break;
-  case INBOX_CATCHUP: str_addf(&s, ",\"from\":%lld,\"to\":%lld", (long long)r->from, (long long)r->to); break;
+  case INBOX_CATCHUP:
+    str_addf(&s, ",\"from\":%lld,\"to\":%lld", (long long)r->from, (long long)r->to);
+    if (r->version)
+      str_addf(&s, ",\"version\":%d", r->version);
+    break;
   case INBOX_CANCEL: break;
   }
   add_text(&s, "by", item->by);
@@ -77,8 +81,11 @@ static int read_trigger(const json_t *j, struct arena *mem, struct fire_request 
 
 static int read_catchup(const json_t *j, struct fire_request *q, struct err *e) {
   int r;
-  if ((r = need_i64(j, "from", 0, &q->from, e)) < 0 || (r = need_i64(j, "to", 0, &q->to, e)) < 0)
+  int64_t version = 0;
+  if ((r = need_i64(j, "from", 0, &q->from, e)) < 0 || (r = need_i64(j, "to", 0, &q->to, e)) < 0 ||
+      (r = json_get_i64(j, "version", 1, INT32_MAX, &version, e)) < 0)
     return r;
+  q->version = (int32_t)version;
   q->catch_up = true;
   q->origin = ORIGIN_CATCHUP;
   return q->from <= q->to ? 0 : err_set(e, ERR_INVALID, "an inbox row whose range ends before it begins");

@@ -27,7 +27,7 @@ static void drop_tasks(struct shard *s) {
     HASH_DEL(s->orphans, o);
     mem_free(o);
   }
-  s->touched_count = s->completed_count = s->waiting_count = 0;
+  s->touched_count = s->completed_count = s->waiting_count = s->miscounted_count = s->mended_count = 0;
 }
 
 void shard_free(struct shard **s) {
@@ -36,6 +36,7 @@ void shard_free(struct shard **s) {
   drop_tasks(*s);
   calq_free(&(*s)->queue);
   mem_free((*s)->touched);
+  mem_free((*s)->miscounted);
   mem_free((*s)->completed);
   mem_free((*s)->waiting);
   mem_free(*s);
@@ -100,7 +101,7 @@ static struct sched_task *new_task(struct shard *s, int64_t task_id) {
   return t;
 }
 
-void shard_put(struct shard *s, const struct shard_version *v) {
+static struct sched_task *put_version(struct shard *s, const struct shard_version *v) {
   struct sched_task *t = sched_find(s, v->task_id);
   if (!t)
     t = new_task(s, v->task_id);
@@ -109,7 +110,10 @@ void shard_put(struct shard *s, const struct shard_version *v) {
     mem_reserve(s->waiting, s->waiting_count, s->waiting_cap);
     s->waiting[s->waiting_count++] = t->id;
   }
+  return t;
 }
+
+void shard_put(struct shard *s, const struct shard_version *v) { (void)put_version(s, v); }
 
 void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open) {
   struct sched_task *t = sched_find(s, task_id);
@@ -193,8 +197,7 @@ void sched_settle_versions(struct shard *s) {
 }
 
 void shard_change(struct shard *s, const struct shard_version *v, int64_t change_no) {
-  shard_put(s, v);
-  struct sched_task *t = sched_find(s, v->task_id);
+  struct sched_task *t = put_version(s, v);
   sched_arm(s, t, true);
   if (change_no > s->tasks_version)
     s->tasks_version = change_no;

@@ -42,6 +42,7 @@ struct fire_request {
   struct run_key key; /* TRIGGER: the whole key; CATCHUP: task_id only */
   bool catch_up;      /* the instants of (from, to], by the misfire policy; they count for max_runs */
   usec_t from, to;
+  int32_t version; /* … and this version resumed the task then; 0: not said */
   bool ignore_overlap;
   enum run_origin origin;
   struct slice payload, pin, origin_run; /* p == NULL: none */

@@ -45,11 +45,15 @@ struct range { /* due in (from, to] */
   usec_t from, to;
 };
 
-/* The version that the resume made: the first one after the pause that is ENABLED. NULL: it is forgotten, another one rules by now. */
+/* The version that the resume made; when the request does not name it: the first one after the pause that is ENABLED. NULL: it is
+ * forgotten, another one rules by now. */
 static const struct sched_version *resumed_by(const struct fire_request *r, const struct sched_task *t) {
-  for (const struct sched_version *v = &t->first; v; v = v->next)
-    if (v->state == TASK_ENABLED && v->effective_at > r->from)
+  for (const struct sched_version *v = &t->first; v; v = v->next) {
+    if (r->version && v->version == r->version)
+      return v;
+    if (!r->version && v->state == TASK_ENABLED && v->effective_at > r->from)
       return v->effective_at <= r->to + RESUME_SLACK ? v : NULL;
+  }
   return NULL;
 }
 
@@ -77,7 +81,7 @@ static usec_t next_of(const struct range *g, usec_t nominal) {
 
 static usec_t first_of(const struct range *g) {
   usec_t nominal = next_of(g, g->from - schedule_jitter_max(g->v->spec->schedule));
-  while (due_of(g, nominal) <= g->from)
+  while (due_of(g, nominal) <= g->from || (nominal <= g->from && sched_had(g->t, g->v, nominal)))
     nominal = next_of(g, nominal);
   return nominal;
 }

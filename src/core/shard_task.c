@@ -97,18 +97,24 @@ static usec_t straddles(const struct sched_task *t, const struct sched_version *
   return USEC_NONE;
 }
 
+bool sched_had(const struct sched_task *t, const struct sched_version *v, usec_t at) {
+  for (const struct sched_version *u = &t->first; u != v; u = u->next) {
+    if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at ||
+        (sched_used_up(t, u) && at > t->x->last)) /* it had had its last run by then */
+      continue;
+    usec_t due = at + schedule_jitter(u->spec->schedule, t->id, at);
+    if (due > u->effective_at && due <= u->next->effective_at)
+      return true;
+  }
+  return false;
+}
+
 /* With another jitter the same instant can be due under two versions; the first that had it keeps it. */
 static void note_skips(struct sched_task *t) {
   for (struct sched_version *v = t->first.next; v; v = v->next) {
     usec_t at = v->skip ? USEC_NONE : straddles(t, v);
-    for (const struct sched_version *u = &t->first; at && u != v; u = u->next) {
-      if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at ||
-          (sched_used_up(t, u) && at > t->x->last)) /* it had had its last run by then */
-        continue;
-      usec_t due = at + schedule_jitter(u->spec->schedule, t->id, at);
-      if (due > u->effective_at && due <= u->next->effective_at)
-        v->skip = at;
-    }
+    if (at && sched_had(t, v, at))
+      v->skip = at;
   }
 }
 

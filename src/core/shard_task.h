@@ -42,6 +42,8 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
 struct sched_extra *sched_extra(struct sched_task *t); /* made on demand */
 /* In its place among the versions; one that is there already is dropped. */
 void sched_insert(struct sched_task *t, const struct shard_version *v);
+/* Has a version before `v` this instant, as far as they are known? */
+bool sched_had(const struct sched_task *t, const struct sched_version *v, usec_t at);
 /* Forget versions that own no instant beyond the watermark any more. */
 void sched_trim(struct sched_task *t, usec_t watermark);
 void sched_task_free(struct sched_task *t);
@@ -77,6 +79,9 @@ struct shard {
   struct calq *queue;
   struct sched_task **touched; /* by the unsettled batch */
   size_t touched_count, touched_cap;
+  int64_t *miscounted; /* ids of tasks whose stored count of runs is too high: the next batch mends it */
+  size_t miscounted_count, miscounted_cap,
+      mended_count;             /* mended: the first of them, by the unsettled batch */
   struct sched_done *completed; /* no instant left, all committed */
   size_t completed_count, completed_cap;
   int64_t *waiting; /* ids of tasks with a later version whose time has not come */

@@ -225,7 +225,9 @@ static int decide_state(struct task_service *s, const struct change *ch, const s
   if (!ch->catch_up)
     return 0;
   struct inbox_item item = {
-      .kind = INBOX_CATCHUP, .by = c->by, .request = {.key = {.task_id = t->v.task_id}, .to = task_now(s)}};
+      .kind = INBOX_CATCHUP,
+      .by = c->by,
+      .request = {.key = {.task_id = t->v.task_id}, .to = task_now(s), .version = t->v.version + 1}};
   int r = paused_since(s, c, t, &item.request.from);
   if (r < 0)
     return r;

@@ -1,5 +1,6 @@
 #include "trigger/internal.h"
 #include "base/log.h"
+#include "core/schedule.h"
 
 enum { LOAD_PAGE = 20000 };
 
@@ -18,10 +19,22 @@ void engine_take_version(struct engine *g, const struct task_version_row *row, s
               LF_I("version", row->version), LF_S("field", e.field), LF_E(&e));
 }
 
-static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n) {
+/* With a jitter that it had not before, a version may have again what an earlier one had fired up to `watermark`: since when must the
+ * earlier ones be known, to tell? */
+static usec_t needs_older_since(const struct shard_version *v, usec_t watermark) {
+  usec_t jitter = v->spec && v->spec->schedule ? schedule_jitter_max(v->spec->schedule) : 0;
+  return v->version > 1 && jitter && v->effective_at > watermark - jitter ? v->effective_at - jitter
+                                                                          : watermark;
+}
+
+/* `since`: made earlier where it must be. */
+static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n,
+                     usec_t watermark, usec_t *since) {
   for (size_t i = 0; i < n; i++) {
     struct shard_version v;
     engine_take_version(g, &rows[i], &v);
+    usec_t at = needs_older_since(&v, watermark);
+    *since = at < *since ? at : *since;
     bool delay = v.spec && v.spec->kind == SCHEDULE_FIXED_DELAY;
     shard_put(w->shard, &v);
     if (delay && run_has_scheduled(g->o.runs,
@@ -34,21 +47,26 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
   int32_t id = shard_id(w->shard);
   struct st_task_load_ret page;
   int64_t after = 0;
+  usec_t since = watermark;
   do {
     arena_clear(&g->mem);
     int rc = store_task_load(g->o.fire, &(struct st_task_load){id, watermark, after, LOAD_PAGE}, &page,
                              &g->mem, e);
     if (rc < 0)
       return rc;
-    put_rows(g, w, page.rows, page.count);
+    put_rows(g, w, page.rows, page.count, watermark, &since);
     if (page.count)
       after = page.rows[page.count - 1].task_id;
   } while (page.count == LOAD_PAGE && !atomic_load(&g->stopping));
   /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed */
   struct st_task_load_older_ret older;
-  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, watermark}, &older, &g->mem, e);
-  if (rc >= 0)
-    put_rows(g, w, older.rows, older.count);
+  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, since}, &older, &g->mem, e);
+  size_t n = 0;
+  for (size_t i = 0; rc >= 0 && i < older.count; i++)
+    if (shard_find(w->shard,
+                   older.rows[i].task_id)) /* else its present version rules nothing, nor may an older one */
+      older.rows[n++] = older.rows[i];
+  put_rows(g, w, older.rows, n, watermark, &since);
   return rc;
 }
 

@@ -407,6 +407,34 @@ static void test_same_instant_with_a_version_between(void **state) {
   assert_int_equal(at_ten, 1);
 }
 
+/* A run that was there already does not count for max_runs: the stored count is mended with the next batch. */
+static void test_run_that_was_there(void **state) {
+  (void)state;
+  put(1, EVERY("10s") ",\"max_runs\":2", "");
+  shard_loaded(s);
+  assert_true(collect(T0 + 10 * SEC));
+  CHECK(1, 10);
+  assert_int_equal(b.progress[0].fired, 1);
+  b.items[0].present = true;
+  shard_fired(s, &b);
+  assert_true(collect(T0 + 20 * SEC));
+  CHECK(1, 20);
+  assert_int_equal(b.progress_count, 1);
+  assert_int_equal(b.progress[0].fired, 1);
+  shard_refused(s, &b); /* not written: mended again */
+  assert_true(collect(T0 + 25 * SEC));
+  b.items[0].present = true;
+  shard_fired(s, &b);
+  assert_true(collect(T0 + 26 * SEC)); /* only for that */
+  assert_int_equal(b.count, 0);
+  assert_int_equal(b.progress[0].fired, 0);
+  shard_fired(s, &b);
+  assert_false(collect(T0 + 27 * SEC));
+  assert_true(collect(T0 + 60 * SEC));
+  CHECK(1, 30, 40);
+  shard_fired(s, &b);
+}
+
 static bool request(const struct fire_request *r, size_t n, usec_t now) {
   return shard_collect(s, now, &OVERLAP, r, n, &b);
 }
@@ -467,6 +495,45 @@ static void test_catch_up_on_request(void **state) {
   assert_int_equal(b.items[2].missed_count, 4); /* no more than two are caught up */
 }
 
+/* Edited right after the resume, and loaded only then: the version that the request names is forgotten, the new one is not it. */
+static void test_catch_up_of_a_forgotten_version(void **state) {
+  (void)state;
+  struct shard_version v = version(1, 4, TASK_ENABLED, T0 - SEC, spec_of(EVERY("2s"), ""));
+  v.anchor = T0 - 100 * SEC;
+  shard_put(s, &v);
+  shard_loaded(s);
+  struct fire_request r = {.key = {3, 0, 1, 0},
+                           .catch_up = true,
+                           .from = T0 - 20 * SEC,
+                           .to = T0 - 8 * SEC,
+                           .version = 3,
+                           .inbox_no = 1};
+  assert_true(request(&r, 1, T0 + SEC));
+  assert_true(b.count > 0);
+  for (size_t i = 0; i < b.count; i++)
+    assert_true(b.items[i].origin != ORIGIN_CATCHUP || b.items[i].key.scheduled_at <= T0 - 8 * SEC);
+  shard_fired(s, &b);
+}
+
+/* Resumed with a jitter that it had not before the pause: what was due before, is not asked for. */
+static void test_catch_up_with_another_jitter(void **state) {
+  (void)state;
+  put(1, EVERY("10s"), "");
+  shard_loaded(s);
+  change(1, 2, TASK_PAUSED, T0 + 20 * SEC + 1, spec_of(EVERY("10s"), ""));
+  change(1, 3, TASK_ENABLED, T0 + 55 * SEC, spec_of(EVERY("10s") ",\"jitter\":\"9s\"", ""));
+  struct fire_request r = {
+      .key = {3, 0, 1, 0}, .catch_up = true, .from = T0 + 20 * SEC + 1, .to = T0 + 55 * SEC, .inbox_no = 1};
+  assert_true(request(&r, 1, T0 + 56 * SEC));
+  size_t at_twenty = 0;
+  for (size_t i = 0; i < b.count; i++)
+    if (b.items[i].key.scheduled_at == T0 + 20 * SEC) {
+      assert_int_equal(b.items[i].version, 1);
+      at_twenty++;
+    }
+  assert_int_equal(at_twenty, 1);
+}
+
 /* Nothing to give: a task without computed instants, an unknown one, an empty request; only the inbox row goes. */
 static void test_catch_up_of_nothing(void **state) {
   (void)state;
@@ -501,9 +568,12 @@ int main(void) {
                                      TEST(test_without_spec),
                                      TEST(test_jitter),
                                      TEST(test_same_instant_with_a_version_between),
+                                     TEST(test_run_that_was_there),
                                      TEST(test_same_instant_in_two_versions),
                                      TEST(test_trigger),
                                      TEST(test_catch_up_on_request),
+                                     TEST(test_catch_up_with_another_jitter),
+                                     TEST(test_catch_up_of_a_forgotten_version),
                                      TEST(test_catch_up_of_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

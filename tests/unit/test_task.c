@@ -231,6 +231,7 @@ static void test_pause_resume(void **state) {
   assert_int_equal(count, 1);
   assert_int_equal(item.kind, INBOX_CATCHUP);
   assert_int_equal(item.request.from, paused_at);
+  assert_int_equal(item.request.version, b.v.version);
   assert_true(item.request.to > paused_at + 2 * USEC_PER_MIN - USEC_PER_SEC &&
               item.request.to <= b.v.effective_at);
   assert_int_equal(task_resume(s, &call, SLICE("a"), true, &b), 1);

@@ -455,12 +455,13 @@ static void test_inbox(void **state) {
   assert_null(out.request.payload.p);
   assert_int_equal(out.request.pin.n, 0);
 
-  in = (struct inbox_item){.kind = INBOX_CATCHUP, .request = {.key.task_id = 5, .from = 10, .to = 20}};
+  in = (struct inbox_item){.kind = INBOX_CATCHUP,
+                           .request = {.key.task_id = 5, .from = 10, .to = 20, .version = 7}};
   auto_free char *range = inbox_body(&in);
   row = (struct inbox_text){.shard = 1, .kind = INBOX_CATCHUP, .no = 1, .body = slice_of(range)};
   assert_int_equal(inbox_parse(&row, &mem, &out, &e), 0);
   assert_true(out.request.catch_up && out.request.from == 10 && out.request.to == 20 &&
-              out.request.key.task_id == 5);
+              out.request.version == 7 && out.request.key.task_id == 5);
 
   static const struct inbox_text bad_rows[] = {
       {.kind = INBOX_TRIGGER, .body = {"{", 1}},
