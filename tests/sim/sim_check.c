@@ -76,10 +76,9 @@ void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *be
   }
 }
 
-/* Of two commits under way the one that was decided first may come second: what may overlap can begin in between. And a node does not know
- * of the runs of a FIRE that it read back as not done, until it finds them. */
-static bool no_offence(const struct db_run *o, const struct db_run *r) {
-  return o->late || r->late || (may_overlap(o) && sim_now - o->active_at < 10 * USEC_PER_SEC);
+/* Of two commits under way the one that was decided first may come second: what may overlap can begin in between. */
+static bool no_offence(const struct db_run *o) {
+  return may_overlap(o) && sim_now - o->active_at < 10 * USEC_PER_SEC;
 }
 
 void sim_check_committed(void *arg) {
@@ -89,7 +88,7 @@ void sim_check_committed(void *arg) {
     if (!r || r->ended || may_overlap(r) || activity_of(r->key.task_id)->active <= 1)
       continue;
     for (const struct db_run *o = sim_world->db->shards[r->key.shard].open; o; o = o->next) {
-      if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || no_offence(o, r))
+      if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || no_offence(o))
         continue;
       sim_wrong(WRONG_OTHER, "%s starts while %s (%s/%s) of its task has not ended", sim_key(&r->key),
                 sim_key(&o->key), run_state_names[o->row.state], run_reason_names[o->row.reason]);
@@ -106,6 +105,9 @@ void sim_check_sending(const struct run_job *j) {
   else if (r->ended && r->row.attempt < j->attempt)
     sim_wrong(WRONG_OTHER, "%s attempt %d is sent, it ended with attempt %d", sim_key(&j->key), j->attempt,
               r->row.attempt);
+  else if (r->ended && j->fence == sim_world->db->shards[j->key.shard].finish_epoch)
+    sim_wrong(WRONG_OTHER, "%s attempt %d is sent by the shard's owner, it has ended", sim_key(&j->key),
+              j->attempt);
 }
 
 /* The executor is about to hear this answer: it will not tell again. */
@@ -136,6 +138,8 @@ struct story {
   size_t count, cap;
   int64_t fired; /* towards max_runs: instants of the schedule */
   int64_t asked; /* … and those of pauses, caught up on request: at some time after the resume */
+  int64_t
+      twice; /* at most so many were counted twice: due again with another jitter, and the node died before it could mend that */
 };
 
 /* Towards max_runs; a run that another one replaced in the queue has been fired. */
@@ -204,91 +208,138 @@ static bool asked_again(const struct story *s, usec_t due) {
   return false;
 }
 
+/* With another jitter an instant can be due again, by a version made after it was fired. Alone it finds its row there; but what a node
+ * that knows only the new version misses begins with it. */
+static bool range_begins_with_one_had(struct story *s, size_t version, usec_t t, size_t range) {
+  const struct run_row *r = &s->rows[range]->row;
+  if (t > s->d->versions[version].v.effective_at || r->version != (int32_t)version + 1 ||
+      r->missed_first != t)
+    return false;
+  for (size_t i = range; i-- > 0 && s->rows[i]->key.scheduled_at >= t;)
+    if (s->rows[i]->key.scheduled_at == t && s->rows[i]->row.version < r->version) {
+      s->covers[i]--;
+      return true;
+    }
+  return false;
+}
+
+/* Another version's row for the same instant: an earlier one had it, less late; or a later one, when this one had had all its runs. */
+static bool of_another(const struct story *s, size_t version, usec_t t, const struct db_run *r,
+                       bool used_up) {
+  int32_t mine = (int32_t)version + 1;
+  return (r->row.version < mine && t <= s->d->versions[version].v.effective_at) ||
+         (r->row.version > mine && used_up);
+}
+
+/* The one row that stands for an instant; `used_up`: its version had had all its runs. */
+static void check_its_row(struct story *s, size_t version, usec_t t, usec_t due, size_t row, bool used_up) {
+  const struct sim_plan *p = &s->t->plans[version];
+  const struct db_run *r = s->rows[row];
+  bool last = r->key.scheduled_at == t, mine = r->row.version == (int32_t)version + 1;
+  if (of_another(s, version, t, r, used_up)) {
+    s->covers[row]--;
+    return;
+  }
+  bool asked = asked_again(s, due);
+  if (used_up && !asked)
+    sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
+  if (p->max_runs && last && mine && has_fired(r))
+    s->fired++;
+  if (asked || !last)
+    return;
+  if (mine)
+    check_misfire(s, p, r, due);
+  else
+    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
+              r->row.version, version + 1);
+}
+
 static void check_instant(struct story *s, size_t version, usec_t t, usec_t due) {
   const struct sim_plan *p = &s->t->plans[version];
   size_t row = 0, n = rows_of(s, version, t, &row);
+  if (n == 2 && range_begins_with_one_had(s, version, t, row))
+    return;
   bool used_up = p->max_runs && s->fired >= p->max_runs;
-  if (n == 0 && !(p->max_runs && s->fired + s->asked >= p->max_runs))
+  if (n == 0 && !(p->max_runs && s->fired + s->asked + s->twice >= p->max_runs))
     sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row",
               (long long)s->t->id, version + 1, (long long)t, (long long)due);
   if (n > 1)
     sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n,
               (long long)t);
-  if (n != 1)
-    return;
-  const struct db_run *r = s->rows[row];
-  bool last = r->key.scheduled_at == t, mine = r->row.version == (int32_t)version + 1;
-  if (t <= s->d->versions[version].v.effective_at && r->row.version < (int32_t)version + 1) {
-    s->covers[row]--; /* an earlier version had the same instant, less late */
-    return;
+  if (n == 1)
+    check_its_row(s, version, t, due, row, used_up);
+}
+
+static bool has_instants(const struct sim_plan *p) {
+  return p->kind != SCHEDULE_MANUAL && p->kind != SCHEDULE_FIXED_DELAY;
+}
+
+/* The next instant of this version later than t and due in (lo, hi]; USEC_NEVER. */
+static usec_t next_within(const struct story *s, size_t version, usec_t t, usec_t lo, usec_t hi,
+                          usec_t *ret_due) {
+  const struct sim_plan *p = &s->t->plans[version];
+  while ((t = sim_plan_next(p, t)) <= hi) {
+    *ret_due = sim_plan_due(p, s->t->id, t);
+    if (*ret_due > lo && *ret_due <= hi)
+      return t;
   }
-  if (used_up && !asked_again(s, due))
-    sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
-  if (p->max_runs && last && mine && has_fired(r))
-    s->fired++;
-  if (asked_again(s, due))
-    return;
-  if (last && !mine)
-    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
-              r->row.version, version + 1);
-  if (last && mine)
-    check_misfire(s, p, r, due);
+  return USEC_NEVER;
+}
+
+static int64_t fired_by(const struct story *s, int32_t version) {
+  int64_t n = 0;
+  for (size_t k = 0; k < s->count; k++)
+    n += s->rows[k]->row.version == version && has_fired(s->rows[k]);
+  return n;
 }
 
 /* The instants of one version: those due later than its beginning and not later than the next one's. */
 static void check_version(struct story *s, size_t i) {
   const struct sim_plan *p = &s->t->plans[i];
   const struct task_version_row *v = &s->d->versions[i].v;
-  for (size_t k = 0; p->kind == SCHEDULE_FIXED_DELAY && p->max_runs && k < s->count; k++)
-    s->fired += s->rows[k]->row.version == v->version && has_fired(s->rows[k]);
+  if (p->kind == SCHEDULE_FIXED_DELAY && p->max_runs)
+    s->fired += fired_by(s, v->version);
   usec_t lo = v->effective_at, hi = i + 1 < s->d->count ? s->d->versions[i + 1].v.effective_at : USEC_NEVER;
-  if (v->state != TASK_ENABLED || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY || lo >= hi)
+  if (v->state != TASK_ENABLED || !has_instants(p) || lo >= hi)
     return;
-  if (hi == USEC_NEVER)
+  if (hi == USEC_NEVER) {
     sim_wrong(WRONG_OTHER, "task %lld is not paused at the end", (long long)s->t->id);
+    return;
+  }
   if (p->kind == SCHEDULE_ONE_TIME && i == 0 &&
       p->anchor <= lo) { /* created too late: due at once, and missed */
     check_instant(s, i, p->anchor, p->anchor);
     return;
   }
-  for (usec_t t = sim_plan_next(p, lo - p->jitter - USEC_PER_SEC); t <= hi && !sim_stopped();
-       t = sim_plan_next(p, t)) {
-    usec_t due = sim_plan_due(p, s->t->id, t);
-    if (due > lo && due <= hi)
-      check_instant(s, i, t, due);
-  }
+  usec_t t = lo - p->jitter - USEC_PER_SEC, due;
+  while ((t = next_within(s, i, t, lo, hi, &due)) != USEC_NEVER && !sim_stopped())
+    check_instant(s, i, t, due);
 }
 
-/* A request that waited until the version that the resume made was forgotten is carried out by the next one. */
-static bool told_by_next(const struct story *s, size_t version, usec_t t) {
-  for (size_t i = 0; i < s->count; i++)
-    if (stands_for(s->rows[i], version + 1, t))
-      return true;
-  return false;
+/* An instant that was due while the task was paused, by version `v`. `must`: it must be there. */
+static void check_asked(struct story *s, const struct sim_catch_up *c, size_t v, usec_t t, bool must) {
+  size_t row, n = rows_of(s, v, t, &row);
+  if (n == 1 && t <= c->from && s->rows[row]->row.version < c->version)
+    s->covers[row]--;       /* had before the pause, by an earlier version, less late */
+  if (n > 1 && t > c->from) /* else another version's jitter may have had it before the pause */
+    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request",
+              (long long)s->t->id, n, (long long)t);
+  if (n == 0 && must)
+    sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id,
+              (long long)t);
 }
 
 /* Resumed with catch-up, nothing changed since but the end: all of it must be there. */
 static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
-  bool quiet = (size_t)c->version + 1 == s->d->count || (size_t)c->version == s->d->count;
-  for (size_t v = 0; v < s->d->count; v++) {
+  bool quiet = s->d->state != TASK_DELETED &&
+               ((size_t)c->version + 1 == s->d->count || (size_t)c->version == s->d->count);
+  for (size_t v = (size_t)c->version - 1; v < s->d->count; v++) {
     const struct sim_plan *p = &s->t->plans[v];
-    if ((int32_t)v + 1 < c->version || p->kind == SCHEDULE_MANUAL || p->kind == SCHEDULE_FIXED_DELAY)
-      continue;
-    for (usec_t t = sim_plan_next(p, c->from - p->jitter - USEC_PER_SEC); t <= c->to && !sim_stopped();
-         t = sim_plan_next(p, t)) {
-      size_t row;
-      usec_t due = sim_plan_due(p, s->t->id, t);
-      if (due <= c->from || due > c->to)
-        continue;
-      size_t n = rows_of(s, v, t, &row);
-      if (n > 1 && t > c->from) /* else another version's jitter may have had it before the pause */
-        sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request",
-                  (long long)s->t->id, n, (long long)t);
-      if (n == 0 && quiet && v + 1 == (size_t)c->version && due > c->to - p->window && !p->max_runs &&
-          s->d->state != TASK_DELETED && !told_by_next(s, v, t))
-        sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id,
-                  (long long)t);
-    }
+    bool must = quiet && v + 1 == (size_t)c->version && !p->max_runs;
+    usec_t t = c->from - p->jitter - USEC_PER_SEC, due;
+    while (has_instants(p) && (t = next_within(s, v, t, c->from, c->to, &due)) != USEC_NEVER &&
+           !sim_stopped())
+      check_asked(s, c, v, t, must && due > c->to - p->window);
   }
 }
 
@@ -347,7 +398,7 @@ static void check_delay_goes_on(struct story *s) {
 static bool asked_within(const struct story *s, usec_t first, usec_t last) {
   for (size_t i = 0; i < sim_people.catch_up_count; i++) {
     const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    if (c->task_id == s->t->id && last > c->from - 5 * USEC_PER_SEC && first <= c->to)
+    if (c->task_id == s->t->id && last > c->from - SIM_JITTER_MAX && first <= c->to)
       return true;
   }
   return false;
@@ -360,6 +411,31 @@ static int64_t count_asked(const struct story *s) {
     const struct sim_plan *p = sim_plan_of(s->t->id, r->row.version);
     n += p && p->max_runs && r->row.origin == ORIGIN_CATCHUP && has_fired(r) &&
          asked_within(s, r->key.scheduled_at, r->key.scheduled_at);
+  }
+  return n;
+}
+
+/* Is an instant from before `at` due after it, and had by an earlier version? */
+static bool repeats(const struct story *s, size_t version, usec_t at) {
+  const struct sim_plan *p = &s->t->plans[version];
+  usec_t t = at - p->jitter;
+  while (has_instants(p) && p->jitter && (t = sim_plan_next(p, t)) <= at) {
+    if (sim_plan_due(p, s->t->id, t) <= at)
+      continue;
+    for (size_t i = 0; i < s->count; i++)
+      if (s->rows[i]->key.scheduled_at == t && s->rows[i]->row.version <= (int32_t)version)
+        return true;
+  }
+  return false;
+}
+
+static int64_t count_repeats(const struct story *s) {
+  int64_t n = 0;
+  for (size_t v = 1; v < s->d->count; v++)
+    n += repeats(s, v, s->d->versions[v].v.effective_at);
+  for (size_t i = 0; i < sim_people.catch_up_count; i++) {
+    const struct sim_catch_up *c = &sim_people.catch_ups[i];
+    n += c->task_id == s->t->id && repeats(s, (size_t)c->version - 1, c->from);
   }
   return n;
 }
@@ -408,6 +484,7 @@ static void check_task(struct story *s) {
     qsort(s->rows, s->count, sizeof *s->rows, by_instant);
   s->covers = mem_array(s->count + 1, sizeof *s->covers);
   s->asked = count_asked(s);
+  s->twice = count_repeats(s);
   for (size_t v = 0; v < s->t->count && !sim_stopped(); v++)
     check_version(s, v);
   for (size_t i = 0; i < sim_people.catch_up_count && !sim_stopped(); i++)

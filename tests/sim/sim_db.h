@@ -22,9 +22,8 @@ struct db_run {
   } id;
   struct run_row row;
   bool ended, doubled;
-  bool opened;      /* it came as an open run */
-  bool late;        /* inserted by a FIRE of unknown outcome: its node may not know of it for a while */
-  usec_t active_at; /* simulated time: begins to count as under way (kept by the checks) */
+  bool opened;                /* it came as an open run */
+  usec_t active_at;           /* simulated time: begins to count as under way (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */
   UT_hash_handle hh;
 };
@@ -97,7 +96,6 @@ struct sim_db {
   void *now_arg;
   struct db_hooks hooks;
   bool removed[GUARD_MAX_];
-  bool late;        /* what is written now comes late */
   struct arena mem; /* texts */
   int32_t shard_count;
   struct db_shard *shards;
@@ -125,8 +123,6 @@ int sim_db_session(struct sim_db *db, struct store **ret);
 /* The session's connection broke: its transaction is rolled back. */
 void sim_db_break(struct store *session);
 struct db_run *sim_db_run(struct sim_db *db, const struct run_key *key);
-/* The node of this FIRE does not know that it was done. */
-void sim_db_mark_late(struct sim_db *db, const struct st_fire *in);
 struct db_task *sim_db_task(struct sim_db *db, int64_t task_id);
 const struct db_attempts *sim_db_attempts(struct sim_db *db, const struct run_key *key);
 int64_t sim_db_inbox_add(struct sim_db *db, int32_t shard, int32_t kind, struct slice body);

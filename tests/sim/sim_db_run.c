@@ -40,7 +40,6 @@ static bool insert_run(struct sim_db *db, const struct run_row *row, bool ended)
   r->ended = ended;
   r->opened = !ended;
   r->doubled = was != NULL;
-  r->late = db->late;
   struct slice *texts[] = {&r->row.executor, &r->row.pin,        &r->row.payload,       &r->row.origin_run,
                            &r->row.result,   &r->row.error_type, &r->row.error_message, &r->row.error_detail};
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
@@ -126,14 +125,6 @@ int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, 
   if (db->hooks.committed && !db->tx)
     db->hooks.committed(db->hooks.arg);
   return 0;
-}
-
-void sim_db_mark_late(struct sim_db *db, const struct st_fire *in) {
-  for (size_t i = 0; i < in->open_count; i++) {
-    struct db_run *r = sim_db_run(db, &in->open[i].key);
-    if (r)
-      r->late = true;
-  }
 }
 
 /* ------------------------------------------------------------------ changes */

@@ -68,6 +68,24 @@ usec_t sim_plan_due(const struct sim_plan *p, int64_t task_id, usec_t nominal) {
 /* ------------------------------------------------------------------ what they want */
 static usec_t whole(usec_t t, usec_t unit) { return t / unit * unit; }
 
+static usec_t less(usec_t a, usec_t b) { return a < b ? a : b; }
+
+/* Less than the shortest time between two instants. */
+static usec_t want_jitter(const struct sim_plan *p) {
+  usec_t shortest = p->kind == SCHEDULE_CRON ? USEC_PER_MIN : p->every;
+  int64_t last = -1, first = -1;
+  for (int i = 0; p->kind == SCHEDULE_CRON && i < 60; i++)
+    if (p->seconds >> i & 1) {
+      first = first < 0 ? i : first;
+      if (last >= 0)
+        shortest = less(shortest, (i - last) * USEC_PER_SEC);
+      last = i;
+    }
+  if (p->kind == SCHEDULE_CRON)
+    shortest = less(shortest, (first + 60 - last) * USEC_PER_SEC);
+  return whole(between(100 * USEC_PER_MS, less(shortest, SIM_JITTER_MAX) - 100 * USEC_PER_MS), USEC_PER_MS);
+}
+
 static void want_schedule(struct sim_plan *p) {
   usec_t now = sim_db_now(NULL);
   static const enum schedule_kind kinds[] = {SCHEDULE_CRON,       SCHEDULE_CRON,        SCHEDULE_FIXED_RATE,
@@ -103,7 +121,7 @@ static void want_schedule(struct sim_plan *p) {
   if (repeats && chance(.2))
     p->max_runs = between(1, 30);
   if ((p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE) && chance(.3))
-    p->jitter = whole(between(100 * USEC_PER_MS, 3900 * USEC_PER_MS), USEC_PER_MS);
+    p->jitter = want_jitter(p);
 }
 
 static struct sim_plan want(void) {
@@ -242,17 +260,27 @@ static int change(struct sim_task *t, struct st_task_change *in, const struct si
   return rc;
 }
 
-static void edit(struct sim_task *t) {
-  struct sim_plan p = want();
-  const struct sim_plan *was = &t->plans[t->count - 1];
-  if (chance(.5)) { /* the same schedule, other policies */
-    struct sim_plan q = p;
-    p = *was;
-    p.misfire = q.misfire;
-    p.overlap = q.overlap;
-    p.max_attempts = q.max_attempts;
-    p.timeout = q.timeout;
-  }
+static bool jitters(const struct sim_plan *p) {
+  return p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE;
+}
+
+/* What has been fired may be due again, by the version that this makes. */
+static struct sim_plan with_other_jitter(const struct sim_plan *was) {
+  struct sim_plan p = *was;
+  p.jitter = chance(.2) ? 0 : want_jitter(was);
+  return p;
+}
+
+static struct sim_plan with_other_policies(const struct sim_plan *was) {
+  struct sim_plan p = *was, q = want();
+  p.misfire = q.misfire;
+  p.overlap = q.overlap;
+  p.max_attempts = q.max_attempts;
+  p.timeout = q.timeout;
+  return p;
+}
+
+static void redefine(struct sim_task *t, struct sim_plan p) {
   auto_free char *text = definition(&p);
   char name[32];
   (void)snprintf(name, sizeof name, "t%zu", (size_t)(t - sim_people.tasks));
@@ -261,6 +289,16 @@ static void edit(struct sim_task *t) {
   def.state = now == TASK_COMPLETED ? TASK_ENABLED : now;
   if (change(t, &(struct st_task_change){.def = &def, .state = def.state}, &p) == 0)
     sim_trace("task %lld: %s", (long long)t->id, text);
+}
+
+static void edit(struct sim_task *t) {
+  const struct sim_plan *was = &t->plans[t->count - 1];
+  if (chance(.4))
+    redefine(t, want());
+  else if (jitters(was) && chance(.5))
+    redefine(t, with_other_jitter(was));
+  else
+    redefine(t, with_other_policies(was));
 }
 
 static usec_t paused_since(const struct db_task *d) {
@@ -272,13 +310,16 @@ static usec_t paused_since(const struct db_task *d) {
 
 static void resume(struct sim_task *t) {
   const struct db_task *d = sim_db_task(sim_world->db, t->id);
+  if (d->state == TASK_PAUSED && jitters(&t->plans[t->count - 1]) && chance(.3))
+    redefine(t, with_other_jitter(&t->plans[t->count - 1]));
   struct sim_plan p = t->plans[t->count - 1];
   if (chance(.5) || d->state != TASK_PAUSED) {
     (void)change(t, &(struct st_task_change){.state = TASK_ENABLED}, &p);
     return;
   }
-  struct inbox_item item = {.kind = INBOX_CATCHUP,
-                            .request = {.key = {.task_id = t->id}, .from = paused_since(d)}};
+  struct inbox_item item = {
+      .kind = INBOX_CATCHUP,
+      .request = {.key = {.task_id = t->id}, .from = paused_since(d), .version = (int32_t)t->count + 1}};
   item.request.to = sim_db_now(NULL) + between(-20 * USEC_PER_MS, 20 * USEC_PER_MS);
   if (item.request.to < item.request.from)
     item.request.to = item.request.from;

@@ -3,6 +3,7 @@
  * the hash that spreads jitter. */
 #include "sim.h"
 
+#define SIM_JITTER_MAX (20 * USEC_PER_SEC)
 struct sim_plan {
   enum schedule_kind kind;
   usec_t every, anchor, start_at, end_at, jitter; /* 0: none */

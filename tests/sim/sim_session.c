@@ -104,10 +104,8 @@ static void arrive_late(void *arg) {
     struct st_run_apply_ret apply;
   } ret;
   (void)sim_db_session(sim_world->db, &s);
-  sim_world->db->late = true;
   int rc = l->is_fire ? store_fire(s, &l->fire, &ret.fire, &l->mem, NULL)
                       : store_run_apply(s, &l->apply, &ret.apply, &l->mem, NULL);
-  sim_world->db->late = false;
   sim_trace("a late %s arrives: %d", l->is_fire ? "FIRE" : "change", rc);
   store_close(&s);
   arena_done(&l->mem);
@@ -264,8 +262,6 @@ static bool answered_early(enum op_no op, const void *in, void *ret, struct aren
     } else if (OP_##n == OP_shard_unlock) {                                                                  \
       s->tx = false;                                                                                         \
     }                                                                                                        \
-    if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire)                                                      \
-      sim_db_mark_late(sim_world->db, (const void *)in);                                                     \
     if (rc == ERR_UNKNOWN_OUTCOME && OP_##n == OP_fire && sim_world->o.removed[GUARD_READ_BACK]) {           \
       claim_done(OP_##n, in, ret, mem);                                                                      \
       rc = 0;                                                                                                \
