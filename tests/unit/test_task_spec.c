@@ -220,7 +220,7 @@ static void test_refusals(void **state) {
       {"{\"priority\":10}", ERR_INVALID, "/priority"},
       {"{\"priority\":\"5\"}", ERR_INVALID, "/priority"},
       {"{\"timeout\":5}", ERR_INVALID, "/timeout"},
-      {"{\"overlap_policy\":\"REPLACE\"}", ERR_INVALID, "/overlap_policy"},
+      {"{\"overlap_policy\":\"SOMETIMES\"}", ERR_INVALID, "/overlap_policy"},
       {"{\"retry\":5}", ERR_INVALID, "/retry"},
       {"{\"retry\":{\"max_attempts\":0}}", ERR_INVALID, "/retry/max_attempts"},
       {"{\"retry\":{\"multiplier\":0.5}}", ERR_INVALID, "/retry/multiplier"},
