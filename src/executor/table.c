@@ -33,7 +33,7 @@ struct group *group_make(struct registry *r, struct slice ns, struct slice name)
   if (!g) {
     char key[GROUP_KEY_MAX];
     size_t n = make_key(key, ns, name);
-    g = mem_zalloc(sizeof *g + n);
+    g = mem_zalloc(sizeof *g + n + 1); /* the key is a C string, too */
     memcpy(g->key, key, n);
     g->ns = mem_slicedup(ns);
     g->name = mem_slicedup(name);
