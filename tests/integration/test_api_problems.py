@@ -18,7 +18,7 @@ BAD_TASKS = [
     (task(name=5), "invalid_field", "/name", None), (task(name="x" * 129), "invalid_field", "/name", None),
     (task(priority=10), "invalid_field", "/priority", None), (task(timeout="1x"), "invalid_field", "/timeout", None),
     (task(retry={"max_attempts": 0}), "invalid_field", "/retry/max_attempts", None),
-    (task(retry={"retry_on": ["BORED"]}), "invalid_field", "/retry/retry_on", None),
+    (task(retry={"retry_on": ["BORED"]}), "invalid_field", "/retry/retry_on/0", None),
     (task(schedule={"kind": "WEEKLY"}), "invalid_field", "/schedule/kind", None),
     (task(schedule={"kind": "FIXED_RATE"}), "missing_field", "/schedule/every", None),
     (cron("0 0 30 2 *"), "never_fires", "/schedule/expression", None), (cron("0 0 12 * * ? junk"), "invalid_field", "/schedule/expression", 14),
