@@ -20,6 +20,7 @@ void live_free(struct live **l) {
     HASH_DEL((*l)->tasks, t);
     mem_free(t);
   }
+  live_limits_free(*l);
   mem_free((*l)->heap);
   mem_free((*l)->ended);
   mem_free(*l);
@@ -66,10 +67,12 @@ void live_task_drop_if_idle(struct live *l, struct live_task *t) {
 
 void live_queue_add(struct live_task *t, struct live_run *r) {
   DL_APPEND2(t->head, r, queue_prev, queue_next);
+  t->queue_count++;
 }
 
 void live_queue_remove(struct live_task *t, struct live_run *r) {
   DL_DELETE2(t->head, r, queue_prev, queue_next);
+  t->queue_count--;
 }
 
 void live_set_phase(struct live *l, struct live_run *r, enum run_phase p) {
@@ -106,25 +109,42 @@ void live_run_free(struct live *l, struct live_run *r) {
 
 /* ---------------------------------------------------------------- the trigger's side */
 
-enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy,
-                                  bool caught_up) {
-  struct live_task *t = live_task_of(l, task_id);
-  enum overlap_decision d = overlap_decide(policy, t->active, t->queued, caught_up);
-  if (d == OVERLAP_DO_START)
-    t->active++;
-  else if (d == OVERLAP_DO_QUEUE)
+enum overlap_decision live_decide(struct live *l, const struct overlap_ask *ask) {
+  struct live_task *t = live_task_of(l, ask->task_id);
+  struct live_limit *x = live_limit_of(l, ask->spec);
+  live_clock(l, ask->now);
+  struct overlap_view v = {.policy = ask->policy,
+                           .max_concurrent = ask->spec->max_concurrent,
+                           .active = t->active,
+                           .queued = t->queued,
+                           .caught_up = ask->caught_up,
+                           .bounded = x && live_bounded(l, x)};
+  enum overlap_decision d = overlap_decide(&v);
+  if (d == OVERLAP_DO_QUEUE)
     t->queued++;
+  if (d != OVERLAP_DO_START)
+    return d;
+  t->active++;
+  l->reserved++;
+  if (x)
+    live_limit_reserve(l, x);
   return d;
 }
 
-void live_undecide(struct live *l, int64_t task_id, bool queued) {
+void live_undecide(struct live *l, int64_t task_id, const struct task_spec *spec, bool queued) {
   struct live_task *t = live_task_of(l, task_id);
-  if (queued)
+  if (queued) {
     t->queued--;
-  else
+  } else {
+    struct live_limit *x = live_limit_of(l, spec);
     t->active--;
-  if (t->head && t->active == 0)
-    live_wake(l, t->head, 0);
+    l->reserved--;
+    if (x)
+      live_limit_unreserve(l, x);
+    live_bounds_take(l);
+  }
+  if (t->head)
+    live_review(l, t);
   live_task_drop_if_idle(l, t);
 }
 
@@ -173,14 +193,19 @@ void live_out_dispatch(struct live_run *r, struct live_out *out) {
 }
 
 /* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */
-static void count_in(struct live_run *r, bool adopted) {
+static void count_in(struct live *l, struct live_run *r, bool adopted) {
   struct live_task *t = r->task;
+  r->limit = live_limit_of(l, r->spec);
   if (r->phase == PHASE_QUEUED) {
     t->queued += adopted;
     live_queue_add(t, r);
   } else if (r->phase != PHASE_SCHEDULED) {
-    t->active += adopted;
     r->active = true;
+    t->active += adopted;
+    if (adopted)
+      live_limit_count(r->limit, 1, 0);
+    else
+      l->reserved--;
   }
 }
 
@@ -189,7 +214,7 @@ static bool waits_its_turn(const struct live_run *r) {
   return r->origin == ORIGIN_CATCHUP || r->origin == ORIGIN_BACKFILL;
 }
 
-static bool fired_before(const struct live_run *a, const struct live_run *b) {
+bool live_fired_before(const struct live_run *a, const struct live_run *b) {
   return a->fired_at != b->fired_at ? a->fired_at < b->fired_at : a->no < b->no;
 }
 
@@ -199,12 +224,12 @@ static void supersede(struct live *l, struct live_task *t) {
   const struct live_run *newest = NULL;
   for (const struct live_run *r = t->head; r; r = r->queue_next)
     if (r->spec->overlap_policy == OVERLAP_REPLACE && !waits_its_turn(r) &&
-        (!newest || fired_before(newest, r)))
+        (!newest || live_fired_before(newest, r)))
       newest = r;
   for (struct live_run *r = newest ? t->all : NULL; r; r = r->task_next) {
     bool safe = r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING ||
                 (r->phase == PHASE_QUEUED && waits_its_turn(r));
-    if (r->ended || r->superseded || safe || !fired_before(r, newest))
+    if (r->ended || r->superseded || safe || !live_fired_before(r, newest))
       continue;
     r->superseded = true;
     live_wake(l, r, 0);
@@ -215,14 +240,15 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
                struct live_out *out) {
   if (live_find(l, &row->key)) {
     if (!adopted && row->reason != REASON_SCHEDULED)
-      live_undecide(l, row->key.task_id, row->reason == REASON_QUEUED);
+      live_undecide(l, row->key.task_id, spec, row->reason == REASON_QUEUED);
     return false;
   }
   struct live_run *r = new_run(l, row, spec);
   r->task = live_task_of(l, row->key.task_id);
   DL_APPEND2(r->task->all, r, task_prev, task_next);
   r->task->scheduled += live_is_delay(r);
-  count_in(r, adopted);
+  live_clock(l, now);
+  count_in(l, r, adopted);
   if (adopted) {
     r->beat_at = now;
     r->maybe_sent = r->ack_lost = r->phase == PHASE_DISPATCHING;
@@ -234,9 +260,33 @@ bool live_open(struct live *l, const struct run_row *row, struct task_spec *spec
   if (r->phase == PHASE_DISPATCHING)
     live_out_dispatch(r, out);
   live_wake(l, r, live_next_timer(l, r));
+  if (r->phase == PHASE_QUEUED)
+    live_review(l, r->task);
   if (spec->overlap_policy == OVERLAP_REPLACE)
     supersede(l, r->task);
+  live_bounds_take(l);
   return true;
+}
+
+void live_leave(struct live *l, struct live_run *r) {
+  struct live_task *t = r->task;
+  struct live_limit *x = r->active ? r->limit : NULL;
+  if (r->phase == PHASE_QUEUED) {
+    t->queued--;
+    live_queue_remove(t, r);
+    live_review(l, t);
+  }
+  if (r->active) {
+    t->active--;
+    t->ending -= r->ended;
+    live_limit_count(x, -1, -(int64_t)r->ended);
+  }
+  live_run_free(l, r);
+  if (t->head)
+    live_review(l, t);
+  if (x)
+    live_pump(l, x);
+  live_task_drop_if_idle(l, t);
 }
 
 void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
@@ -249,16 +299,8 @@ void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
   HASH_ITER (hh, l->runs, r, next) {
     if (r->key.shard != shard)
       continue;
-    struct live_task *t = r->task;
-    if (r->phase == PHASE_QUEUED) {
-      t->queued--;
-      live_queue_remove(t, r);
-    } else if (r->active) {
-      t->active--;
-    }
     live_release_slot(r, out);
-    live_run_free(l, r);
-    live_task_drop_if_idle(l, t);
+    live_leave(l, r);
   }
 }
 

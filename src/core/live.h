@@ -101,12 +101,24 @@ size_t live_count(const struct live *l);
 /* Open runs in a phase: for metrics. */
 size_t live_count_phase(const struct live *l, enum run_phase phase);
 
+/* --- bounds beyond the task's own: whatever is beyond them waits as QUEUED, the higher priority first, then the older one */
+struct live_bound {
+  int64_t max_concurrent; /* runs between dispatch and end; 0 = any number */
+  double
+      rate; /* begun per second; 0 = any number. Further attempts are not held up, they are paid for by what begins next */
+  double burst; /* begun at once after a rest: at least 1 */
+};
+/* Of an executor group, or (group.p == NULL; no rate) of a namespace. For what this owner holds: where several nodes share the shards, each
+ * is given its part. Holds from the moment when no reservation is out. */
+void live_bound(struct live *l, struct slice ns, struct slice group, const struct live_bound *b);
+/* While the open runs of a shard are still to be read nobody knows how many there are: nothing starts that is bounded. */
+void live_hold(struct live *l, bool hold);
+
 /* --- the trigger's side */
 /* Decide and reserve for a run about to be fired (core/shard.h struct shard_overlap). */
-enum overlap_decision live_decide(struct live *l, int64_t task_id, enum overlap_policy policy,
-                                  bool caught_up);
+enum overlap_decision live_decide(struct live *l, const struct overlap_ask *ask);
 /* Give a reservation back: the FIRE was refused. `queued`: it was decided OVERLAP_DO_QUEUE. */
-void live_undecide(struct live *l, int64_t task_id, bool queued);
+void live_undecide(struct live *l, int64_t task_id, const struct task_spec *spec, bool queued);
 /* A run whose row has been committed by FIRE, as decided (its reservation becomes the run), or loaded at a take-over (`adopted`: no
  * reservation; a PENDING/DISPATCHING one is delivered again). Takes a reference to `spec`. Its first dispatch goes to `out`.
  * false: it is here already. */
@@ -139,6 +151,10 @@ void live_settle(struct live *l, struct live_out *out);
 struct run_key *live_keys_of_shard(struct live *l, int32_t shard, size_t *ret_count);
 /* The keys of all open runs of a task: free with mem_free. */
 struct run_key *live_keys_of_task(struct live *l, int64_t task_id, size_t *ret_count);
+/* What a QUEUED run waits for. */
+enum run_wait live_waits_for(struct live *l, const struct run_key *key);
+/* QUEUED runs by what they wait for. */
+void live_count_waits(const struct live *l, int64_t ret[WAIT_MAX_]);
 /* Shall this attempt still be delivered? (asked by the dispatcher just before it sends) */
 bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt);
 /* The dispatcher is about to write the request: from now on it may have been received, by this executor. `slot` (opaque, may be NULL)

@@ -135,22 +135,40 @@ static void add_attempt(struct step *st, enum run_state state, enum run_reason r
                            .error_message = keepz(st->out, failed ? r->error_message : NULL)};
 }
 
-/* The run leaves the places where it waits or counts, except `active`, which only live_settle gives back. */
-static void leave_queue(struct live_run *r) {
+/* The run leaves the place where it waits; what it counts as active only live_settle gives back. */
+static bool leave_queue(struct step *st) {
+  struct live_run *r = st->r;
   if (r->phase != PHASE_QUEUED)
-    return;
+    return false;
   r->task->queued--;
   live_queue_remove(r->task, r);
+  return true;
+}
+
+/* It is active from now on; a further attempt of one that was before is only paid for. */
+static void count_start(struct step *st) {
+  struct live_run *r = st->r;
+  struct live_limit *x = r->limit;
+  if (r->active) {
+    if (x)
+      live_limit_pay(st->l, x);
+    return;
+  }
+  r->active = true;
+  r->task->active++;
+  if (x)
+    live_limit_reserve(st->l, x);
 }
 
 static void start_delivery(struct step *st) {
   struct live_run *r = st->r;
-  leave_queue(r);
-  if (!r->active) {
-    r->active = true;
-    r->task->active++;
-  }
+  bool queued = leave_queue(st);
+  count_start(st);
   live_set_phase(st->l, r, PHASE_DISPATCHING);
+  if (queued)
+    live_review(st->l, r->task);
+  if (r->limit)
+    live_pump(st->l, r->limit);
   r->attempt = st->a.attempt;
   r->attempt_at = st->now;
   r->started_at = 0;
@@ -171,17 +189,30 @@ static void apply_to(struct step *st, struct live_run *r, enum run_event kind) {
   (void)live_apply(st->l, r, &ev, st->now, st->out); /* a queued run always takes its release and its end */
 }
 
-/* The next run of the queue starts in the very transaction that ends this one; those whose time is up have expired before, and
- * those whose place a newer one takes are skipped. */
-static void release_successor(struct step *st) {
-  struct live_task *t = st->r->task;
-  if (!st->r->active || t->active != 1)
-    return;
+/* Whatever is due of a queued run: its time is up, a newer one takes its place, or it starts. True: only out of the way of the next. */
+static bool go_queued(struct step *st, struct live_run *r) {
   enum run_event due;
-  while (t->head && live_due(st->l, t->head, st->now, &due) && (due == EV_RUN_TIMEOUT || due == EV_REPLACE))
-    apply_to(st, t->head, due);
+  if (!r || !live_due(st->l, r, st->now, &due) || due == EV_MAX_)
+    return false;
+  apply_to(st, r, due);
+  return due != EV_RELEASE;
+}
+
+/* Whoever waited for this end starts in the very transaction that ends it; those whose time is up have expired before, and those whose place
+ * a newer one takes are skipped. */
+static void release_successors(struct step *st) {
+  struct live_task *t = st->r->task;
+  struct live_limit *x = st->r->limit;
+  t->ending++;
+  live_limit_count(x, 0, 1);
   if (t->head)
-    apply_to(st, t->head, EV_RELEASE);
+    live_review(st->l, t);
+  while (go_queued(st, t->head))
+    continue;
+  if (x)
+    live_pump(st->l, x);
+  while (x && go_queued(st, live_limit_first(st->l, x)))
+    continue;
 }
 
 static void finish(struct step *st) {
@@ -189,7 +220,7 @@ static void finish(struct step *st) {
   struct live_out *out = st->out;
   const struct live_event *ev = st->ev;
   bool failed = st->a.state == RUN_FAIL;
-  leave_queue(r);
+  bool queued = leave_queue(st);
   drop_update(st);
   if (r->attempt > 1 && !st->a.attempt_failed)
     add_attempt(st, st->a.state, st->a.reason);
@@ -222,7 +253,10 @@ static void finish(struct step *st) {
   r->ended = true;
   mem_reserve(st->l->ended, st->l->ended_count, st->l->ended_cap);
   st->l->ended[st->l->ended_count++] = r;
-  release_successor(st);
+  if (queued)
+    live_review(st->l, r->task);
+  if (r->active)
+    release_successors(st);
 }
 
 /* Nothing follows from the event: what is said to whoever told it. */
@@ -253,6 +287,7 @@ static void go_to_phase(struct step *st) {
   if (phase == PHASE_QUEUED) {
     r->task->queued++;
     live_queue_add(r->task, r);
+    live_review(st->l, r->task);
   }
   if (phase == PHASE_CANCELLING)
     r->cancel_at = st->now;
@@ -308,6 +343,7 @@ enum live_answer live_apply(struct live *l, struct live_run *r, const struct liv
 /* ---------------------------------------------------------------- the turn */
 
 void live_event(struct live *l, const struct live_event *ev, usec_t now, struct live_out *out) {
+  live_clock(l, now);
   struct live_run *r = live_find(l, &ev->key);
   enum live_answer answer = LIVE_LATE;
   if (r && ((ev->ns.p && !slice_eqz(ev->ns, r->spec->ns)) ||
@@ -322,6 +358,7 @@ void live_event(struct live *l, const struct live_event *ev, usec_t now, struct 
 void live_executor_lost(struct live *l, const struct live_event *lost, uint64_t sends, usec_t now,
                         struct live_out *out) {
   struct live_run *r, *next;
+  live_clock(l, now);
   HASH_ITER (hh, l->runs, r, next) {
     if (r->ended || !r->executor || r->sent_no > sends || !slice_eqz(lost->executor, r->executor) ||
         !slice_eqz(lost->group, r->spec->group) || !slice_eqz(lost->ns, r->spec->ns))
@@ -356,6 +393,7 @@ static void tick_run(struct live *l, struct live_run *r, usec_t now, struct live
 }
 
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out) {
+  live_clock(l, now);
   while (live_next_wake(l) <= now) {
     if (max-- == 0)
       return true;
@@ -374,14 +412,7 @@ void live_settle(struct live *l, struct live_out *out) {
     r->db_attempt = out->updates[i].attempt;
     r->update_row = 0;
   }
-  for (size_t i = 0; i < l->ended_count; i++) {
-    struct live_run *r = l->ended[i];
-    struct live_task *t = r->task;
-    t->active -= r->active;
-    live_run_free(l, r);
-    if (t->head && t->active == 0)
-      live_wake(l, t->head, 0);
-    live_task_drop_if_idle(l, t);
-  }
+  for (size_t i = 0; i < l->ended_count; i++)
+    live_leave(l, l->ended[i]);
   l->ended_count = 0;
 }

@@ -92,9 +92,19 @@ static void add_running(struct timers *t, const struct live *l, const struct liv
     add(t, r->attempt_at + l->limits.write_running_after, EV_MAX_);
 }
 
+/* A caught-up run whose time has come: may it start, or must it wait with the others? */
+static enum run_event release_of(const struct live *l, const struct live_run *r) {
+  struct overlap_view v = {.policy = r->spec->overlap_policy,
+                           .max_concurrent = r->spec->max_concurrent,
+                           .active = r->task->active,
+                           .queued = r->task->queued,
+                           .caught_up = true,
+                           .bounded = r->limit && live_bounded(l, r->limit)};
+  return overlap_decide(&v) == OVERLAP_DO_START ? EV_RELEASE : EV_ENQUEUE;
+}
+
 static struct timers timers_of(const struct live *l, const struct live_run *r) {
   const struct task_spec *s = r->spec;
-  const struct live_task *task = r->task;
   struct timers t = {.count = 0};
   if (r->phase == PHASE_ENDED)
     return t;
@@ -102,14 +112,8 @@ static struct timers timers_of(const struct live *l, const struct live_run *r) {
   if (r->superseded)
     add(&t, 0, EV_REPLACE);
   switch (r->phase) {
-  case PHASE_SCHEDULED:
-    add(&t, r->not_before,
-        s->overlap_policy != OVERLAP_ALLOW && (task->active || task->queued) ? EV_ENQUEUE : EV_RELEASE);
-    break;
-  case PHASE_QUEUED: /* its predecessor's end releases it; alone, it is released at once */
-    if (task->active == 0 && task->head == r)
-      add(&t, 0, EV_RELEASE);
-    break;
+  case PHASE_SCHEDULED: add(&t, r->not_before, release_of(l, r)); break;
+  case PHASE_QUEUED: add(&t, live_turn_at(l, r), EV_RELEASE); break;
   case PHASE_RETRY_WAIT: add(&t, r->not_before, EV_RELEASE); break;
   case PHASE_DISPATCHING: add(&t, r->attempt_at + s->dispatch_timeout, EV_DISPATCH_TIMEOUT); break;
   case PHASE_ACCEPTED:

@@ -14,6 +14,10 @@ const char *const run_reason_names[] = {
 const char *const run_origin_names[] = {
 #include "core/words.def"
     NULL};
+#define RUN_WAIT(x) #x,
+const char *const run_wait_names[] = {
+#include "core/words.def"
+    NULL};
 #define TASK_STATE(x) #x,
 const char *const task_state_names[] = {
 #include "core/words.def"

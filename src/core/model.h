@@ -19,6 +19,11 @@ enum run_origin {
 #include "core/words.def"
   ORIGIN_MAX_
 };
+#define RUN_WAIT(x) WAIT_##x,
+enum run_wait { /* what a QUEUED run waits for: others of its task, a place in its group or namespace, its group's rate; not stored */
+#include "core/words.def"
+                WAIT_MAX_
+};
 #define TASK_STATE(x) TASK_##x,
 enum task_state {
 #include "core/words.def"
@@ -72,17 +77,18 @@ enum token_role {
 
 /* NULL-terminated tables, index = enum value; for parse_enum and for printing. */
 extern const char *const run_state_names[],
-    *const run_reason_names[], *const run_origin_names[],
-                                   *const task_state_names[],
-                                       *const schedule_kind_names[],
-                                           *const misfire_policy_names[],
-                                               *const overlap_policy_names[],
-                                                   *const routing_names[],
-                                                       *const on_lost_names[],
-                                                           *const channel_names[],
-                                                               *const executor_state_names[],
-                                                                   *const token_role_names[],
-                                                                       *const alert_state_names[];
+    *const run_reason_names[], *const run_wait_names[],
+                                   *const run_origin_names[],
+                                       *const task_state_names[],
+                                           *const schedule_kind_names[],
+                                               *const misfire_policy_names[],
+                                                   *const overlap_policy_names[],
+                                                       *const routing_names[],
+                                                           *const on_lost_names[],
+                                                               *const channel_names[],
+                                                                   *const executor_state_names[],
+                                                                       *const token_role_names[],
+                                                                           *const alert_state_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

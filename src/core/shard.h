@@ -75,7 +75,7 @@ struct shard_limits {
 };
 /* The driver's knowledge of open runs. `decide` also reserves: a START counts as active, a QUEUE as queued from then on. */
 struct shard_overlap {
-  enum overlap_decision (*decide)(void *arg, int64_t task_id, enum overlap_policy policy, bool caught_up);
+  enum overlap_decision (*decide)(void *arg, const struct overlap_ask *ask);
   void *arg;
 };
 

@@ -27,9 +27,13 @@ void collect_touch(struct collect *c, struct sched_task *t) {
 }
 
 bool collect_place(struct collect *c, struct fire_item *i, enum overlap_policy policy) {
-  bool caught_up = i->origin == ORIGIN_CATCHUP;
+  struct overlap_ask ask = {.task_id = i->key.task_id,
+                            .spec = i->spec,
+                            .policy = policy,
+                            .caught_up = i->origin == ORIGIN_CATCHUP,
+                            .now = c->now};
   i->state = RUN_PENDING;
-  switch (c->overlap->decide(c->overlap->arg, i->key.task_id, policy, caught_up)) {
+  switch (c->overlap->decide(c->overlap->arg, &ask)) {
   case OVERLAP_DO_START:
     i->reason = REASON_DISPATCHING;
     i->attempt = 1;

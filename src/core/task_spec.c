@@ -1,6 +1,7 @@
 /* A task document as a whole: taken apart, checked, and built into a spec. Printing and patching: task_doc.c. */
 #include "core/task_spec.h"
 #include "base/mem.h"
+#include "core/overlap.h"
 #include "core/task_draft.h"
 #include "core/zone_set.h"
 
@@ -60,6 +61,10 @@ static int check_together(const struct task_draft *d, struct err *e) {
   if (p->max_interval < p->initial_interval)
     return err_field(e, ERR_INVALID, "/retry/max_interval", "expected at least the initial_interval, %s",
                      duration_format(p->initial_interval, buf));
+  if (d->s.max_concurrent > 1 && overlap_max(d->s.overlap_policy, d->s.max_concurrent) == 1)
+    return err_field(e, ERR_INVALID, "/max_concurrent",
+                     "more than 1 needs the overlap_policy ALLOW or QUEUE_ALL, it is %s",
+                     overlap_policy_names[d->s.overlap_policy]);
   if (d->s.end_at < d->s.start_at)
     return err_field(e, ERR_INVALID, "/schedule/end_at", "expected an instant after start_at");
   return 0;

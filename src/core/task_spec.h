@@ -38,7 +38,8 @@ struct task_spec {
   usec_t heartbeat_timeout; /* default 0 = no progress beats asked for */
   usec_t cancel_timeout;    /* default 30 s: then CANCELLED without confirmation */
   enum on_lost on_lost;     /* default RETRY */
-  int32_t priority;         /* 0…9, default 5: kept and passed on */
+  int32_t priority;         /* 0…9, default 5: among those that wait the higher one goes first */
+  int32_t max_concurrent;   /* 0 = not given: QUEUE_ALL one at a time, ALLOW any number */
   char *ns;                 /* namespace, owned text */
   char *group;              /* executor group, owned text */
   char *handler;            /* owned text */

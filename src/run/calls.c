@@ -41,6 +41,46 @@ void run_opened(struct run_service *s, const struct run_row *rows, struct task_s
     run_wake_writer(s);
 }
 
+/* ---------------------------------------------------------------- bounds */
+
+/* With the lock. */
+static void hold_or_not(struct run_service *s) {
+  bool hold = false;
+  for (int32_t i = 0; i < s->o.shard_count; i++)
+    hold = hold || s->expected[i] || s->adopting[i];
+  live_hold(s->live, hold);
+}
+
+void run_expect(struct run_service *s, int32_t shard) {
+  mutex_lock(&s->lock);
+  s->expected[shard] = true;
+  hold_or_not(s);
+  mutex_unlock(&s->lock);
+}
+
+void run_bound(struct run_service *s, struct slice ns, struct slice group, const struct live_bound *b) {
+  mutex_lock(&s->lock);
+  usec_t before = live_next_wake(s->live);
+  live_bound(s->live, ns, group, b);
+  bool wake = live_next_wake(s->live) < before;
+  mutex_unlock(&s->lock);
+  if (wake)
+    run_wake_writer(s);
+}
+
+enum run_wait run_waits_for(struct run_service *s, const struct run_key *key) {
+  mutex_lock(&s->lock);
+  enum run_wait w = live_waits_for(s->live, key);
+  mutex_unlock(&s->lock);
+  return w;
+}
+
+void run_count_waits(struct run_service *s, int64_t ret[WAIT_MAX_]) {
+  mutex_lock(&s->lock);
+  live_count_waits(s->live, ret);
+  mutex_unlock(&s->lock);
+}
+
 /* ---------------------------------------------------------------- take-over */
 
 enum { ADOPT_PAGE = 5000 };
@@ -156,6 +196,8 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
   mutex_lock(&s->lock);
   s->epochs[shard] = epoch;
   s->adopting[shard] = true;
+  s->expected[shard] = false;
+  hold_or_not(s);
   struct run_key *known = live_keys_of_shard(s->live, shard, &known_count);
   mutex_unlock(&s->lock);
   int rc = read_open_runs(store, shard, specs, &a, e);
@@ -170,6 +212,7 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
                    &a.rows[i].key)) /* known before: it may have ended since its row was read */
         total += live_open(s->live, &a.rows[i], a.specs[i], true, now, &s->opened);
     s->adopting[shard] = false;
+    hold_or_not(s);
     unlock_and_deliver(s);
     find_holders(s, &a);
     run_wake_writer(s);
@@ -188,8 +231,11 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
 void run_disown(struct run_service *s, int32_t shard) {
   mutex_lock(&s->lock);
   s->epochs[shard] = 0;
+  s->adopting[shard] = s->expected[shard] = false;
   live_drop_shard(s->live, shard, &s->opened);
+  hold_or_not(s);
   unlock_and_deliver(s);
+  run_wake_writer(s); /* there may be room for others */
 }
 
 bool run_has_scheduled(struct run_service *s, int64_t task_id) {

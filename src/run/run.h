@@ -51,6 +51,15 @@ int run_service_start(struct run_service *s, struct err *e);
 void run_service_stop(struct run_service *s, usec_t grace);
 void run_service_free(struct run_service **s);
 
+/* ---- bounds of executor groups and namespaces (core/live.h) */
+/* The bounds of a group, or (group.p == NULL) of a namespace, have been read or changed. */
+void run_bound(struct run_service *s, struct slice ns, struct slice group, const struct live_bound *b);
+/* The shard is ours and will be taken over soon: until then nobody knows how many runs are under way, and nothing starts that is bounded. */
+void run_expect(struct run_service *s, int32_t shard);
+/* What a run waits for, as far as this node knows. */
+enum run_wait run_waits_for(struct run_service *s, const struct run_key *key);
+void run_count_waits(struct run_service *s, int64_t ret[WAIT_MAX_]);
+
 /* ---- for the trigger */
 /* The shard is ours with this epoch: read its open runs by `store` and take them over (deliveries start at once). Blocks. ERR_FENCED:
  * another owner had it before they were read; nothing was taken over. */

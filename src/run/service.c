@@ -41,6 +41,7 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   s->live = live_new(&o->limits, o->seed);
   s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
   s->adopting = mem_array((size_t)o->shard_count, sizeof *s->adopting);
+  s->expected = mem_array((size_t)o->shard_count, sizeof *s->expected);
   s->lost = mem_array((size_t)o->shard_count, sizeof *s->lost);
   s->turn_epochs = mem_array((size_t)o->shard_count, sizeof *s->turn_epochs);
   s->batch = mem_array(o->batch_max, sizeof(struct run_msg *));
@@ -259,6 +260,7 @@ void run_service_free(struct run_service **p) {
   arena_done(&s->mem);
   mem_free(s->epochs);
   mem_free(s->adopting);
+  mem_free(s->expected);
   mem_free(s->lost);
   mem_free(s->turn_epochs);
   mem_free(s->batch);

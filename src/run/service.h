@@ -36,6 +36,7 @@ struct run_service {
   struct live *live;
   int64_t *epochs;         /* by shard; 0 = not ours */
   bool *adopting;          /* by shard: its open runs are still being read */
+  bool *expected;          /* by shard: ours, and not even begun to be read */
   struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
   struct cond pause;
   bool *lost;             /* by shard: fenced off in this turn (the writer's own) */

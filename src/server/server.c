@@ -27,6 +27,7 @@ static void on_fenced(void *arg, int32_t shard, int64_t epoch) {
   cluster_fenced(((struct server *)arg)->cluster, shard, epoch);
 }
 static void on_owned(void *arg, const struct shard_row *row) {
+  run_expect(((struct server *)arg)->runs, row->id);
   engine_own(((struct server *)arg)->engine, row);
 }
 static void on_shard_lost(void *arg, int32_t shard, int64_t epoch) {

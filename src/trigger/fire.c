@@ -53,8 +53,8 @@ static struct fire_shard as_seen(const struct fire_batch *b) {
                              b->seen_task, b->new_at, b->new_task};
 }
 
-static enum overlap_decision decide(void *arg, int64_t task_id, enum overlap_policy policy, bool caught_up) {
-  return live_decide(arg, task_id, policy, caught_up);
+static enum overlap_decision decide(void *arg, const struct overlap_ask *ask) {
+  return live_decide(arg, ask);
 }
 
 static bool collect_shard(struct engine *g, struct owned_shard *w, usec_t now) {

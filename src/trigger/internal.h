@@ -15,6 +15,7 @@ struct engine_msg {
 
 struct reservation { /* of a run whose FIRE has an unknown fate (live_decide) */
   int64_t task_id;
+  struct task_spec *spec; /* a reference */
   bool queued;
 };
 

@@ -183,14 +183,14 @@ static bool leave_runs(struct engine *g, struct owned_shard *w, enum fate fate) 
     enum follow f = follow(fate, &w->batch, it);
     bool reserved = it->reason != REASON_SCHEDULED, queued = it->reason == REASON_QUEUED;
     if (f == FOLLOW_GIVE_BACK && reserved)
-      live_undecide(l, it->key.task_id, queued);
+      live_undecide(l, it->key.task_id, it->spec, queued);
     if (f != FOLLOW_KEEP)
       continue;
     read_anew = true;
     if (!reserved)
       continue;
     mem_reserve(w->kept, w->kept_count, w->kept_cap);
-    w->kept[w->kept_count++] = (struct reservation){it->key.task_id, queued};
+    w->kept[w->kept_count++] = (struct reservation){it->key.task_id, task_spec_ref(it->spec), queued};
   }
   run_decide_end(g->o.runs);
   return read_anew;
@@ -198,8 +198,10 @@ static bool leave_runs(struct engine *g, struct owned_shard *w, enum fate fate) 
 
 void engine_give_back_kept(struct engine *g, struct owned_shard *w) {
   struct live *l = run_decide_begin(g->o.runs);
-  for (size_t i = 0; i < w->kept_count; i++)
-    live_undecide(l, w->kept[i].task_id, w->kept[i].queued);
+  for (size_t i = 0; i < w->kept_count; i++) {
+    live_undecide(l, w->kept[i].task_id, w->kept[i].spec, w->kept[i].queued);
+    task_spec_unref(&w->kept[i].spec);
+  }
   run_decide_end(g->o.runs);
   w->kept_count = 0;
 }

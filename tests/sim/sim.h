@@ -54,9 +54,10 @@ struct sim_options {
   uint64_t seed;
   usec_t length; /* simulated time with faults */
   int nodes, executors, shards, tasks;
-  bool calm;   /* no faults at all */
-  bool limits; /* what order 2 brought is played, too: REPLACE */
-  int rough;   /* 0, or how many times more often calls go wrong */
+  bool calm; /* no faults at all */
+  bool
+      limits; /* what order 2 brought is played, too: REPLACE, priorities, bounds of tasks, groups and the namespace */
+  int rough; /* 0, or how many times more often calls go wrong */
   bool verbose;
   bool removed[GUARD_MAX_];
 };

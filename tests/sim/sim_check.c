@@ -31,7 +31,7 @@ static struct activity *activity_of(int64_t task_id) {
 
 static bool may_overlap(const struct db_run *r) {
   const struct sim_plan *p = sim_plan_of(r->key.task_id, r->row.version);
-  return !p || p->overlap == OVERLAP_ALLOW || sim_ignores_overlap(&r->key);
+  return !p || p->overlap == OVERLAP_ALLOW || p->max_concurrent > 1 || sim_ignores_overlap(&r->key);
 }
 
 static void check_new(const struct db_run *r) {
@@ -81,8 +81,51 @@ static bool no_offence(const struct db_run *o) {
   return may_overlap(o) && sim_now - o->active_at < 10 * USEC_PER_SEC;
 }
 
+/* What the owner of this shard has under way, as committed: of a group, or of all. */
+static int64_t active_of_owner(int32_t shard, const struct sim_group *group) {
+  const struct shard_row *of = &sim_world->db->shards[shard].row;
+  int64_t n = 0;
+  for (int s = 0; s < sim_world->o.shards; s++) {
+    const struct db_shard *d = &sim_world->db->shards[s];
+    if (!slice_eq(d->row.owner, of->owner) || d->row.incarnation != of->incarnation)
+      continue;
+    for (const struct db_run *r = d->open; r; r = r->next)
+      n += is_active(&r->row) && (!group || sim_group_of(&r->key) == group);
+  }
+  return n;
+}
+
+/* Those of its own version: another one may allow more, and of two commits under way the one that was decided first may come second. */
+static int64_t active_of_version(const struct db_run *of) {
+  int64_t n = 0;
+  for (const struct db_run *r = sim_world->db->shards[of->key.shard].open; r; r = r->next)
+    n += r->key.task_id == of->key.task_id && r->row.version == of->row.version && is_active(&r->row) &&
+         !sim_ignores_overlap(&r->key);
+  return n;
+}
+
+/* It begins within the bounds of its task, and of its group and namespace at its owner. (A further attempt goes on, it does not begin.) */
+static void check_bounds(const struct db_run *r) {
+  const struct sim_plan *p = sim_plan_of(r->key.task_id, r->row.version);
+  const struct sim_group *g = sim_group_of(&r->key);
+  if (p && p->max_concurrent > 1 && active_of_version(r) > p->max_concurrent)
+    sim_wrong(WRONG_OTHER, "%s starts beyond its task's max_concurrent %lld", sim_key(&r->key),
+              (long long)p->max_concurrent);
+  if (g->bound.max_concurrent && active_of_owner(r->key.shard, g) > g->bound.max_concurrent)
+    sim_wrong(WRONG_OTHER, "%s starts beyond the max_concurrent %lld of %s", sim_key(&r->key),
+              (long long)g->bound.max_concurrent, g->name);
+  if (active_of_owner(r->key.shard, NULL) > sim_namespace_bound.max_concurrent)
+    sim_wrong(WRONG_OTHER, "%s starts beyond the max_concurrent %lld of its namespace", sim_key(&r->key),
+              (long long)sim_namespace_bound.max_concurrent);
+}
+
 void sim_check_committed(void *arg) {
   (void)arg;
+  for (size_t i = 0; sim_world->o.limits && i < started_count; i++) {
+    const struct db_run *r = sim_db_run(sim_world->db, &started[i]);
+    if (r && !r->ended)
+      check_bounds(r);
+  }
   for (size_t i = 0; i < started_count; i++) {
     const struct db_run *r = sim_db_run(sim_world->db, &started[i]);
     if (!r || r->ended || may_overlap(r) || activity_of(r->key.task_id)->active <= 1)

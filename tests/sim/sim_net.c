@@ -1,4 +1,4 @@
-#include "sim.h"
+#include "sim_plan.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -130,7 +130,7 @@ static void report_arrives(void *arg) {
                           .attempt = sim_world->o.removed[GUARD_REPORT_ATTEMPT] ? 0 : r->attempt,
                           .executor = slice_of(r->from->id),
                           .ns = SLICE("default"),
-                          .group = SLICE("g"),
+                          .group = slice_of(sim_group_of(&r->key)->name),
                           .started_at = 0,
                           .progress = r->kind == EV_BEAT ? .5 : -1};
   if (r->kind == EV_DONE_FAIL) {
@@ -334,7 +334,8 @@ static void tell_lost(void *arg) {
     if (!n->up || n->proc->dying || n->proc->paused_until > sim_now)
       continue;
     sim_proc = n->proc;
-    (void)run_executor_lost(n->runs, SLICE("default"), SLICE("g"), slice_of(x->id));
+    for (int g = 0; g < (sim_world->o.limits ? SIM_GROUPS : 1); g++)
+      (void)run_executor_lost(n->runs, SLICE("default"), slice_of(sim_groups[g].name), slice_of(x->id));
     sim_proc = NULL;
   }
 }

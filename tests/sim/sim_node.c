@@ -1,4 +1,4 @@
-#include "sim.h"
+#include "sim_plan.h"
 #include "cluster/cluster.h"
 #include "core/zone_set.h"
 #include "trigger/engine.h"
@@ -20,6 +20,7 @@ static void node_fenced(void *arg, int32_t shard, int64_t epoch) {
 
 static void node_owned(void *arg, const struct shard_row *s) {
   sim_trace("%s owns shard %d, epoch %lld", ((struct sim_node *)arg)->id, s->id, (long long)s->epoch);
+  run_expect(((struct sim_node *)arg)->runs, s->id);
   engine_own(((struct sim_node *)arg)->engine, s);
 }
 
@@ -98,6 +99,11 @@ static void start_runs(struct sim_node *n) {
                                .arg = n};
   (void)run_service_new(&o, &n->runs, &e);
   (void)run_service_start(n->runs, &e);
+  if (!sim_world->o.limits)
+    return;
+  run_bound(n->runs, SLICE("default"), (struct slice){0}, &sim_namespace_bound);
+  for (int g = 1; g < SIM_GROUPS; g++)
+    run_bound(n->runs, SLICE("default"), slice_of(sim_groups[g].name), &sim_groups[g].bound);
 }
 
 static void start_engine(struct sim_node *n) {

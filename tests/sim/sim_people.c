@@ -25,6 +25,16 @@ bool sim_ignores_overlap(const struct run_key *key) {
   return false;
 }
 
+const struct sim_group sim_groups[SIM_GROUPS] = {
+    {"g", {0}}, {"g1", {.max_concurrent = 2}}, {"g2", {.max_concurrent = 4, .rate = .5, .burst = 2}}};
+const struct live_bound sim_namespace_bound = {.max_concurrent = 8};
+
+const struct sim_group *sim_group_of(const struct run_key *key) {
+  const struct db_run *r = sim_db_run(sim_world->db, key);
+  const struct sim_plan *p = r ? sim_plan_of(key->task_id, r->row.version) : NULL;
+  return &sim_groups[p ? p->group : 0];
+}
+
 /* ------------------------------------------------------------------ instants, by counting */
 static bool cron_fits(const struct sim_plan *p, usec_t at) {
   int64_t s = at / USEC_PER_SEC;
@@ -133,6 +143,12 @@ static struct sim_plan want(void) {
   p.catchup_max = between(1, 20);
   p.catchup_rate = chance(.5) ? 1 : 5;
   p.overlap = (enum overlap_policy)rng_below(RNG, sim_world->o.limits ? OVERLAP_MAX_ : OVERLAP_REPLACE);
+  if (sim_world->o.limits) {
+    bool several = p.overlap == OVERLAP_ALLOW || p.overlap == OVERLAP_QUEUE_ALL;
+    p.max_concurrent = several && chance(.5) ? between(1, 4) : 0;
+    p.group = (int)rng_below(RNG, SIM_GROUPS);
+    p.priority = (int)rng_below(RNG, 10);
+  }
   p.max_attempts = (int32_t)between(1, 4);
   p.timeout = between(20, 100) * USEC_PER_SEC;
   p.heartbeat = chance(.3) ? between(6, 12) * USEC_PER_SEC : 0;
@@ -186,8 +202,12 @@ static char *definition(const struct sim_plan *p) {
   str_addz(&s, "{\"schedule\":");
   add_schedule(&s, p);
   str_addf(&s,
-           ",\"executor_group\":\"g\",\"handler\":\"h\",\"misfire_policy\":\"%s\",\"overlap_policy\":\"%s\"",
-           misfire_policy_names[p->misfire], overlap_policy_names[p->overlap]);
+           ",\"executor_group\":\"%s\",\"handler\":\"h\",\"misfire_policy\":\"%s\",\"overlap_policy\":\"%s\"",
+           sim_groups[p->group].name, misfire_policy_names[p->misfire], overlap_policy_names[p->overlap]);
+  if (p->max_concurrent)
+    str_addf(&s, ",\"max_concurrent\":%lld", (long long)p->max_concurrent);
+  if (sim_world->o.limits)
+    str_addf(&s, ",\"priority\":%d", p->priority);
   add_duration(&s, "misfire_threshold", p->threshold);
   add_duration(&s, "catchup_window", p->window);
   str_addf(&s, ",\"catchup_max_runs\":%lld,\"catchup_rate\":%g", (long long)p->catchup_max, p->catchup_rate);
@@ -221,7 +241,7 @@ static struct task_def def_of(const struct sim_plan *p, const char *name, const 
   return (struct task_def){.ns = SLICE("default"),
                            .name = slice_of(name),
                            .definition = slice_of(text),
-                           .group = SLICE("g"),
+                           .group = slice_of(sim_groups[p->group].name),
                            .handler = SLICE("h"),
                            .kind = p->kind,
                            .anchor = p->anchor,
@@ -275,6 +295,9 @@ static struct sim_plan with_other_policies(const struct sim_plan *was) {
   struct sim_plan p = *was, q = want();
   p.misfire = q.misfire;
   p.overlap = q.overlap;
+  p.max_concurrent = q.max_concurrent;
+  p.group = q.group;
+  p.priority = q.priority;
   p.max_attempts = q.max_attempts;
   p.timeout = q.timeout;
   return p;

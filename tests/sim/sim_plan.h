@@ -14,6 +14,9 @@ struct sim_plan {
   int64_t catchup_max;
   double catchup_rate;
   enum overlap_policy overlap;
+  int64_t max_concurrent; /* 0: not given */
+  int group;              /* sim_groups */
+  int priority;
   int32_t max_attempts;
   usec_t timeout, heartbeat;
 };
@@ -41,6 +44,15 @@ struct sim_people {
   size_t trigger_count, trigger_cap;
 };
 extern struct sim_people sim_people;
+/* Executor groups with the bounds of each node; the first one has none. All executors serve all of them. */
+enum { SIM_GROUPS = 3 };
+struct sim_group {
+  const char *name;
+  struct live_bound bound;
+};
+extern const struct sim_group sim_groups[SIM_GROUPS];
+extern const struct live_bound sim_namespace_bound;
+const struct sim_group *sim_group_of(const struct run_key *key);
 struct sim_task *sim_people_task(int64_t id);
 const struct sim_plan *sim_plan_of(int64_t task_id, int32_t version);
 /* The first nominal instant later than `after`; USEC_NEVER. For CRON, FIXED_RATE, ONE_TIME. */

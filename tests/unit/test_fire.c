@@ -49,10 +49,12 @@ static int delivered_now(void) {
 
 /* Is a place in the task's overlap taken? */
 static bool is_taken(void) {
+  static const struct task_spec spec = {.ns = NULL}; /* of no bounds: nothing of it is looked at */
   struct live *l = run_decide_begin(runs);
-  bool taken = live_decide(l, task.task_id, OVERLAP_SKIP, false) == OVERLAP_DO_SKIP;
+  struct overlap_ask ask = {.task_id = task.task_id, .spec = &spec, .policy = OVERLAP_SKIP, .now = 1};
+  bool taken = live_decide(l, &ask) == OVERLAP_DO_SKIP;
   if (!taken)
-    live_undecide(l, task.task_id, false);
+    live_undecide(l, task.task_id, &spec, false);
   run_decide_end(runs);
   return taken;
 }

@@ -10,11 +10,13 @@
 #define NOW ((usec_t)1000 * USEC_PER_SEC)
 
 static struct live *l;
+static struct task_spec *asks;
 static struct live_out out;
 
 static int setup(void **state) {
   (void)state;
   specs_open();
+  asks = spec_of(MANUAL, "");
   l = live_new(&(struct live_limits){2 * USEC_PER_SEC, 2 * USEC_PER_SEC}, 1);
   return 0;
 }
@@ -23,12 +25,17 @@ static int teardown(void **state) {
   (void)state;
   live_out_done(&out);
   live_free(&l);
+  task_spec_unref(&asks);
   specs_close();
   return 0;
 }
 
 static struct run_key key(int32_t shard, int64_t task, int32_t part) {
   return (struct run_key){.shard = shard, .scheduled_at = NOW, .task_id = task, .part = part};
+}
+
+static enum overlap_decision decide(int64_t task, enum overlap_policy policy) {
+  return live_decide(l, &(struct overlap_ask){.task_id = task, .spec = asks, .policy = policy, .now = NOW});
 }
 
 static void open_run(struct run_key k, const char *schedule, bool adopted) {
@@ -42,7 +49,7 @@ static void open_run(struct run_key k, const char *schedule, bool adopted) {
                         .attempt_at = NOW,
                         .progress = -1};
   if (!adopted)
-    assert_int_equal(live_decide(l, k.task_id, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_START);
+    assert_int_equal(decide(k.task_id, OVERLAP_QUEUE_ALL), OVERLAP_DO_START);
   assert_true(live_open(l, &row, s, adopted, NOW, &out));
   task_spec_unref(&s);
   live_out_clear(&out);
@@ -63,10 +70,10 @@ static void drop_between_step_and_settle(void **state) {
   live_drop_shard(l, 1, &lost);
   live_settle(l, &out);
   assert_int_equal(live_count(l), 0);
-  assert_int_equal(live_decide(l, 7, OVERLAP_SKIP, false), OVERLAP_DO_START); /* nothing is counted twice */
-  assert_int_equal(live_decide(l, 8, OVERLAP_SKIP, false), OVERLAP_DO_START);
-  live_undecide(l, 7, false);
-  live_undecide(l, 8, false);
+  assert_int_equal(decide(7, OVERLAP_SKIP), OVERLAP_DO_START); /* nothing is counted twice */
+  assert_int_equal(decide(8, OVERLAP_SKIP), OVERLAP_DO_START);
+  live_undecide(l, 7, asks, false);
+  live_undecide(l, 8, asks, false);
   live_out_done(&lost);
 }
 

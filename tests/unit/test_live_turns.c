@@ -19,10 +19,13 @@ static const char *const RETRIES =
     "\"attempt_timeout\":\"20s\","
     "\"timeout\":\"100s\",\"cancel_timeout\":\"3s\",\"heartbeat_timeout\":\"10s\"";
 
+static struct task_spec *asks; /* the spec of those that are decided alone */
+
 static int setup(void **state) {
   (void)state;
   specs_open();
   l = live_new(&(struct live_limits){2 * SEC, 2 * SEC}, 1);
+  asks = spec_of(MANUAL, "");
   return 0;
 }
 
@@ -31,6 +34,7 @@ static int teardown(void **state) {
   live_out_done(&out);
   live_free(&l);
   live_free(&l); /* nothing to free */
+  task_spec_unref(&asks);
   specs_close();
   return 0;
 }
@@ -51,14 +55,26 @@ static struct run_row row_of(struct run_key k, enum run_state state, enum run_re
                           .progress = -1};
 }
 
+static enum overlap_decision decide_of(int64_t task, const struct task_spec *s, enum overlap_policy policy) {
+  return live_decide(l, &(struct overlap_ask){.task_id = task, .spec = s, .policy = policy, .now = NOW});
+}
+
+static enum overlap_decision decide(int64_t task, enum overlap_policy policy) {
+  return decide_of(task, asks, policy);
+}
+
+static void undecide(int64_t task, bool queued) { live_undecide(l, task, asks, queued); }
+
 /* Decided and fired; the reason says how it was decided. */
 static enum run_reason fire(struct run_key k, enum overlap_policy policy, const char *rest) {
   static const enum run_reason reasons[] = {
       [OVERLAP_DO_START] = REASON_DISPATCHING, [OVERLAP_DO_QUEUE] = REASON_QUEUED};
-  enum overlap_decision d = live_decide(l, k.task_id, policy, false);
-  if (d == OVERLAP_DO_SKIP)
-    return REASON_OVERLAP;
   struct task_spec *s = spec_of(MANUAL, rest);
+  enum overlap_decision d = decide_of(k.task_id, s, policy);
+  if (d == OVERLAP_DO_SKIP) {
+    task_spec_unref(&s);
+    return REASON_OVERLAP;
+  }
   struct run_row row = row_of(k, RUN_PENDING, reasons[d]);
   assert_true(live_open(l, &row, s, false, NOW, &out));
   task_spec_unref(&s);
@@ -285,8 +301,7 @@ static void test_whole_run_timeout(void **state) {
   (void)fire(key(1, 1), OVERLAP_SKIP, RETRIES);
   live_out_clear(&out);
   (void)tell(ev(key(1, 1), EV_ACCEPT), NOW + 1);
-  assert_int_equal(live_decide(l, 2, OVERLAP_QUEUE_ALL, false),
-                   OVERLAP_DO_START); /* whose FIRE is under way */
+  assert_int_equal(decide(2, OVERLAP_QUEUE_ALL), OVERLAP_DO_START); /* whose FIRE is under way */
   assert_int_equal(fire(key(2, 2), OVERLAP_QUEUE_ALL, RETRIES), REASON_QUEUED);
   adopt(key(3, 3), RUN_PENDING, REASON_SCHEDULED, NOW + 200 * SEC);
   assert_false(live_tick(l, NOW + 100 * SEC, 10, &out));
@@ -295,7 +310,7 @@ static void test_whole_run_timeout(void **state) {
     assert_int_equal(out.finishes[i].reason, out.finishes[i].key.part == 1 ? REASON_TIMEOUT : REASON_EXPIRED);
   settle();
   assert_int_equal(live_count(l), 0);
-  live_undecide(l, 2, false);
+  undecide(2, false);
 }
 
 /* First come, first served, each in the transaction that ends the one before. */
@@ -318,28 +333,28 @@ static void test_queue(void **state) {
     assert_int_equal(out.updates[0].key.part, next[i]);
     assert_int_equal(out.updates[0].attempt, 1);
     assert_int_equal(out.dispatches_count, 1);
-    assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_SKIP);
+    assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_SKIP);
     settle();
     now_running = next[i];
   }
   (void)tell(ev(key(1, 4), EV_DONE_OK), NOW + 9);
   settle();
-  assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_START);
-  live_undecide(l, 1, false);
-  assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_START); /* given back */
-  live_undecide(l, 1, false);
+  assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_START);
+  undecide(1, false);
+  assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_START); /* given back */
+  undecide(1, false);
 }
 
 /* Whoever waits for a reservation that is given back is woken. */
 static void test_undecide_wakes(void **state) {
   (void)state;
-  assert_int_equal(live_decide(l, 1, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_START);
+  assert_int_equal(decide(1, OVERLAP_QUEUE_ALL), OVERLAP_DO_START);
   assert_int_equal(fire(key(1, 2), OVERLAP_QUEUE_ALL, RETRIES), REASON_QUEUED);
-  assert_int_equal(live_decide(l, 1, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_QUEUE);
-  live_undecide(l, 1, true);
+  assert_int_equal(decide(1, OVERLAP_QUEUE_ALL), OVERLAP_DO_QUEUE);
+  undecide(1, true);
   (void)live_tick(l, NOW, 10, &out);
   assert_int_equal(out.dispatches_count, 0);
-  live_undecide(l, 1, false);
+  undecide(1, false);
   (void)live_tick(l, NOW, 10, &out);
   assert_int_equal(out.dispatches_count, 1);
   settle();
@@ -350,8 +365,8 @@ static void test_scheduled(void **state) {
   (void)state;
   for (int i = 1; i <= 3; i++)
     adopt(key(1, i), RUN_PENDING, REASON_SCHEDULED, NOW + i * SEC);
-  assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_START); /* they do not count yet */
-  live_undecide(l, 1, false);
+  assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_START); /* they do not count yet */
+  undecide(1, false);
   assert_true(live_next_wake(l) == NOW + SEC);
   (void)live_tick(l, NOW + 2 * SEC, 10, &out);
   assert_int_equal(out.dispatches_count, 1);
@@ -403,8 +418,8 @@ static void test_take_over(void **state) {
   adopt(key(3, 1), RUN_PENDING, REASON_RETRY_WAIT, NOW + SEC);
   adopt(key(4, 1), RUN_RUNNING, REASON_CANCELLING, 0);
   assert_int_equal(live_count(l), 5);
-  assert_int_equal(live_decide(l, 1, OVERLAP_QUEUE_ONE, false), OVERLAP_DO_SKIP);
-  assert_int_equal(live_decide(l, 2, OVERLAP_SKIP, false), OVERLAP_DO_SKIP);
+  assert_int_equal(decide(1, OVERLAP_QUEUE_ONE), OVERLAP_DO_SKIP);
+  assert_int_equal(decide(2, OVERLAP_SKIP), OVERLAP_DO_SKIP);
   assert_true(live_adopt_slot(l, &(struct run_key){2, NOW, 2, 1}, 1, &slots[0]));
   assert_false(live_adopt_slot(l, &(struct run_key){2, NOW, 7, 1}, 1, &slots[1]));
   size_t n = 0;
@@ -432,8 +447,8 @@ static void test_take_over(void **state) {
   settle();
   live_drop_shard(l, 2, &out);
   assert_int_equal(live_count(l), 0);
-  assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_START);
-  live_undecide(l, 1, false);
+  assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_START);
+  undecide(1, false);
   live_out_clear(&out);
 }
 
@@ -441,7 +456,7 @@ static void test_take_over(void **state) {
 static void test_opened_twice(void **state) {
   (void)state;
   adopt(key(1, 1), RUN_PENDING, REASON_QUEUED, 0);
-  assert_int_equal(live_decide(l, 1, OVERLAP_QUEUE_ALL, false), OVERLAP_DO_QUEUE);
+  assert_int_equal(decide(1, OVERLAP_QUEUE_ALL), OVERLAP_DO_QUEUE);
   struct task_spec *s = spec_of(MANUAL, RETRIES);
   struct run_row row = row_of(key(1, 1), RUN_PENDING, REASON_QUEUED);
   assert_false(live_open(l, &row, s, false, NOW, &out));
@@ -451,8 +466,8 @@ static void test_opened_twice(void **state) {
   settle();
   (void)tell(ev(key(1, 1), EV_DONE_OK), NOW + 1);
   settle();
-  assert_int_equal(live_decide(l, 1, OVERLAP_SKIP, false), OVERLAP_DO_START);
-  live_undecide(l, 1, false);
+  assert_int_equal(decide(1, OVERLAP_SKIP), OVERLAP_DO_START);
+  undecide(1, false);
 }
 
 /* Many timers at once come in portions, none is lost; a slot is with its attempt until the end. */

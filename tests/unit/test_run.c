@@ -156,7 +156,11 @@ static void fire(int count) {
                                .progress = -1};
     OK(spec_cache_get(specs, SLICE(DEFINITION), &spec[i], &e));
     struct live *l = run_decide_begin(runs);
-    assert_int_equal(live_decide(l, task.task_id, OVERLAP_ALLOW, false), OVERLAP_DO_START);
+    assert_int_equal(live_decide(l, &(struct overlap_ask){.task_id = task.task_id,
+                                                          .spec = spec[i],
+                                                          .policy = OVERLAP_ALLOW,
+                                                          .now = now(NULL)}),
+                     OVERLAP_DO_START);
     run_decide_end(runs);
   }
   struct fire_shard f = {s->id, s->epoch, s->tasks_version, s->fired_at, s->fired_task, now(NULL), INT64_MAX};

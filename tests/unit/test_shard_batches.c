@@ -15,8 +15,8 @@ static struct shard *s;
 static struct fire_batch b;
 static enum overlap_decision answer;
 
-static enum overlap_decision decide(void *arg, int64_t task, enum overlap_policy policy, bool caught_up) {
-  (void)arg, (void)task, (void)policy, (void)caught_up;
+static enum overlap_decision decide(void *arg, const struct overlap_ask *ask) {
+  (void)arg, (void)ask;
   return answer;
 }
 static const struct shard_overlap OVERLAP = {decide, NULL};

@@ -16,8 +16,8 @@ enum { MAX_ROWS = 100, MAX_WORK = 20000 };
 static struct shard *s;
 static struct fire_batch b;
 
-static enum overlap_decision start(void *arg, int64_t task, enum overlap_policy policy, bool caught_up) {
-  (void)arg, (void)task, (void)policy, (void)caught_up;
+static enum overlap_decision start(void *arg, const struct overlap_ask *ask) {
+  (void)arg, (void)ask;
   return OVERLAP_DO_START;
 }
 static const struct shard_overlap OVERLAP = {start, NULL};
