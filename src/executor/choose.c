@@ -213,7 +213,7 @@ int32_t registry_running(struct registry *r, struct slice ns, struct slice group
 void registry_counts(struct registry *r, void (*each)(void *arg, const struct group_counts *c), void *arg) {
   mutex_lock(&r->lock);
   for (struct group *g = r->groups; g; g = g->hh.next) {
-    struct group_counts c = {.name = g->key};
+    struct group_counts c = {.ns = g->ns, .group = g->name};
     for (struct member *m = g->members; m; m = m->hh.next) {
       c.by_state[m->state]++;
       if (!alive(m->state))

@@ -164,7 +164,7 @@ int registry_group_delete(struct registry *r, struct slice ns, struct slice name
 
 /* Counts for metrics, group by group, also of those that are gone (memory). `each` must not block nor call the registry. */
 struct group_counts {
-  const char *name; /* namespace/name */
+  const char *ns, *group;
   int64_t by_state[EXECUTOR_STATE_MAX_];
   int64_t slots, taken; /* of those that are ONLINE or DRAINING; taken: by this node */
 };

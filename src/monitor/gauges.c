@@ -4,8 +4,10 @@
 #include "executor/registry.h"
 #include "monitor/process.h"
 #include "run/run.h"
+#include <stdio.h>
 
 enum { GROUPS_MAX = 200 }; /* beyond: "_other" */
+enum { NAME_MAX_BYTES = 260 };
 enum { SLOTS_TOTAL, SLOTS_USED, SLOTS_KINDS };
 static const char *const slot_kinds[] = {"total", "used"};
 static const char other[] = "_other";
@@ -37,7 +39,9 @@ static void set_group(const struct group_counts *c, const char *name) {
 static void on_group(void *arg, const struct group_counts *c) {
   struct look *l = arg;
   if (l->groups++ < GROUPS_MAX) {
-    set_group(c, c->name);
+    char name[NAME_MAX_BYTES];
+    (void)snprintf(name, sizeof name, "%s/%s", c->ns, c->group); /* both are bounded: it fits */
+    set_group(c, name);
     return;
   }
   for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
