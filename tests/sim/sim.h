@@ -142,4 +142,5 @@ void sim_check_committed(void *arg);
 void sim_check_sending(const struct run_job *j);
 void sim_check_acked(const struct live_event *ev, enum run_result result);
 void sim_check_end(void);
+void sim_check_stories(void); /* sim_story.c */
 void sim_check_free(void);

@@ -255,27 +255,31 @@ void sim_kill(struct sim_proc *p, void (*bury)(void *arg), void *arg) {
 void sim_stop(void) { stopped = true; }
 bool sim_stopped(void) { return stopped; }
 
+static void happen(struct event e) {
+  if (!e.fn && (e.proc->dead || e.proc->dying))
+    return; /* the coroutine is gone */
+  if (e.proc && e.proc->paused_until > sim_now) {
+    e.at = e.proc->paused_until;
+    push(e); /* in the old order among themselves */
+    return;
+  }
+  if (!e.fn) {
+    struct sim_co *c = e.arg;
+    if (!c->done && c->blocked && c->wait_no == e.wait_no)
+      resume(c);
+    return;
+  }
+  sim_proc = e.proc && !e.proc->dead ? e.proc : NULL;
+  e.fn(e.arg);
+  sim_proc = NULL;
+}
+
 void sim_run_until(usec_t end) {
   while (heap_count && heap[0].at <= end && !stopped) {
     struct event e = pop();
     if (e.at > sim_now)
       sim_now = e.at;
-    if (!e.fn && (e.proc->dead || e.proc->dying))
-      continue; /* the coroutine is gone */
-    if (e.proc && e.proc->paused_until > sim_now) {
-      e.at = e.proc->paused_until;
-      push(e); /* in the old order among themselves */
-      continue;
-    }
-    if (!e.fn) {
-      struct sim_co *c = e.arg;
-      if (!c->done && c->blocked && c->wait_no == e.wait_no)
-        resume(c);
-      continue;
-    }
-    sim_proc = e.proc && !e.proc->dead ? e.proc : NULL;
-    e.fn(e.arg);
-    sim_proc = NULL;
+    happen(e);
   }
   if (!stopped && sim_now < end)
     sim_now = end;

@@ -90,6 +90,22 @@ static bool as_seen(struct sim_db *db, const struct fire_shard *f, usec_t ahead)
          forward && (f->new_at <= db->now(db->now_arg) + ahead || db->removed[GUARD_AHEAD]);
 }
 
+/* The rows of the shards that were moved. */
+static void insert_fire(struct sim_db *db, const struct st_fire *in, const bool *ok, bool *ret_present) {
+  for (size_t i = 0; i < in->open_count; i++)
+    if (ok[in->open[i].key.shard])
+      ret_present[i] = !insert_run(db, &in->open[i], false);
+  for (size_t i = 0; i < in->ended_count; i++)
+    if (ok[in->ended[i].key.shard])
+      (void)insert_run(db, &in->ended[i], true);
+  for (size_t i = 0; i < in->progress_count; i++)
+    if (ok[in->progress[i].shard])
+      put_progress(db, &in->progress[i]);
+  for (size_t i = 0; i < in->inbox_count; i++)
+    if (ok[in->inbox_done[i].shard])
+      drop_inbox(db, &in->inbox_done[i]);
+}
+
 int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
             struct err *e) {
   struct sim_db *db = db_of(s);
@@ -110,18 +126,7 @@ int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, 
   }
   if (db->removed[GUARD_ONE_TRANSACTION] && db->hooks.half && db->hooks.half(db->hooks.arg))
     return err_set(e, ERR_UNKNOWN_OUTCOME, "broken between the two transactions");
-  for (size_t i = 0; i < in->open_count; i++)
-    if (ok[in->open[i].key.shard])
-      ret->present[i] = !insert_run(db, &in->open[i], false);
-  for (size_t i = 0; i < in->ended_count; i++)
-    if (ok[in->ended[i].key.shard])
-      (void)insert_run(db, &in->ended[i], true);
-  for (size_t i = 0; i < in->progress_count; i++)
-    if (ok[in->progress[i].shard])
-      put_progress(db, &in->progress[i]);
-  for (size_t i = 0; i < in->inbox_count; i++)
-    if (ok[in->inbox_done[i].shard])
-      drop_inbox(db, &in->inbox_done[i]);
+  insert_fire(db, in, ok, ret->present);
   if (db->hooks.committed && !db->tx)
     db->hooks.committed(db->hooks.arg);
   return 0;

@@ -243,30 +243,45 @@ static void start_work(struct sim_executor *x, struct work *w, const struct mess
     work_later(x, w, work_length(), false);
 }
 
-/* What the executor answers. */
-static enum run_event take_request(struct sim_executor *x, const struct message *m) {
-  struct db_run_id id = db_run_id(&m->key);
+static struct work *work_of(struct sim_executor *x, const struct run_key *key) {
+  struct db_run_id id = db_run_id(key);
   struct work *w;
   HASH_FIND(hh, x->works, &id, sizeof id, w);
+  return w;
+}
+
+static struct work *work_new(struct sim_executor *x, const struct run_key *key) {
+  struct work *w = mem_zalloc(sizeof *w);
+  w->id = db_run_id(key);
+  w->key = *key;
+  HASH_ADD(hh, x->works, id, sizeof w->id, w);
+  return w;
+}
+
+/* Full, or out of sorts; else EV_ACCEPT. */
+static enum run_event declines(const struct sim_executor *x) {
+  bool faulty = sim_faulty();
+  if (x->running >= SLOTS || (faulty && chance(sim_world->f.busy)))
+    return EV_BUSY;
+  return faulty && chance(sim_world->f.refuse) ? EV_REFUSE : EV_ACCEPT;
+}
+
+/* What the executor answers. */
+static enum run_event take_request(struct sim_executor *x, const struct message *m) {
+  struct work *w = work_of(x, &m->key);
   if (w && (m->attempt < w->attempt || (m->attempt == w->attempt && m->fence < w->fence)))
     return EV_REFUSE; /* 409 */
   if (w && m->attempt == w->attempt) {
     w->fence = m->fence;
     return EV_ACCEPT; /* here already */
   }
-  bool faulty = sim_faulty();
-  if (x->running >= SLOTS || (faulty && chance(sim_world->f.busy)))
-    return EV_BUSY;
-  if (faulty && chance(sim_world->f.refuse))
-    return EV_REFUSE;
+  enum run_event declined = declines(x);
+  if (declined != EV_ACCEPT)
+    return declined;
   if (w && w->running)
     x->running--; /* the older attempt is stopped for the newer one */
-  if (!w) {
-    w = mem_zalloc(sizeof *w);
-    w->id = id;
-    w->key = m->key;
-    HASH_ADD(hh, x->works, id, sizeof w->id, w);
-  }
+  if (!w)
+    w = work_new(x, &m->key);
   start_work(x, w, m);
   if (chance(.85) || !m->from)
     return EV_ACCEPT;
@@ -276,9 +291,7 @@ static enum run_event take_request(struct sim_executor *x, const struct message 
 }
 
 static void take_cancel(struct sim_executor *x, const struct message *m) {
-  struct db_run_id id = db_run_id(&m->key);
-  struct work *w;
-  HASH_FIND(hh, x->works, &id, sizeof id, w);
+  struct work *w = work_of(x, &m->key);
   if (!w || w->attempt != m->attempt || !w->running || chance(.3))
     return; /* some handlers do not listen */
   w->stop = true;

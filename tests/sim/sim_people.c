@@ -96,6 +96,22 @@ static usec_t want_jitter(const struct sim_plan *p) {
   return whole(between(100 * USEC_PER_MS, less(shortest, SIM_JITTER_MAX) - 100 * USEC_PER_MS), USEC_PER_MS);
 }
 
+static bool jitters(const struct sim_plan *p) {
+  return p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE;
+}
+
+static void want_limits(struct sim_plan *p, usec_t now) {
+  bool repeats = jitters(p) || p->kind == SCHEDULE_FIXED_DELAY;
+  if (repeats && chance(.15))
+    p->start_at = now + between(0, USEC_PER_MIN);
+  if (repeats && chance(.15))
+    p->end_at = now + USEC_PER_MIN + between(USEC_PER_MIN, 20 * USEC_PER_MIN);
+  if (repeats && chance(.2))
+    p->max_runs = between(1, 30);
+  if (jitters(p) && chance(.3))
+    p->jitter = want_jitter(p);
+}
+
 static void want_schedule(struct sim_plan *p) {
   usec_t now = sim_db_now(NULL);
   static const enum schedule_kind kinds[] = {SCHEDULE_CRON,       SCHEDULE_CRON,        SCHEDULE_FIXED_RATE,
@@ -122,16 +138,7 @@ static void want_schedule(struct sim_plan *p) {
   case SCHEDULE_MANUAL:
   case SCHEDULE_KIND_MAX_: break;
   }
-  bool repeats =
-      p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE || p->kind == SCHEDULE_FIXED_DELAY;
-  if (repeats && chance(.15))
-    p->start_at = now + between(0, USEC_PER_MIN);
-  if (repeats && chance(.15))
-    p->end_at = now + USEC_PER_MIN + between(USEC_PER_MIN, 20 * USEC_PER_MIN);
-  if (repeats && chance(.2))
-    p->max_runs = between(1, 30);
-  if ((p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE) && chance(.3))
-    p->jitter = want_jitter(p);
+  want_limits(p, now);
 }
 
 static struct sim_plan want(void) {
@@ -278,10 +285,6 @@ static int change(struct sim_task *t, struct st_task_change *in, const struct si
               task_state_names[ret.row.state], (long long)ret.row.effective_at);
   }
   return rc;
-}
-
-static bool jitters(const struct sim_plan *p) {
-  return p->kind == SCHEDULE_CRON || p->kind == SCHEDULE_FIXED_RATE;
 }
 
 /* What has been fired may be due again, by the version that this makes. */

@@ -173,15 +173,28 @@ static int died(struct session *s, enum op_no op, const void *in, struct err *e)
   return err_set(e, ERR_UNAVAILABLE, "the node is dead");
 }
 
+/* It does not come to the database, or long after its answer was given up. */
+static bool gets_lost(struct session *s, enum op_no op, const void *in) {
+  if (chance(sim_world->f.lost_not_done))
+    return true;
+  double late = op == OP_fire ? sim_world->f.late_fire : op == OP_run_apply ? sim_world->f.late_change : 0;
+  return !s->tx && chance(late) && send_late(op, in, between(USEC_PER_MS, 3 * USEC_PER_SEC));
+}
+
+static void befall(struct session *s) {
+  if (chance(sim_world->f.freeze_before))
+    sim_pause(s->proc, between(USEC_PER_SEC, 25 * USEC_PER_SEC));
+  if (chance(sim_world->f.crash_in_call))
+    sim_at(sim_now + between(0, 1000), NULL, crash_now, s->proc->node);
+}
+
 /* Everything before the statement; 0: execute it. */
 static int call_begin(struct session *s, enum op_no op, const void *in, struct err *e) {
   if (s->proc->dying)
     return err_set(e, ERR_UNAVAILABLE, "the node is dead");
   bool faulty = sim_faulty() && s->role != STORE_API;
-  if (faulty && chance(sim_world->f.freeze_before))
-    sim_pause(s->proc, between(USEC_PER_SEC, 25 * USEC_PER_SEC));
-  if (faulty && chance(sim_world->f.crash_in_call))
-    sim_at(sim_now + between(0, 1000), NULL, crash_now, s->proc->node);
+  if (faulty)
+    befall(s);
   sim_sleep(latency());
   bool free = wait_for_lock(s);
   if (s->proc->dying)
@@ -190,14 +203,7 @@ static int call_begin(struct session *s, enum op_no op, const void *in, struct e
     return broken(s, ERR_UNAVAILABLE, e);
   if (faulty && chance(sim_world->f.abort))
     return broken(s, ERR_UNAVAILABLE, e);
-  if (!faulty || !writes[op])
-    return 0;
-  if (chance(sim_world->f.lost_not_done))
-    return broken(s, ERR_UNKNOWN_OUTCOME, e);
-  double late = op == OP_fire ? sim_world->f.late_fire : op == OP_run_apply ? sim_world->f.late_change : 0;
-  if (!s->tx && chance(late) && send_late(op, in, between(USEC_PER_MS, 3 * USEC_PER_SEC)))
-    return broken(s, ERR_UNKNOWN_OUTCOME, e);
-  return 0;
+  return faulty && writes[op] && gets_lost(s, op, in) ? broken(s, ERR_UNKNOWN_OUTCOME, e) : 0;
 }
 
 static int call_end(struct session *s, enum op_no op, int rc, struct err *e) {

@@ -61,17 +61,17 @@ static void test_same_seed_same_digest(void **state) {
 
 static void test_one_node(void **state) {
   (void)state;
-  play_many(100, 25, 1, 0);
+  play_many(100, 20, 1, 0);
 }
 
 static void test_two_nodes(void **state) {
   (void)state;
-  play_many(200, 12, 2, 0);
+  play_many(200, 10, 2, 0);
 }
 
 static void test_three_nodes(void **state) {
   (void)state;
-  play_many(300, 12, 3, 0);
+  play_many(300, 10, 3, 0);
 }
 
 /* REPLACE and all limits are played, too. */
