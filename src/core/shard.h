@@ -35,7 +35,7 @@ struct fire_item {
   usec_t missed_first;
   int64_t missed_count;
   const struct fire_request *request; /* made by the API; NULL for the schedule's own */
-  bool present; /* said by the driver, once it was fired: a run with this key was there already */
+  bool present; /* said by the driver, at the latest after FIRE: a run with this key was there already */
 };
 /* A run asked for by people or services (core/inbox.h bodies, parsed). Borrowed. */
 struct fire_request {

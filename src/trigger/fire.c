@@ -35,6 +35,8 @@ static void add_row(struct run_row **rows, size_t *n, size_t *cap, const struct 
 
 static void add_batch(struct engine *g, const struct fire_batch *b, usec_t now) {
   for (size_t i = 0; i < b->count; i++) {
+    if (b->items[i].present)
+      continue;
     struct run_row r = to_row(&b->items[i], now);
     if (run_state_ended(r.state)) {
       add_row(&g->ended, &g->ended_count, &g->ended_cap, &r);
@@ -57,10 +59,19 @@ static enum overlap_decision decide(void *arg, const struct overlap_ask *ask) {
   return live_decide(arg, ask);
 }
 
+/* Runs that are here already. A FIRE finds only what was committed before it began: a run whose end is being written meanwhile is neither
+ * open nor ended for it. Here a run is known until its end is durable. */
+static void note_present(struct live *l, struct fire_batch *b) {
+  for (size_t i = 0; i < b->count; i++)
+    if (!run_state_ended(b->items[i].state) && !engine_is_fresh(b, &b->items[i]))
+      b->items[i].present = live_has(l, &b->items[i].key);
+}
+
 static bool collect_shard(struct engine *g, struct owned_shard *w, usec_t now) {
   struct live *l = run_decide_begin(g->o.runs);
   struct shard_overlap overlap = {decide, l};
   w->in_fire = shard_collect(w->shard, now, &overlap, w->requests, w->request_count, &w->batch);
+  note_present(l, &w->batch);
   run_decide_end(g->o.runs);
   return w->in_fire;
 }

@@ -92,6 +92,10 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
 void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret);
 /* fire.c: one FIRE over all shards that have something due. Returns true when there may be more at once. */
 bool engine_fire(struct engine *g, usec_t now);
+/* Nobody can have fired it before: it was due after the watermark as seen, whatever the jitter. */
+static inline bool engine_is_fresh(const struct fire_batch *b, const struct fire_item *i) {
+  return i->key.part == 0 && i->key.scheduled_at > b->seen_at;
+}
 /* settle.c: send it, until the fate of each of its shards is known, and settle their batches. `locked`: inside shard_lock, which it ends. */
 int engine_send(struct engine *g, const struct st_fire *in, bool locked);
 /* The statement is refused for what is in it, and will be again. */

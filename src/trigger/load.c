@@ -43,6 +43,20 @@ static void put_rows(struct engine *g, struct owned_shard *w, const struct task_
   }
 }
 
+static int load_older(struct engine *g, struct owned_shard *w, usec_t watermark, usec_t *since,
+                      struct err *e) {
+  struct st_task_load_older_ret older;
+  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){shard_id(w->shard), *since}, &older,
+                                 &g->mem, e);
+  size_t n = 0;
+  for (size_t i = 0; rc >= 0 && i < older.count; i++)
+    if (shard_find(w->shard,
+                   older.rows[i].task_id)) /* else its present version rules nothing, nor may an older one */
+      older.rows[n++] = older.rows[i];
+  put_rows(g, w, older.rows, n, watermark, since);
+  return rc;
+}
+
 static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark, struct err *e) {
   int32_t id = shard_id(w->shard);
   struct st_task_load_ret page;
@@ -58,15 +72,12 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
     if (page.count)
       after = page.rows[page.count - 1].task_id;
   } while (page.count == LOAD_PAGE && !atomic_load(&g->stopping));
-  /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed */
-  struct st_task_load_older_ret older;
-  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){id, since}, &older, &g->mem, e);
-  size_t n = 0;
-  for (size_t i = 0; rc >= 0 && i < older.count; i++)
-    if (shard_find(w->shard,
-                   older.rows[i].task_id)) /* else its present version rules nothing, nor may an older one */
-      older.rows[n++] = older.rows[i];
-  put_rows(g, w, older.rows, n, watermark, &since);
+  /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed; they may need still older ones */
+  int rc = 0;
+  for (usec_t known = USEC_NEVER; rc >= 0 && since < known;) {
+    known = since;
+    rc = load_older(g, w, watermark, &since, e);
+  }
   return rc;
 }
 

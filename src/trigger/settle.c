@@ -139,17 +139,14 @@ static int find_out(struct settling *s, int rc) {
 
 enum follow { FOLLOW_NOTHING, FOLLOW_OPEN, FOLLOW_GIVE_BACK, FOLLOW_KEEP };
 
-/* Nobody can have fired it before: it was due after the watermark as seen, whatever the jitter. */
-static bool is_fresh(const struct fire_batch *b, const struct fire_item *i) {
-  return i->key.part == 0 && i->key.scheduled_at > b->seen_at;
-}
-
 static enum follow follow(enum fate fate, const struct fire_batch *b, const struct fire_item *i) {
-  if (run_state_ended(i->state))
+  if (run_state_ended(i->state) || fate == FATE_UNKNOWN)
     return FOLLOW_NOTHING;
+  if (i->present)
+    return FOLLOW_GIVE_BACK;
   switch (fate) {
-  case FATE_FIRED: return i->present ? FOLLOW_GIVE_BACK : FOLLOW_OPEN;
-  case FATE_READ_BACK: return is_fresh(b, i) ? FOLLOW_OPEN : FOLLOW_KEEP;
+  case FATE_FIRED: return FOLLOW_OPEN;
+  case FATE_READ_BACK: return engine_is_fresh(b, i) ? FOLLOW_OPEN : FOLLOW_KEEP;
   case FATE_REFUSED: return FOLLOW_GIVE_BACK;
   case FATE_MOVED: return FOLLOW_KEEP;
   case FATE_UNKNOWN: break;
