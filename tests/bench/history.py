@@ -37,6 +37,8 @@ def make_tasks(s, count):
                "--seconds", "0", "--warmup", "0"]
     subprocess.run(dies_with_me(command), capture_output=True, text=True, timeout=240, check=True)
     sql = s.database.rows
+    sql("TRUNCATE run, attempt")  # nobody was there to do what has fired since
+    sql(f"TRUNCATE run_history_{days_ago(0):%Y%m%d}")
     sql("DELETE FROM executor_group")  # the stage makes it anew, with a secret of its own
     sql("INSERT INTO namespace (name) VALUES ('rare')")
     some = f"(shard, id) IN (SELECT shard, id FROM task WHERE id % 7 = 3 ORDER BY shard, id LIMIT {RARE})"
@@ -97,12 +99,11 @@ def lists(s):
         if path == "/runs" and params in ({"until": middle}, {"namespace": "default"}):
             cursor = api.ok("GET", path, params=params)["next_cursor"]
             found[f"{path} {params} next page"] = timed(api, path, cursor=cursor, **params)[:2]
-    deep = s.database.rows("SELECT id FROM task ORDER BY id OFFSET (SELECT count(*) - 500 FROM task) LIMIT 1")[0][0]
     cursor = None
-    for _ in range(3):
-        page = api.ok("GET", "/tasks", params={"limit": 1000, **({"cursor": cursor} if cursor else {})}, timeout=60)
+    for _ in range(100):
+        page = api.ok("GET", "/tasks", params={"limit": 100, **({"cursor": cursor} if cursor else {})}, timeout=60)
         cursor = page["next_cursor"]
-    found[f"/tasks, a later page (of {deep} ids)"] = timed(api, "/tasks", limit=1000, cursor=cursor)[:2]
+    found["/tasks, page 101"] = timed(api, "/tasks", cursor=cursor)[:2]
     return found
 
 
@@ -146,13 +147,17 @@ def history(server, short):
     make_history(s, runs)
     loaded = time.monotonic() - begin
     with s:
+        begin = time.monotonic()
+        wait_for(lambda: int(s.database.rows("SELECT count(*) FROM pg_indexes WHERE indexname ~ '_executor$'")[0][0]) >= DAYS, 400,
+                 "the days that are over have their last index", every=0.5)
+        settled = time.monotonic() - begin
         found = lists(s)
         worst = sorted(found.items(), key=lambda kv: -kv[1][0])
         for name, (mid, most) in worst[:12]:
             print(f"    {mid:8.1f} {most:8.1f} ms  {name}", flush=True)
         rows.append({"what": f"PostgreSQL, {runs:,} ended runs, {count:,} tasks: lists", "asked": f"each ≤ {LIST_MS} ms",
                      "reached": f"{len(found)} lists, median {median(m for m, _ in found.values()):.1f} ms, slowest {worst[0][1][0]:.0f} ms "
-                                f"({worst[0][0]}); loaded in {made:.0f} + {loaded:.0f} s", "ok": worst[0][1][0] <= LIST_MS})
+                                f"({worst[0][0]}); loaded in {made:.0f} + {loaded:.0f} s, last indexes {settled:.0f} s", "ok": worst[0][1][0] <= LIST_MS})
         full, full_late = lives(server, s, rate, seconds, rate * 2)
         cost, before = full["node_us"] + full["database_us"], empty["node_us"] + empty["database_us"]
         rows.append({"what": "the same: lives beside it", "asked": f"{rate:,}/s, ≤ {COST_LIMIT:.1f} × the empty one's CPU",

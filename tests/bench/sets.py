@@ -5,6 +5,7 @@ import sys
 import time
 
 from tests.bench import measure
+from tests.bench.history import history
 from tests.bench.stage import Stage, built, wait_until
 from tests.harness.kelou import ROOT, wait_for
 from tests.harness.servers import dies_with_me
@@ -166,4 +167,4 @@ def million(server, short):
              "ok": got.returncode == 0 and ready <= 10 and rss <= 400, "rss_mb": rss}]
 
 
-SETS = (http_postgres, http_sqlite, lateness, hostile, in_process, herd, million)
+SETS = (http_postgres, http_sqlite, lateness, hostile, in_process, herd, million, history)
