@@ -22,7 +22,8 @@ static const char usage[] =
     "usage: kelou archive list DIR|FILE...  [-o table|json]      the files: batch, days, runs, bytes\n"
     "       kelou archive cat  DIR|FILE...                       every run, one a line (JSON)\n"
     "       kelou archive find DIR|FILE...  [--run ID] [--task ID|NAME|NAMESPACE/NAME] [--namespace NAME]\n"
-    "                       [--state STATE,...] [--executor ID] [--since RFC3339] [--until RFC3339] [-n COUNT]\n"
+    "                       [--state STATE,...] [--executor ID] [--since RFC3339] [--until RFC3339] [-n "
+    "COUNT]\n"
     "                       the runs that fit, oldest first; code 3 when there is none\n";
 
 struct options {
@@ -82,7 +83,10 @@ static int one_option(int opt, struct options *o, const char **ret_name, struct 
   struct slice arg = slice_of(optarg);
   struct run_key key;
   switch (opt) {
-  case OPT_RUN: o->run = optarg; *ret_name = "--run"; return run_id_parse(arg, &key, e);
+  case OPT_RUN:
+    o->run = optarg;
+    *ret_name = "--run";
+    return run_id_parse(arg, &key, e);
   case OPT_TASK: o->task = optarg; return 0;
   case OPT_NAMESPACE: o->ns = optarg; return 0;
   case OPT_EXECUTOR: o->executor = optarg; return 0;
@@ -126,8 +130,9 @@ static int read_options(int argc, char **argv, struct options *o) {
 static void read_name(struct file *f) {
   const char *slash = strrchr(f->path, '/');
   f->batch = f->runs = -1;
-  if (sscanf(slash ? slash + 1 : f->path, "runs-%10" SCNd64 "-%8[0-9]-%8[0-9]-%" SCNd64, &f->batch, f->first, f->last,
-             &f->runs) != 4)
+  /* NOLINTNEXTLINE(cert-err34-c): the widths keep the numbers in range */
+  if (sscanf(slash ? slash + 1 : f->path, "runs-%10" SCNd64 "-%8[0-9]-%8[0-9]-%18" SCNd64, &f->batch,
+             f->first, f->last, &f->runs) != 4)
     f->batch = f->runs = -1, f->first[0] = f->last[0] = '\0';
 }
 
@@ -224,8 +229,8 @@ static bool fits(const json_t *run, const struct options *o) {
   const char *state = json_string_value(json_object_get(run, "state"));
   usec_t at = 0;
   int i;
-  if (!text_is(run, "id", o->run) || !text_is(run, "namespace", o->ns) || !text_is(run, "executor", o->executor) ||
-      !task_is(run, o->task))
+  if (!text_is(run, "id", o->run) || !text_is(run, "namespace", o->ns) ||
+      !text_is(run, "executor", o->executor) || !task_is(run, o->task))
     return false;
   if (o->states && (parse_enum(slice_of(state), run_state_names, &i, NULL) < 0 || !(o->states >> i & 1)))
     return false;
@@ -286,6 +291,16 @@ static int show_files(const struct files *all, const struct options *o, bool cat
   return code ? code : !cat && !found ? EXIT_NONE : 0;
 }
 
+static int read_paths(struct files *all, char *const *paths, int n) {
+  struct err e = {0};
+  for (int i = 0; i < n; i++)
+    if (add_path(all, paths[i], &e) < 0)
+      return complain(NULL, &e);
+  if (all->n)
+    qsort(all->list, all->n, sizeof *all->list, by_batch);
+  return 0;
+}
+
 int archive_tool(int argc, char **argv, const struct invocation *given) {
   const char *verb = argc > 1 ? argv[1] : "";
   bool list = strcmp(verb, "list") == 0, cat = strcmp(verb, "cat") == 0, find = strcmp(verb, "find") == 0;
@@ -299,13 +314,7 @@ int archive_tool(int argc, char **argv, const struct invocation *given) {
   if (code)
     return code - 1;
   struct files all = {0};
-  for (int i = optind; code == 0 && i < argc - 1; i++) {
-    struct err e = {0};
-    if (add_path(&all, argv[i + 1], &e) < 0)
-      code = complain(NULL, &e);
-  }
-  if (all.n)
-    qsort(all.list, all.n, sizeof *all.list, by_batch);
+  code = read_paths(&all, argv + 1 + optind, argc - 1 - optind);
   if (code == 0)
     code = list ? list_files(&all, &o) : show_files(&all, &o, cat);
   files_done(&all);

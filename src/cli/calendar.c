@@ -165,7 +165,7 @@ static int add_days_from_end(struct slice s, struct str *out, struct err *e) {
 
 /* Which week of the month the days are: 1 = the first seven, …, 5 = the last seven; 0: no whole one. */
 static int week_of(const struct event *x) {
-  struct part p;
+  struct part p = {0};
   uint64_t bits;
   if (x->from_end)
     return days_from_end(x->day, &bits, NULL) == 0 && bits == 0xfe ? 5 : 0;

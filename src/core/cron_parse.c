@@ -397,7 +397,7 @@ static int all_fields(struct slice text, const struct fields *f, enum cron_diale
       return r;
   }
   c->years[3] &= ((uint64_t)1 << (CRON_LAST_YEAR - CRON_FIRST_YEAR + 1 - 192)) - 1;
-  if (dialect == CRON_UNIX)
+  if (dialect == CRON_UNIX && f->n == 5)
     c->either_day = f->f[2].p[0] != '*' && f->f[4].p[0] != '*';
   return 0;
 }
