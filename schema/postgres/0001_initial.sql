@@ -38,6 +38,17 @@ CREATE TABLE shard_finish (
 
 -- tasks: the current version, and every version for ever (immutable, but that its state goes from ENABLED to COMPLETED)
 CREATE SEQUENCE task_id INCREMENT BY 32; -- a session takes 32 numbers at a time
+CREATE TABLE calendar (
+  version int4 NOT NULL,
+  created_at int8 NOT NULL,
+  updated_at int8 NOT NULL,
+  ns text NOT NULL,
+  name text NOT NULL,
+  updated_by text NOT NULL,
+  definition text NOT NULL,
+  PRIMARY KEY (ns, name)
+);
+
 CREATE TABLE task (
   id int8 NOT NULL,
   change_no int8 NOT NULL,
@@ -60,8 +71,15 @@ CREATE TABLE task (
   created_by text NOT NULL,
   updated_by text NOT NULL,
   note text,
-  PRIMARY KEY (shard, id)
+  -- a definition that names a calendar has the calendar in it; the first condition spares all others the reading
+  calendar text GENERATED ALWAYS AS (CASE WHEN strpos(definition, '"calendar":{') > 0 AND state <> 3
+    THEN definition::jsonb #>> '{schedule,calendar}' END) STORED,
+  calendar_version int4 GENERATED ALWAYS AS (CASE WHEN strpos(definition, '"calendar":{') > 0 AND state < 2
+    THEN (definition::jsonb #>> '{calendar,version}')::int4 END) STORED,
+  PRIMARY KEY (shard, id),
+  FOREIGN KEY (ns, calendar) REFERENCES calendar (ns, name)
 ) WITH (fillfactor = 90);
+CREATE INDEX task_calendar ON task (ns, calendar, calendar_version) WHERE calendar IS NOT NULL;
 CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- not the deleted ones
 CREATE INDEX task_group ON task (ns, group_name, id) WHERE state <> 3;
 CREATE INDEX task_ns ON task (ns, id);

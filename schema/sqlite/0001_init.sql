@@ -41,6 +41,17 @@ CREATE TABLE namespace (
 ) WITHOUT ROWID;
 INSERT INTO namespace (name) VALUES ('default');
 
+CREATE TABLE calendar (
+  ns TEXT NOT NULL,
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  updated_by TEXT NOT NULL,
+  definition TEXT NOT NULL,
+  PRIMARY KEY (ns, name)
+) WITHOUT ROWID;
+
 -- What the trigger loads and what lists filter by; the rest of the current version stands in its task_version row.
 CREATE TABLE task (
   shard INTEGER NOT NULL,
@@ -59,11 +70,21 @@ CREATE TABLE task (
   handler TEXT NOT NULL,
   created_by TEXT NOT NULL,
   definition TEXT NOT NULL,
-  PRIMARY KEY (shard, id)
+  -- A definition that names a calendar has that calendar in it. It is canonical: keys in order, no spaces, quotes within texts escaped;
+  -- read as text, since a trusted schema has no JSON functions.
+  calendar TEXT GENERATED ALWAYS AS (CASE WHEN instr(definition, '"calendar":{') > 0 AND state <> 3
+    THEN substr(definition, instr(definition, '"schedule":{"calendar":"') + 24,
+      instr(substr(definition, instr(definition, '"schedule":{"calendar":"') + 24), '"') - 1) END) VIRTUAL,
+  calendar_version INTEGER GENERATED ALWAYS AS (CASE WHEN instr(definition, '"calendar":{') > 0 AND state < 2
+    THEN CAST(substr(definition, instr(definition, '"calendar":{')
+      + instr(substr(definition, instr(definition, '"calendar":{')), '"version":') + 9) AS INTEGER) END) VIRTUAL,
+  PRIMARY KEY (shard, id),
+  FOREIGN KEY (ns, calendar) REFERENCES calendar (ns, name)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- a DELETED task's name is free
 CREATE INDEX task_group ON task (ns, grp, id) WHERE state <> 3;
 CREATE INDEX task_ns ON task (ns, id);
+CREATE INDEX task_calendar ON task (ns, calendar, calendar_version) WHERE calendar IS NOT NULL;
 
 -- Immutable, but that a version's state goes from ENABLED to COMPLETED.
 CREATE TABLE task_version (

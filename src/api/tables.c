@@ -1,6 +1,7 @@
 /* fields.def and routes.def as data, and the way from a request line to its row. */
 #include "api/internal.h"
 #include "base/parse.h"
+#include "core/task_fields.h"
 
 /* DELETED tasks are not shown */
 const char *const task_state_shown[] = {"ENABLED", "PAUSED", "COMPLETED", NULL};

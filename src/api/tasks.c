@@ -8,14 +8,13 @@
 static void put_next(struct call *c, const struct task_row *t, json_t *doc) {
   struct err ignored; /* a zone that vanished: no next instant, the rest is true */
   struct task_call tc = call_task(c);
-  struct preview_ask ask = {.n = 1};
+  struct preview_ask ask = {.n = 1, .included = true};
   struct preview p;
   if (c->query[Q_version].there || t->v.state != TASK_ENABLED || t->kind == SCHEDULE_FIXED_DELAY ||
       t->kind == SCHEDULE_MANUAL)
     return;
-  auto_json *schedule = json_pack("{sO}", "schedule", json_object_get(doc, "schedule"));
   tc.e = &ignored;
-  if (task_preview(c->api->o.tasks, &tc, schedule, &ask, &p) == 0 && p.count)
+  if (task_next(c->api->o.tasks, &tc, t, &ask, &p) == 0 && p.count)
     put_time(doc, "next_at", p.items[0].at);
 }
 
@@ -238,6 +237,7 @@ json_t *preview_json(const struct preview *p) {
     put(o, "local", json_string(p->items[i].local));
     put(o, "offset_seconds", json_integer(p->items[i].offset));
     put_text(o, "note", slice_of(p->items[i].note));
+    put_text(o, "calendar", slice_of(p->items[i].calendar));
     (void)json_array_append_new(items, o); /* fails only without memory */
   }
   put(doc, "items", items);
@@ -247,26 +247,21 @@ json_t *preview_json(const struct preview *p) {
   return doc;
 }
 
-static int preview(struct call *c, const json_t *schedule, usec_t from, int64_t n) {
-  auto_json *doc = json_object();
-  (void)json_object_set(doc, "schedule", (json_t *)(uintptr_t)schedule); /* counts the reference only */
-  struct preview_ask ask = {.from = from, .n = (int32_t)n};
+int on_schedules_preview(struct call *c) {
+  struct preview_ask ask = {.from = IN(c, preview_ask, from)->i, .n = (int32_t)IN(c, preview_ask, n)->i};
   struct preview p;
   struct task_call tc = call_task(c);
-  int r = task_preview(c->api->o.tasks, &tc, doc, &ask, &p);
+  int r = task_preview(c->api->o.tasks, &tc, c->body, &ask, &p);
   return r < 0 ? r : call_json(c, 200, preview_json(&p));
 }
 
-int on_schedules_preview(struct call *c) {
-  return preview(c, IN(c, preview_ask, schedule)->j, IN(c, preview_ask, from)->i, IN(c, preview_ask, n)->i);
-}
-
 int on_tasks_next(struct call *c) {
+  struct preview_ask ask = {.from = c->query[Q_from].i, .n = (int32_t)c->query[Q_n].i};
+  struct preview p;
   struct task_row t;
   struct task_call tc = call_task(c);
-  auto_json *doc = NULL;
   int r = task_get(c->api->o.tasks, &tc, REF, 0, &t);
-  if (r < 0 || (r = task_json(&t, false, &doc, &c->e)) < 0)
+  if (r < 0 || (r = task_next(c->api->o.tasks, &tc, &t, &ask, &p)) < 0)
     return r;
-  return preview(c, json_object_get(doc, "schedule"), c->query[Q_from].i, c->query[Q_n].i);
+  return call_json(c, 200, preview_json(&p));
 }

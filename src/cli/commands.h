@@ -143,6 +143,8 @@ int history_run(const struct invocation *given);
 int import_crontab_run(const struct invocation *given);
 int import_systemd_run(const struct invocation *given);
 int archive_tool(int argc, char **argv, const struct invocation *given);
+int calendar_put_run(const struct invocation *given);
+int calendar_import_run(const struct invocation *given);
 int doctor_run(const struct invocation *given);
 int completion_run(const struct invocation *given);
 int cron_tool(int argc, char **argv, const struct invocation *given);

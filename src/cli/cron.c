@@ -1,10 +1,12 @@
 /* kelou cron next|explain: schedules without a server. */
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cli/calendars.h"
 #include "cli/cron_lines.h"
 #include "cli/commands.h"
 #include "cli/cron_zones.h"
 #include "cli/words.h"
+#include "core/calendar.h"
 #include "core/schedule.h"
 #include <getopt.h>
 #include <unistd.h>
@@ -16,20 +18,21 @@ static const char usage[] =
     "usage: kelou cron next EXPR [--tz ZONE] [--from RFC3339] [-n COUNT] [--dialect AUTO|QUARTZ|UNIX]\n"
     "                       [--dst-gap AUTO|SKIP|ONCE_AFTER|SHIFT] [--dst-overlap AUTO|FIRST|LAST|BOTH] [-o "
     "table|json]\n"
+    "                       [--calendar FILE]    a calendar (JSON, .yaml, .ics): what it excludes and adds is marked\n"
     "       kelou cron next          questions as JSON lines on standard input:\n"
     "                       {\"expr\",\"tz\",\"from_ms\",\"n\",\"dialect\",\"dst_gap\",\"dst_overlap\"}\n"
     "       kelou cron explain EXPR [--tz ZONE] [--dialect AUTO|QUARTZ|UNIX] [--lang en|zh]\n"
     "       all: [--zoneinfo DIR]    where the time zones are, default " CLI_ZONEINFO_DEFAULT "\n";
 
 struct options {
-  const char *expr, *zoneinfo;
+  const char *expr, *zoneinfo, *calendar;
   struct slice tz;
   usec_t from;
   int64_t n;
   int dialect, gap, overlap, json, lang;
 };
 
-enum { OPT_TZ = 256, OPT_FROM, OPT_DIALECT, OPT_GAP, OPT_OVERLAP, OPT_LANG, OPT_ZONEINFO };
+enum { OPT_TZ = 256, OPT_FROM, OPT_DIALECT, OPT_GAP, OPT_OVERLAP, OPT_LANG, OPT_ZONEINFO, OPT_CALENDAR };
 static const struct option long_options[] = {
     {"tz", required_argument, NULL, OPT_TZ},
     {"from", required_argument, NULL, OPT_FROM},
@@ -38,6 +41,7 @@ static const struct option long_options[] = {
     {"dst-overlap", required_argument, NULL, OPT_OVERLAP},
     {"lang", required_argument, NULL, OPT_LANG},
     {"zoneinfo", required_argument, NULL, OPT_ZONEINFO},
+    {"calendar", required_argument, NULL, OPT_CALENDAR},
     {"output", required_argument, NULL, 'o'},
     {"count", required_argument, NULL, 'n'},
     {"help", no_argument, NULL, 'h'},
@@ -58,6 +62,7 @@ static int one_option(int opt, struct options *o, const char **ret_name, struct 
   switch (opt) {
   case OPT_TZ: o->tz = arg; return 0;
   case OPT_ZONEINFO: o->zoneinfo = optarg; return 0;
+  case OPT_CALENDAR: o->calendar = optarg; return 0;
   case OPT_FROM: *ret_name = "--from"; return time_parse_rfc3339(arg, &o->from, e);
   case OPT_DIALECT: *ret_name = "--dialect"; return parse_enum(arg, cron_dialect_names, &o->dialect, e);
   case OPT_GAP: *ret_name = "--dst-gap"; return parse_enum(arg, dst_gap_names, &o->gap, e);
@@ -99,15 +104,20 @@ static int read_options(int argc, char **argv, struct options *o) {
 
 static void put_table(struct str *out, usec_t t, const struct schedule_note *note) {
   char utc[TIME_TEXT_MAX], local[TIME_TEXT_MAX];
-  str_addf(out, "%-20s  %-25s  %s\n", time_format(t, utc), time_format_offset(t, note->offset, local),
-           note->note == DST_NONE ? "" : dst_note_names[note->note]);
+  str_addf(out, "%-20s  %-25s  %s%s%s\n", time_format(t, utc), time_format_offset(t, note->offset, local),
+           note->note == DST_NONE ? "" : dst_note_names[note->note],
+           note->note != DST_NONE && note->calendar != CALENDAR_NOTHING ? "  " : "",
+           note->calendar == CALENDAR_NOTHING ? "" : calendar_note_names[note->calendar]);
 }
 
 static void put_json(struct str *out, usec_t t, const struct schedule_note *note, bool first) {
   char utc[TIME_TEXT_MAX], local[TIME_TEXT_MAX];
-  str_addf(out, "%s{\"at\":\"%s\",\"local\":\"%s\",\"offset_seconds\":%d,\"dst\":\"%s\"}", first ? "" : ",",
+  str_addf(out, "%s{\"at\":\"%s\",\"local\":\"%s\",\"offset_seconds\":%d,\"dst\":\"%s\"", first ? "" : ",",
            time_format(t, utc), time_format_offset(t, note->offset, local), note->offset,
            dst_note_names[note->note]);
+  if (note->calendar != CALENDAR_NOTHING)
+    str_addf(out, ",\"calendar\":\"%s\"", calendar_note_names[note->calendar]);
+  str_addc(out, '}');
 }
 
 static void list_next(const struct schedule *s, const struct options *o, struct str *out) {
@@ -132,6 +142,18 @@ static void describe(const struct schedule *s, const struct options *o, struct s
   str_addc(out, '\n');
 }
 
+/* A file's calendar for the schedule, when there is one. */
+static int add_calendar(struct schedule *s, const char *path, struct err *e) {
+  const struct ical_ask ask = calendar_ask_default();
+  auto_json *doc = NULL;
+  auto_calendar *calendar = NULL;
+  int r = calendar_file(path, false, &ask, &doc, e);
+  if (r < 0 || (r = calendar_read(doc, &calendar, e)) < 0)
+    return r;
+  schedule_set_calendar(s, calendar);
+  return 0;
+}
+
 static int with_schedule(struct zone_set *zones, const struct options *o,
                          void (*show)(const struct schedule *, const struct options *, struct str *)) {
   struct err e = {0};
@@ -144,6 +166,10 @@ static int with_schedule(struct zone_set *zones, const struct options *o,
   struct schedule *s = NULL;
   if (schedule_new(&in, &s, &e) < 0)
     return complain("expression", &e);
+  if (o->calendar && add_calendar(s, o->calendar, &e) < 0) {
+    schedule_free(&s);
+    return complain("--calendar", &e);
+  }
   auto_str out;
   str_init(&out, TEXT_MAX);
   show(s, o, &out);

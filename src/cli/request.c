@@ -244,7 +244,8 @@ static void add_path(struct builder *b) {
     return;
   }
   bool named = strncmp(brace, "{task}", 6) == 0 || strncmp(brace, "{group}", 7) == 0 ||
-               strncmp(brace, "{channel}", 9) == 0 || strncmp(brace, "{rule}", 6) == 0;
+               strncmp(brace, "{channel}", 9) == 0 || strncmp(brace, "{rule}", 6) == 0 ||
+               strncmp(brace, "{calendar}", 10) == 0;
   auto_free char *ref = named ? full_ref(b, b->given->args[0]) : mem_strdup(b->given->args[0]);
   str_add(&b->r->target, slice_n(v->path, (size_t)(brace - v->path)));
   request_encode(&b->r->target, slice_of(ref));

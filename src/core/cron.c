@@ -112,6 +112,26 @@ static int64_t day_from(const struct cron *c, int year, int month, int day) {
   return -1;
 }
 
+/* The first extra day at or after the given one whose month and year match; -1 when there is none. */
+static int64_t extra_from(const struct cron *c, int64_t day) {
+  size_t lo = 0, hi = c->extra_count;
+  while (lo < hi) {
+    size_t mid = (lo + hi) / 2;
+    if (c->extra[mid] < day)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  for (; lo < c->extra_count; lo++) {
+    int64_t year;
+    int month, in_month;
+    civil_from_days(c->extra[lo], &year, &month, &in_month);
+    if ((c->months >> month & 1) && year_from(c, (int)year) == year)
+      return c->extra[lo];
+  }
+  return -1;
+}
+
 int64_t cron_next(const struct cron *c, int64_t from) {
   if (from < 0) /* before 1970 nothing is due */
     from = 0;
@@ -126,6 +146,9 @@ int64_t cron_next(const struct cron *c, int64_t from) {
   int month, day;
   civil_from_days(days, &year, &month, &day);
   int64_t found = day_from(c, (int)year, month, day);
+  int64_t extra = c->extra_count ? extra_from(c, days) : -1;
+  if (extra >= 0 && (found < 0 || extra < found))
+    found = extra;
   if (found < 0)
     return CRON_NEVER;
   return found * DAY + (found == days ? second : time_from(c, 0));

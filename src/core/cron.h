@@ -1,5 +1,5 @@
 #pragma once
-/* Cron expressions in two dialects, as sets of bits. Plain data (no pointers), immutable after parsing, works
+/* Cron expressions in two dialects, as sets of bits. Plain data (one borrowed pointer), immutable after parsing, works
  * in local seconds (core/zone.h): what happens at a change of offset is core/dst's affair. Pure.
  *
  * QUARTZ: 6 or 7 fields: second minute hour day-of-month month day-of-week [year]; Sunday = 1. Exactly one of
@@ -44,6 +44,8 @@ struct cron {
   uint8_t dialect;               /* CRON_QUARTZ or CRON_UNIX */
   bool either_day;               /* UNIX with both day fields set: one of them suffices */
   bool every_day, every_weekday; /* the field says nothing: * or ? */
+  const int32_t *extra;          /* days since 1970, ascending, whose day fields count as matched; borrowed */
+  size_t extra_count;
 };
 
 /* ERR_INVALID or ERR_NEVER_FIRES (e.g. 30 February); e->column is the 1-based place in `text`, e->text says
@@ -53,7 +55,7 @@ int cron_parse(struct slice text, enum cron_dialect dialect, struct cron *ret, s
 /* The first local second >= `from` that matches; CRON_NEVER after 2199. */
 int64_t cron_next(const struct cron *c, int64_t from);
 bool cron_matches(const struct cron *c, int64_t local_sec);
-/* The days of a month that match, bit n = day n. */
+/* The days of a month that match, bit n = day n; without the extra ones, as cron_shortest. */
 uint32_t cron_days(const struct cron *c, int year, int month);
 
 /* The least distance in seconds between two matching local seconds (exact, from the bits; changes of offset

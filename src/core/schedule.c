@@ -1,6 +1,7 @@
 #include "core/schedule.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "core/calendar.h"
 
 struct schedule {
   enum schedule_kind kind;
@@ -8,7 +9,10 @@ struct schedule {
   struct zone *zone;
   usec_t every, start_at, end_at, jitter;
   struct cron cron; /* CRON only */
+  struct calendar *calendar; /* owned; NULL: none */
 };
+
+const char *const calendar_note_names[] = {"none", "excluded", "extra_day", NULL};
 
 static int check_every(const struct schedule_input *in, struct err *e) {
   if (in->kind != SCHEDULE_FIXED_RATE && in->kind != SCHEDULE_FIXED_DELAY)
@@ -81,8 +85,10 @@ int schedule_new(const struct schedule_input *in, struct schedule **ret, struct 
 }
 
 void schedule_free(struct schedule **s) {
-  if (*s)
+  if (*s) {
     zone_unref(&(*s)->zone);
+    calendar_free(&(*s)->calendar);
+  }
   mem_freep(s);
 }
 
@@ -122,6 +128,36 @@ usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after) {
   return t > s->end_at ? USEC_NEVER : t;
 }
 
+void schedule_set_calendar(struct schedule *s, const struct calendar *c) {
+  calendar_free(&s->calendar);
+  s->calendar = calendar_copy(c);
+  s->cron.extra = calendar_extra_days(s->calendar, &s->cron.extra_count);
+}
+
+/* Rounded down, also before 1970. */
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+static int64_t local_day(const struct schedule *s, usec_t nominal) {
+  int64_t sec = floor_div(nominal, USEC_PER_SEC);
+  return floor_div(sec + zone_offset_at(s->zone, nominal), USEC_PER_DAY / USEC_PER_SEC);
+}
+
+bool schedule_excluded(const struct schedule *s, usec_t nominal) {
+  return s->calendar && calendar_excludes(s->calendar, local_day(s, nominal), NULL);
+}
+
+usec_t schedule_next_included(const struct schedule *s, usec_t anchor, usec_t after) {
+  int64_t last;
+  usec_t t = schedule_next(s, anchor, after);
+  while (t != USEC_NEVER && s->calendar && calendar_excludes(s->calendar, local_day(s, t), &last)) {
+    struct zone_local midnight;
+    zone_local(s->zone, (last + 1) * (USEC_PER_DAY / USEC_PER_SEC), &midnight);
+    usec_t before = midnight.utc_sec * USEC_PER_SEC - 1;
+    t = schedule_next(s, anchor, before > t ? before : t); /* a midnight that comes twice: instant by instant */
+  }
+  return t;
+}
+
 usec_t schedule_jitter(const struct schedule *s, int64_t task_id, usec_t nominal) {
   usec_t room = s->jitter;
   if (!room)
@@ -158,6 +194,9 @@ void schedule_explain(const struct schedule *s, usec_t nominal, struct schedule_
   int64_t sec = nominal / USEC_PER_SEC;
   ret->offset = zone_offset_at(s->zone, nominal);
   ret->note = dst_note_at(s->kind == SCHEDULE_CRON ? &s->cron : NULL, s->zone, s->dst, sec);
+  ret->calendar = schedule_excluded(s, nominal) ? CALENDAR_EXCLUDED : CALENDAR_NOTHING;
+  if (s->kind == SCHEDULE_CRON && s->calendar && calendar_is_extra(s->calendar, local_day(s, nominal)))
+    ret->calendar = CALENDAR_EXTRA_DAY;
 }
 
 void schedule_describe(const struct schedule *s, enum cron_lang lang, struct str *out) {

@@ -8,6 +8,7 @@
 #include "core/dst.h"
 #include "core/model.h"
 
+struct calendar;
 struct schedule; /* opaque */
 
 #define SCHEDULE_EVERY_MIN  USEC_PER_MS           /* least `every` */
@@ -31,6 +32,15 @@ struct schedule_input {
 int schedule_new(const struct schedule_input *in, struct schedule **ret, struct err *e);
 void schedule_free(struct schedule **s);
 
+/* Give it a calendar (copied), before anybody else knows it: extra working days get the times of day of a CRON (its month and year
+ * fields hold), and instants on excluded days are still instants, which schedule_excluded tells. What schedule_new checked (never
+ * fires, jitter) stands without it, so that no calendar can make a schedule wrong. */
+void schedule_set_calendar(struct schedule *s, const struct calendar *c);
+/* Is this instant on an excluded day, by the local date in the schedule's time zone? */
+bool schedule_excluded(const struct schedule *s, usec_t nominal);
+/* As schedule_next, but the first that is not excluded; excluded days are leapt over. */
+usec_t schedule_next_included(const struct schedule *s, usec_t anchor, usec_t after);
+
 enum schedule_kind schedule_kind(const struct schedule *s);
 const struct zone *schedule_zone(const struct schedule *s); /* never NULL */
 usec_t schedule_jitter_max(const struct schedule *s);       /* the `jitter` it was built with */
@@ -51,9 +61,12 @@ int schedule_local_instant(const struct zone *z, struct slice text, usec_t *ret,
                            struct err *e);
 
 /* For previews: the local time and the reason of an instant that schedule_next gave. */
+enum calendar_note { CALENDAR_NOTHING, CALENDAR_EXCLUDED, CALENDAR_EXTRA_DAY, CALENDAR_NOTE_MAX_ };
+extern const char *const calendar_note_names[]; /* "none", "excluded", "extra_day", NULL */
 struct schedule_note {
   int32_t offset; /* seconds east of UTC; time_format_offset prints the local time */
   enum dst_note note;
+  enum calendar_note calendar;
 };
 void schedule_explain(const struct schedule *s, usec_t nominal, struct schedule_note *ret);
 /* In words: "at 02:30 every Monday, Asia/Shanghai". Appends to `out`. */

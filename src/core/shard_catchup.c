@@ -6,6 +6,10 @@
  * all have been seen do the rows go into one batch, together with the end of the request. Nothing is written before: after a crash, or
  * with another version, the walk begins anew. */
 
+struct fold {
+  usec_t first, last;
+  int64_t count;
+};
 struct sched_walk {
   int64_t inbox_no;
   int32_t version;
@@ -14,8 +18,8 @@ struct sched_walk {
   usec_t at;             /* the instant to be looked at next */
   usec_t *runs;          /* FIRE_ALL: those that get a run of their own */
   size_t run_count, cap; /* of them */
-  usec_t first, last;    /* the others, in one row */
-  int64_t count;
+  struct fold rest;      /* the others, in one row */
+  struct fold excluded;  /* those on excluded days of the calendar, in another */
 };
 
 void sched_walk_free(struct sched_walk **w) {
@@ -106,35 +110,39 @@ static struct sched_walk *walk_of(struct collect *c, const struct fire_request *
   return x->walk;
 }
 
-/* `count` instants from w->at on, the last one of them at `last`, that get no run of their own. */
-static void fold_in(struct sched_walk *w, usec_t last, int64_t count) {
-  if (!w->count)
-    w->first = w->at;
-  w->last = last;
-  w->count += count;
+/* `count` instants from `first` on, the last one of them at `last`, that get no run of their own. */
+static void fold_in(struct fold *f, usec_t first, usec_t last, int64_t count) {
+  if (!f->count)
+    f->first = first;
+  f->last = last;
+  f->count += count;
 }
 
 static void take_one(struct sched_walk *w, const struct task_spec *spec) {
+  if (schedule_excluded(spec->schedule, w->at)) {
+    fold_in(&w->excluded, w->at, w->at, 1);
+    return;
+  }
   if (spec->misfire_policy == MISFIRE_FIRE_ALL && (int64_t)w->run_count < spec->catchup_max_runs) {
     mem_reserve(w->runs, w->run_count, w->cap);
     w->runs[w->run_count++] = w->at;
     return;
   }
-  fold_in(w, w->at, 1);
+  fold_in(&w->rest, w->at, w->at, 1);
 }
 
 /* FIXED_RATE: all but the last ones are counted, not looked at. */
 static bool leap(struct sched_walk *w, const struct range *g) {
   const struct task_spec *spec = g->v->spec;
   bool all = spec->misfire_policy == MISFIRE_FIRE_ALL && (int64_t)w->run_count < spec->catchup_max_runs;
-  if (spec->kind != SCHEDULE_FIXED_RATE || all)
+  if (spec->kind != SCHEDULE_FIXED_RATE || all || spec->calendar)
     return false;
   usec_t sure = g->to - schedule_jitter_max(spec->schedule); /* due within the range whatever its jitter */
   sure = spec->end_at && spec->end_at < sure ? spec->end_at : sure;
   int64_t count = sure > w->at ? (sure - w->at) / spec->every : 0;
   if (!count)
     return false;
-  fold_in(w, w->at + (count - 1) * spec->every, count);
+  fold_in(&w->rest, w->at, w->at + (count - 1) * spec->every, count);
   w->at += count * spec->every;
   return true;
 }
@@ -156,19 +164,25 @@ static bool walk(struct collect *c, struct sched_walk *w, const struct range *g)
 
 /* ---------------------------------------------------------------- its rows */
 
+static struct fire_item *add_fold(struct collect *c, struct sched_task *t, const struct sched_version *v,
+                                  const struct fold *f, enum run_reason reason) {
+  struct fire_item *i = collect_add(c, t, v, f->last);
+  i->state = RUN_SKIPPED;
+  i->reason = reason;
+  i->missed_first = f->first;
+  i->missed_count = f->count;
+  return i;
+}
+
 /* The instants that got no run of their own: SKIPPED, or with FIRE_ONCE the run that stands for all of them. */
 static void add_rest(struct collect *c, const struct sched_walk *w, struct sched_task *t,
                      const struct sched_version *v) {
-  struct fire_item *i = collect_add(c, t, v, w->last);
-  i->state = RUN_SKIPPED;
-  i->reason = REASON_MISFIRE;
-  i->missed_first = w->first;
-  i->missed_count = w->count;
+  struct fire_item *i = add_fold(c, t, v, &w->rest, REASON_MISFIRE);
   if (v->spec->misfire_policy != MISFIRE_FIRE_ONCE)
     return;
   i->origin = ORIGIN_CATCHUP;
   bool fired = collect_place(c, i, v->spec->overlap_policy);
-  collect_progress(c, t, v, w->last, !fired);
+  collect_progress(c, t, v, w->rest.last, !fired);
 }
 
 static void add_rows(struct collect *c, const struct sched_walk *w, struct sched_task *t,
@@ -178,7 +192,9 @@ static void add_rows(struct collect *c, const struct sched_walk *w, struct sched
     collect_caught_up(c, t, v, w->runs[i]);
     collect_progress(c, t, v, w->runs[i], false);
   }
-  if (w->count && !sched_used_up(t, v)) /* with max_runs reached nothing is due any more */
+  if (w->excluded.count)
+    (void)add_fold(c, t, v, &w->excluded, REASON_CALENDAR);
+  if (w->rest.count && !sched_used_up(t, v)) /* with max_runs reached nothing is due any more */
     add_rest(c, w, t, v);
   t->x->fold_row = 0; /* what the batch itself missed is a range of its own */
 }

@@ -47,14 +47,15 @@ bool collect_place(struct collect *c, struct fire_item *i, enum overlap_policy p
   return true;
 }
 
-/* Record a missed instant in the batch's one SKIPPED row of this version of the task. */
-static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
+/* Record an instant in the batch's SKIPPED row of those before it that have the same reason and version of the task. */
+static void fold(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
+                 enum run_reason reason) {
   struct sched_extra *x = sched_extra(t);
   struct fire_item *i = x->fold_row ? &c->b->items[x->fold_row - 1] : NULL;
-  if (!i || i->version != v->version) {
+  if (!i || i->version != v->version || i->reason != reason) {
     i = collect_add(c, t, v, nominal);
     i->state = RUN_SKIPPED;
-    i->reason = REASON_MISFIRE;
+    i->reason = reason;
     i->missed_first = nominal;
     x->fold_row = c->b->count;
   }
@@ -66,7 +67,7 @@ static void fold(struct collect *c, struct sched_task *t, const struct sched_ver
 
 /* FIRE_ONCE: the run that stands for the range; it takes the place of the batch's fold of this task. */
 static bool make_up(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal) {
-  fold(c, t, v, nominal);
+  fold(c, t, v, nominal, REASON_MISFIRE);
   struct fire_item *i = &c->b->items[t->x->fold_row - 1];
   t->x->fold_row = 0;
   i->origin = ORIGIN_CATCHUP;
@@ -90,10 +91,14 @@ void collect_caught_up(struct collect *c, struct sched_task *t, const struct sch
 static bool decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
                    usec_t next_due) {
   const struct task_spec *spec = v->spec;
+  if (schedule_excluded(spec->schedule, nominal)) {
+    fold(c, t, v, nominal, REASON_CALENDAR);
+    return false;
+  }
   usec_t due =
       nominal + (spec->kind == SCHEDULE_FIXED_DELAY ? 0 : schedule_jitter(spec->schedule, t->id, nominal));
   switch (misfire_decide(spec, due, next_due, c->now, t->x ? t->x->caught_up : 0)) {
-  case MISFIRE_DO_FOLD: fold(c, t, v, nominal); return false;
+  case MISFIRE_DO_FOLD: fold(c, t, v, nominal, REASON_MISFIRE); return false;
   case MISFIRE_DO_MAKE_UP: return make_up(c, t, v, nominal);
   case MISFIRE_DO_CATCH_UP: collect_caught_up(c, t, v, nominal); return true;
   case MISFIRE_DO_FIRE: break;
@@ -140,6 +145,16 @@ void collect_progress(struct collect *c, struct sched_task *t, const struct sche
     put_progress(c, x, &p);
 }
 
+/* When the next instant of the same version is due that its calendar lets run: one that is excluded makes nothing up. */
+static usec_t next_included(const struct sched_task *t, const struct sched_version *v) {
+  if (t->cur != v || t->due == USEC_NEVER || !schedule_excluded(v->spec->schedule, t->nominal))
+    return t->cur == v ? t->due : USEC_NEVER; /* each version sees to its own */
+  const struct schedule *s = v->spec->schedule;
+  usec_t nominal = schedule_next_included(s, v->anchor, t->nominal);
+  usec_t due = nominal == USEC_NEVER ? USEC_NEVER : nominal + schedule_jitter(s, t->id, nominal);
+  return v->next && due > v->next->effective_at ? USEC_NEVER : due;
+}
+
 /* Decide the armed instant of a task and arm its next one. */
 static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
@@ -149,7 +164,7 @@ static void take_instant(struct collect *c, struct sched_task *t) {
   t->due = USEC_NEVER;
   if (!delay)
     sched_next(t, due, t->id, false);
-  bool fired = decide(c, t, v, nominal, t->cur == v ? t->due : USEC_NEVER); /* each version sees to its own */
+  bool fired = decide(c, t, v, nominal, next_included(t, v));
   collect_progress(c, t, v, nominal, !fired);
   if (delay ||
       v->spec

@@ -6,7 +6,7 @@
 struct task_draft {
   struct task_spec s;                                 /* numbers and enums only */
   struct slice name, description, ns, group, handler; /* borrowed from the document */
-  struct slice expression, timezone, run_at;
+  struct slice expression, timezone, run_at, calendar;
   enum cron_dialect dialect;
   struct dst_rule dst;
   usec_t jitter, anchor;

@@ -1,6 +1,7 @@
 /* A task document as a whole: taken apart, checked, and built into a spec. Printing and patching: task_doc.c. */
 #include "core/task_spec.h"
 #include "base/mem.h"
+#include "core/calendar.h"
 #include "core/overlap.h"
 #include "core/task_draft.h"
 #include "core/zone_set.h"
@@ -139,6 +140,7 @@ static int build_spec(struct task_draft *d, struct zone_set *zones, struct task_
   s->ns = mem_slicedup(d->ns);
   s->group = mem_slicedup(d->group);
   s->handler = mem_slicedup(d->handler);
+  s->calendar = d->calendar.n ? mem_slicedup(d->calendar) : NULL;
   *ret = s;
   return 0;
 }
@@ -150,6 +152,7 @@ void task_spec_free(struct task_spec **s) {
   mem_free((*s)->ns);
   mem_free((*s)->group);
   mem_free((*s)->handler);
+  mem_free((*s)->calendar);
   mem_freep(s);
 }
 
@@ -231,6 +234,49 @@ int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, stru
   return 0;
 }
 
+/* ------------------------------------------------------------------ the calendar in a definition: {"version", and its two lists} */
+
+int task_definition_bind(struct slice definition, int32_t version, const struct calendar *c, char **ret,
+                         struct err *e) {
+  auto_json *j = NULL;
+  int r = json_read(definition, TASK_DEFINITION_MAX, &j, e);
+  if (r < 0 || (r = json_want_object(j, "", e)) < 0)
+    return r;
+  json_t *calendar = calendar_json(c);
+  (void)json_object_set_new(calendar, "version", json_integer(version)); /* fail only without memory */
+  (void)json_object_set_new(j, "calendar", calendar);
+  auto_free char *text = json_canonical(j);
+  if (strlen(text) > TASK_DEFINITION_MAX)
+    return err_field(e, ERR_TOO_LARGE, "/schedule/calendar",
+                     "with this calendar the definition has more than %zu bytes", TASK_DEFINITION_MAX);
+  *ret = text;
+  text = NULL;
+  return 0;
+}
+
+int task_input_bind(struct task_input *in, int32_t version, const struct calendar *c, struct err *e) {
+  char *text;
+  int r = task_definition_bind(slice_of(in->definition), version, c, &text, e);
+  if (r < 0)
+    return r;
+  mem_free(in->definition);
+  in->definition = text;
+  in->spec->calendar_version = version;
+  schedule_set_calendar(in->spec->schedule, c);
+  return 0;
+}
+
+static int read_calendar(const json_t *j, struct calendar **ret, int32_t *ret_version, struct err *e) {
+  int64_t version = 0;
+  int r = json_want_object(j, "/calendar", e);
+  if (r < 0)
+    return r;
+  if ((r = json_get_i64(j, "version", 1, INT32_MAX, &version, e)) < 0 || (r = calendar_read(j, ret, e)) < 0)
+    return below(e, "/calendar", r);
+  *ret_version = (int32_t)version;
+  return 0;
+}
+
 int task_spec_parse(struct slice definition, struct zone_set *zones, struct task_spec **ret, struct err *e) {
   auto_json *j = NULL;
   int r = json_read(definition, TASK_DEFINITION_MAX, &j, e);
@@ -243,10 +289,20 @@ int task_spec_parse(struct slice definition, struct zone_set *zones, struct task
       strcmp(json_string_value(json_object_get(schedule, "kind")) ?: "", "ONE_TIME") == 0)
     (void)json_object_set_new(schedule, "run_at",
                               json_string("1970-01-02T00:00:00Z")); /* the task's anchor has it */
+  auto_json *bound = json_incref(json_object_get(j, "calendar"));
+  (void)json_object_del(j, "calendar"); /* absent is fine */
+  auto_calendar *calendar = NULL;
+  int32_t version = 0;
   struct task_draft d;
-  if ((r = read_all(j, &d, NULL, e)) < 0)
+  struct task_spec *spec;
+  if ((bound && (r = read_calendar(bound, &calendar, &version, e)) < 0) ||
+      (r = read_all(j, &d, NULL, e)) < 0 || (r = build_spec(&d, zones, &spec, e)) < 0)
     return r;
-  return build_spec(&d, zones, ret, e);
+  if (calendar)
+    schedule_set_calendar(spec->schedule, calendar);
+  spec->calendar_version = version;
+  *ret = spec;
+  return 0;
 }
 
 int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret,
@@ -263,6 +319,6 @@ int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct t
   if (r == 0)
     r = build_schedule(&d, zones, &built, e);
   if (r == 0)
-    *ret = (struct task_schedule){built, d.anchor, d.run_at_note};
+    *ret = (struct task_schedule){built, d.anchor, d.run_at_note, d.calendar};
   return r;
 }

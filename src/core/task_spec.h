@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "core/model.h"
 
+struct calendar;
 struct schedule;
 struct zone_set;
 
@@ -43,6 +44,8 @@ struct task_spec {
   char *ns;                 /* namespace, owned text */
   char *group;              /* executor group, owned text */
   char *handler;            /* owned text */
+  char *calendar;           /* its name, owned text; NULL: none */
+  int32_t calendar_version; /* in the definition; 0: the name only */
 };
 
 /* The fields of a task as people write them (docs/api.md). Everything in the definition but name, description, payload,
@@ -69,6 +72,13 @@ int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, stru
 int task_input_patch(const json_t *current, const json_t *patch, struct zone_set *zones, usec_t now,
                      struct task_input *ret, struct err *e);
 
+/* A document names its calendar; a stored definition has that version of the calendar in it, so that it says all by itself: put it
+ * in (in place of another version). `definition` is canonical; *ret too: mem_free. ERR_TOO_LARGE. */
+int task_definition_bind(struct slice definition, int32_t version, const struct calendar *c, char **ret,
+                         struct err *e);
+/* The same with a parsed document, whose spec nobody else has yet. */
+int task_input_bind(struct task_input *in, int32_t version, const struct calendar *c, struct err *e);
+
 /* Build the spec from a stored canonical definition. Defaults are not stored: a missing field takes today's default. */
 int task_spec_parse(struct slice definition, struct zone_set *zones, struct task_spec **ret, struct err *e);
 void task_spec_free(struct task_spec **s); /* the last holder's; others use task_spec_unref */
@@ -87,6 +97,7 @@ struct task_schedule {
   struct schedule *schedule; /* the caller's: schedule_free */
   usec_t anchor;             /* FIXED_RATE anchor, ONE_TIME run_at; 0 = not given */
   int run_at_note;           /* enum dst_note of a run_at in local time */
+  struct slice calendar;     /* its name, in the document; p == NULL: none. schedule_set_calendar is the caller's */
 };
 int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret,
                         struct err *e);

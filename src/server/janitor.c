@@ -11,6 +11,8 @@ static void maintain(struct server *s, struct store *store) {
   struct st_maintain_ret none;
   if (store_maintain(store, &(struct st_maintain){0}, &none, &mem, &e) < 0)
     log_warn("upkeep of the database failed, trying again", LF_E(&e));
+  if (task_calendar_follow(s->tasks, CALENDAR_FOLLOW_MAX, &e) < 0)
+    log_warn("tasks behind their calendars not found, trying again", LF_E(&e));
   int64_t removed = 0;
   if (access_idem_expire(s->access, &removed, &e) < 0)
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));

@@ -18,6 +18,7 @@
 #include "core/rows.h"
 #include "store/access_rows.h"
 #include "store/alert_rows.h"
+#include "store/calendar_rows.h"
 #include "store/executor_rows.h"
 #include "store/retention_rows.h"
 #include "store/rows.h"

@@ -110,6 +110,14 @@ static int same_schedule(const struct task_row *t, const struct task_input *in, 
   return 0;
 }
 
+/* With its calendar; on failure nothing is left of it. */
+static int parsed(struct task_service *s, struct task_input *in, struct err *e) {
+  int r = task_calendar_bind(s, in, e);
+  if (r < 0)
+    task_input_done(in);
+  return r;
+}
+
 int task_parse_replacement(struct task_service *s, const json_t *doc, const struct task_row *t,
                            struct task_input *ret, bool *ret_same, struct err *e) {
   mutex_lock(&s->lock);
@@ -119,7 +127,7 @@ int task_parse_replacement(struct task_service *s, const json_t *doc, const stru
     return r;
   r = same_schedule(t, ret, ret_same, e);
   if (r == 0 && *ret_same)
-    return 0;
+    return parsed(s, ret, e);
   task_input_done(ret);
   if (r < 0)
     return r;
@@ -127,7 +135,7 @@ int task_parse_replacement(struct task_service *s, const json_t *doc, const stru
   mutex_lock(&s->lock);
   r = task_input_parse(doc, s->zones, now, ret, e);
   mutex_unlock(&s->lock);
-  return r;
+  return r < 0 ? r : parsed(s, ret, e);
 }
 
 static int parse_patch(struct task_service *s, const struct change *ch, const struct task_row *t,
@@ -144,9 +152,11 @@ static int parse_patch(struct task_service *s, const struct change *ch, const st
   if (r < 0)
     return r;
   r = same_schedule(t, ret, ret_same, e);
-  if (r < 0)
+  if (r < 0) {
     task_input_done(ret);
-  return r;
+    return r;
+  }
+  return parsed(s, ret, e);
 }
 
 static int decide_edit(struct task_service *s, const struct change *ch, const struct task_row *t,
@@ -185,6 +195,29 @@ int task_patch(struct task_service *s, const struct task_call *c, struct slice r
       .c = c, .done = "task changed", .doc = patch, .patch = true, .decide = decide_edit};
   int r = change(s, &ch, ref, ret);
   return r < 0 ? r : 0;
+}
+
+static int decide_follow(struct task_service *s, const struct change *ch, const struct task_row *t,
+                         struct st_task_change *ret) {
+  struct task_def *def = arena_alloc(ch->c->mem, sizeof *def);
+  *def = (struct task_def){.ns = t->ns,
+                           .name = t->v.name,
+                           .description = t->description,
+                           .payload = t->v.has_payload ? t->payload : (struct slice){0},
+                           .group = t->group,
+                           .handler = t->handler,
+                           .schedule_text = t->schedule_text,
+                           .kind = t->kind,
+                           .state = t->v.state};
+  int r = task_calendar_definition(s, t, ch->c->mem, &def->definition, ch->c->e);
+  if (r == 0)
+    ret->def = def;
+  return r;
+}
+
+int task_follow(struct task_service *s, const struct task_call *c, struct slice ref) {
+  const struct change ch = {.c = c, .done = "task follows its calendar", .decide = decide_follow};
+  return change(s, &ch, ref, NULL);
 }
 
 /* ------------------------------------------------------------------ states */

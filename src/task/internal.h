@@ -28,6 +28,15 @@ int task_read_new(struct task_service *s, const struct task_call *c, const json_
  * instants have passed: that is asked only of a new schedule. */
 int task_parse_replacement(struct task_service *s, const json_t *doc, const struct task_row *t,
                            struct task_input *ret, bool *ret_same, struct err *e);
+/* The calendar that a parsed document names, put into its definition; without one nothing is done. Errors name "/schedule/calendar". */
+int task_calendar_bind(struct task_service *s, struct task_input *in, struct err *e);
+int task_calendar_find(struct task_service *s, struct slice ns, struct slice name, struct calendar **ret,
+                       int32_t *ret_version, struct err *e);
+/* The task's definition with its calendar as it is now. 1: it has that already. */
+int task_calendar_definition(struct task_service *s, const struct task_row *t, struct arena *mem,
+                             struct slice *ret, struct err *e);
+/* A new version with that definition; 1: nothing to do. */
+int task_follow(struct task_service *s, const struct task_call *c, struct slice ref);
 /* The document as its author wrote it, without defaults. */
 int task_source_of(const struct task_row *t, struct arena *mem, json_t **ret, struct err *e);
 /* The stored definition as a spec (a reference). Takes the lock. */

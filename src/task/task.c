@@ -147,7 +147,7 @@ int task_read_new(struct task_service *s, const struct task_call *c, const json_
   if (c->only_ns.n && !slice_eqz(c->only_ns, in.spec->ns))
     r = err_field(c->e, ERR_FORBIDDEN, "/namespace", "this token is bound to the namespace \"%.*s\"",
                   SLICE_FMT(c->only_ns));
-  else
+  else if ((r = task_calendar_bind(s, &in, c->e)) == 0)
     task_def_of(&in, c->mem, ret);
   task_input_done(&in);
   return r;

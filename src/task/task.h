@@ -101,6 +101,32 @@ int task_history(struct task_service *s, const struct task_call *c, struct slice
 int task_rollback(struct task_service *s, const struct task_call *c, struct slice ref, int32_t version,
                   struct task_row *ret);
 
+/* ---------------------------------------------------------------- calendars */
+#define CALENDAR_DOCUMENT_MAX ((size_t)64 * 1024)
+#define CALENDAR_FOLLOW_MAX   1000 /* tasks that a change of a calendar takes with it at once; the others follow within moments */
+struct calendar_ref {
+  struct slice ns, name; /* the caller has seen to it that the namespace exists and is the token's */
+};
+struct calendar_put {
+  struct calendar_ref ref;
+  const json_t *doc; /* "description", "excluded", "extra_days" (core/calendar.h); other members are not looked at */
+  bool create;       /* ERR_CONFLICT "/name" when it exists */
+};
+/* Create or change. 0: written, and the tasks that use it follow; 1: it is so already. c->if_version as for tasks. */
+int task_calendar_put(struct task_service *s, const struct task_call *c, const struct calendar_put *p,
+                      struct calendar_row *ret);
+int task_calendar_get(struct task_service *s, const struct task_call *c, const struct calendar_ref *ref,
+                      struct calendar_row *ret);
+int task_calendar_list(struct task_service *s, const struct task_call *c, struct slice ns,
+                       struct st_calendar_list_ret *ret);
+/* ERR_CONFLICT while tasks use it. */
+int task_calendar_delete(struct task_service *s, const struct task_call *c, const struct calendar_ref *ref);
+/* "description", "excluded", "extra_days". A new reference. */
+int task_calendar_json(const struct calendar_row *row, json_t **ret, struct err *e);
+/* Give tasks that have an earlier version of their calendar a new version of themselves, at most `limit`. How many did; every few
+ * seconds, from any thread: what a node that died had left is found so. */
+int task_calendar_follow(struct task_service *s, int32_t limit, struct err *e);
+
 struct task_trigger {
   struct slice payload; /* compact JSON text ≤ 1 MiB; p == NULL: the task's own */
   struct slice pin;     /* executor instance id; empty = any */
@@ -133,6 +159,7 @@ struct preview_item {
   int32_t offset;            /* seconds east of UTC */
   char local[TIME_TEXT_MAX]; /* RFC 3339 with that offset */
   const char *note;          /* about daylight saving, static text; NULL = nothing to say */
+  const char *calendar;      /* "excluded" (it is skipped), "extra_day"; static text; NULL = nothing to say */
 };
 struct preview {
   struct preview_item *items; /* in the call's arena */
@@ -143,7 +170,12 @@ struct preview {
 struct preview_ask {
   usec_t from; /* 0 = now */
   int32_t n;   /* 1…TASK_PREVIEW_MAX */
+  bool included; /* task_next: without those that its calendar excludes */
 };
-/* The next n instants after `from` (0 = now) of {"schedule": {…}} or of a bare schedule object. Nothing is stored. */
+/* The next instants of a task as it is stored. */
+int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t, const struct preview_ask *ask,
+              struct preview *ret);
+/* The next n instants after `from` (0 = now) of {"schedule": {…}} or of a bare schedule object. Its calendar is that of the document's
+ * "namespace", else of the token's or the default one. Nothing is stored. */
 int task_preview(struct task_service *s, const struct task_call *c, const json_t *doc,
                  const struct preview_ask *ask, struct preview *ret);

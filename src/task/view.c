@@ -1,4 +1,5 @@
 /* What people see of a task: the document, statistics, previews. */
+#include "core/calendar.h"
 #include "task/internal.h"
 #include <stdio.h>
 
@@ -57,7 +58,7 @@ static usec_t next_of(const struct task_row *t, const struct task_spec *spec,
   if (t->v.state != TASK_ENABLED)
     return USEC_NEVER;
   if (spec->kind != SCHEDULE_FIXED_DELAY)
-    return schedule_next(spec->schedule, t->v.anchor, after);
+    return schedule_next_included(spec->schedule, t->v.anchor, after);
   if (counts->open) /* it counts from that run's end */
     return USEC_NEVER;
   usec_t base = counts->last_finished_at > t->v.effective_at ? counts->last_finished_at : t->v.effective_at;
@@ -151,10 +152,11 @@ static const char *remark(enum schedule_kind kind, size_t count) {
   return count ? NULL : "no instant is left";
 }
 
-static void fill(const struct task_schedule *ts, usec_t anchor, struct preview *p, int32_t n, usec_t from) {
-  const struct schedule *s = ts->schedule;
-  for (usec_t at = from; p->count < (size_t)n;) {
-    at = schedule_next(s, anchor, at);
+static void fill(const struct schedule *s, usec_t anchor, const struct preview_ask *ask, struct preview *p) {
+  static const char *const calendars[CALENDAR_NOTE_MAX_] = {[CALENDAR_EXCLUDED] = "excluded",
+                                                            [CALENDAR_EXTRA_DAY] = "extra_day"};
+  for (usec_t at = ask->from; p->count < (size_t)ask->n;) {
+    at = ask->included ? schedule_next_included(s, anchor, at) : schedule_next(s, anchor, at);
     if (at == USEC_NEVER)
       break;
     struct schedule_note note;
@@ -163,7 +165,8 @@ static void fill(const struct task_schedule *ts, usec_t anchor, struct preview *
     x->at = at;
     x->offset = note.offset;
     (void)time_format_offset(at, note.offset, x->local);
-    x->note = note_text(ts->run_at_note == DST_GAP_SHIFTED ? DST_GAP_SHIFTED : note.note);
+    x->note = note_text(note.note);
+    x->calendar = calendars[note.calendar];
   }
   p->jitter = schedule_jitter_max(s);
   p->remark = remark(schedule_kind(s), p->count);
@@ -176,26 +179,76 @@ static void strip(struct err *e) {
     memmove(e->field, e->field + sizeof prefix - 1, strlen(e->field) - sizeof prefix + 2);
 }
 
+static int check_ask(const struct preview_ask *ask, struct err *e) {
+  if (ask->n < 1 || ask->n > TASK_PREVIEW_MAX)
+    return err_field(e, ERR_INVALID, "/n", "expected a whole number from 1 to %d", TASK_PREVIEW_MAX);
+  return 0;
+}
+
+int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t, const struct preview_ask *ask,
+              struct preview *ret) {
+  struct task_spec *spec = NULL;
+  int r = check_ask(ask, c->e);
+  if (r < 0 || (r = task_spec_of(s, t->v.definition, &spec, c->e)) < 0)
+    return r;
+  struct preview_ask from = *ask;
+  struct preview p = {.items = arena_array(c->mem, (size_t)ask->n, sizeof *p.items)};
+  from.from = ask->from ? ask->from : task_now(s);
+  fill(spec->schedule, t->v.anchor, &from, &p);
+  task_spec_unref(&spec);
+  *ret = p;
+  return 0;
+}
+
+/* The calendar that a schedule names, from the namespace of its document. */
+static int set_calendar(struct task_service *s, const struct task_call *c, const json_t *doc,
+                        struct task_schedule *ts) {
+  const json_t *j = json_object_get(doc, "namespace");
+  struct slice ns = json_is_string(j) ? slice_n(json_string_value(j), json_string_length(j))
+                    : c->only_ns.n    ? c->only_ns
+                                      : SLICE("default");
+  struct calendar *calendar = NULL;
+  int32_t version;
+  if (!ts->calendar.n)
+    return 0;
+  int r = c->only_ns.n && !slice_eq(ns, c->only_ns)
+              ? err_field(c->e, ERR_FORBIDDEN, "/namespace", "this token is bound to the namespace \"%.*s\"",
+                          SLICE_FMT(c->only_ns))
+              : task_calendar_find(s, ns, ts->calendar, &calendar, &version, c->e);
+  if (r < 0)
+    return r;
+  schedule_set_calendar(ts->schedule, calendar);
+  calendar_free(&calendar);
+  return 0;
+}
+
 int task_preview(struct task_service *s, const struct task_call *c, const json_t *doc,
                  const struct preview_ask *ask, struct preview *ret) {
-  if (ask->n < 1 || ask->n > TASK_PREVIEW_MAX)
-    return err_field(c->e, ERR_INVALID, "/n", "expected a whole number from 1 to %d", TASK_PREVIEW_MAX);
-  int r = json_want_object(doc, "", c->e);
-  if (r < 0)
+  int r = check_ask(ask, c->e);
+  if (r < 0 || (r = json_want_object(doc, "", c->e)) < 0)
     return r;
   const json_t *inner = json_object_get(doc, "schedule");
   struct task_schedule ts;
   mutex_lock(&s->lock);
   r = task_schedule_parse(inner ? inner : doc, s->zones, &ts, c->e);
   mutex_unlock(&s->lock);
+  bool parsed = r == 0;
+  if (parsed)
+    r = set_calendar(s, c, doc, &ts);
   if (r < 0) {
+    if (parsed)
+      schedule_free(&ts.schedule);
     if (!inner)
       strip(c->e);
     return r;
   }
-  usec_t now = task_now(s), from = ask->from ? ask->from : now;
+  usec_t now = task_now(s);
+  struct preview_ask from = *ask;
   struct preview p = {.items = arena_array(c->mem, (size_t)ask->n, sizeof *p.items)};
-  fill(&ts, ts.anchor ? ts.anchor : now, &p, ask->n, from);
+  from.from = ask->from ? ask->from : now;
+  fill(ts.schedule, ts.anchor ? ts.anchor : now, &from, &p);
+  if (ts.run_at_note == DST_GAP_SHIFTED && p.count)
+    p.items[0].note = note_text(DST_GAP_SHIFTED);
   schedule_free(&ts.schedule);
   *ret = p;
   return 0;

@@ -125,6 +125,11 @@ int sim_db_session(struct sim_db *db, struct store **ret) {
     (void)s, (void)in, (void)ret, (void)mem;                                                                 \
     return err_set(e, -ENOTSUP, "the simulated store has no " #n);                                           \
   }
+LACKS(calendar_put)
+LACKS(calendar_get)
+LACKS(calendar_list)
+LACKS(calendar_delete)
+LACKS(calendar_behind)
 LACKS(alert_def_put)
 LACKS(alert_def_get)
 LACKS(alert_def_list)

@@ -493,7 +493,7 @@ static void test_other_documents(void **state) {
                         .created_by = SLICE("a")};
   auto_json *token = token_json(&t, "klt_");
   every_field_is_there(token, SCHEMA_token, NULL);
-  struct preview_item item = {.at = 1, .local = "x", .note = "y"};
+  struct preview_item item = {.at = 1, .local = "x", .note = "y", .calendar = "excluded"};
   struct preview p = {.items = &item, .count = 1, .jitter = 5, .remark = "z"};
   auto_json *preview = preview_json(&p);
   every_field_is_there(preview, SCHEMA_preview, NULL);

@@ -214,7 +214,8 @@ static int code_of(const char *state) {
       return ERR_UNAVAILABLE;
   if (strncmp(state, "22", 2) == 0)
     return ERR_INVALID;
-  return strcmp(state, PG_UNIQUE_VIOLATION) == 0 ? ERR_CONFLICT : ERR_INTERNAL;
+  bool conflict = strcmp(state, PG_UNIQUE_VIOLATION) == 0 || strcmp(state, PG_FOREIGN_KEY_VIOLATION) == 0;
+  return conflict ? ERR_CONFLICT : ERR_INTERNAL;
 }
 
 static int refused(struct pg_store *s, const PGresult *r, struct err *e) {

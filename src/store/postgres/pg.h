@@ -144,6 +144,7 @@ void pgc_close(struct store *s);
 int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 
 #define PG_UNIQUE_VIOLATION   "23505"
+#define PG_FOREIGN_KEY_VIOLATION "23503"
 #define PG_CHECK_VIOLATION    "23514"
 #define PG_LOCK_NOT_AVAILABLE "55P03"
 

@@ -20,6 +20,8 @@ static int deadline_passed(void *arg) {
 }
 
 int db_fail(struct db *db, struct err *e) {
+  if (sqlite3_extended_errcode(db->h) == SQLITE_CONSTRAINT_FOREIGNKEY)
+    return err_set(e, ERR_CONFLICT, "a calendar of this name is not there any more, or is in use");
   switch (sqlite3_errcode(db->h) & 0xff) {
   case SQLITE_NOMEM: mem_exhausted();
   case SQLITE_BUSY:
@@ -49,7 +51,7 @@ int db_exec(struct db *db, const char *sql, struct err *e) {
 static int db_configure(struct db *db, bool read_only, struct err *e) {
   char text[256];
   snprintf(text, sizeof text,
-           "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA "
+           "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON; PRAGMA "
            "cache_size = -%d;"
            "PRAGMA wal_autocheckpoint = %d; %s",
            read_only ? CACHE_KIB_READER : CACHE_KIB_WRITER, read_only ? 0 : WAL_AUTOCHECKPOINT_PAGES,
