@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-enum { EPISODES = 120 };
+enum { EPISODES = 240 };
 
 static struct sim_options options(int episode) {
   static const int nodes[] = {2, 1, 3};
