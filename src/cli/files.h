@@ -23,4 +23,3 @@ struct doc_files {
  * files are looked at; what is wrong with each is said. Returns the exit code, else 0. */
 int files_read(const char *path, const char *ns, struct doc_files *ret);
 void files_done(struct doc_files *f);
-#define auto_files __attribute__((cleanup(files_done))) struct doc_files

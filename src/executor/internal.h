@@ -108,7 +108,6 @@ void table_free(struct registry *r);
 
 /* refresh.c */
 int registry_refresh(struct registry *r, struct err *e);
-void registry_poke(struct registry *r); /* refresh soon; takes the lock */
 struct as_of {
   usec_t time; /* monotonic: what the row says was true then */
   bool local;  /* this node has just written it: older lists must not undo it */

@@ -193,10 +193,3 @@ int registry_refresh(struct registry *r, struct err *e) {
   events_deliver(r, &v);
   return 0;
 }
-
-void registry_poke(struct registry *r) {
-  mutex_lock(&r->lock);
-  r->refresh_now = true;
-  cond_broadcast(&r->wake);
-  mutex_unlock(&r->lock);
-}

@@ -129,8 +129,7 @@ struct group_new {
   enum routing routing;
   int32_t max_connections; /* 1…1,024 per executor */
 };
-#define GROUP_MAX_CONNECTIONS         1024
-#define GROUP_MAX_CONNECTIONS_DEFAULT 16
+#define GROUP_MAX_CONNECTIONS 1024
 /* The secret's text is given here once and never again. Rows are without secrets (sealed fields emptied), texts in `mem`. */
 int registry_group_create(struct registry *r, const struct group_new *g, char ret_secret[REGISTRY_SECRET_MAX],
                           struct group_row *ret, struct arena *mem, struct err *e);

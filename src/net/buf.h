@@ -40,10 +40,3 @@ static inline void buf_clear(struct buf *b, size_t keep_bytes) {
     buf_done(b);
   b->n = 0;
 }
-
-/* Drop `n` bytes from the front. */
-static inline void buf_shift(struct buf *b, size_t n) {
-  b->n -= n;
-  if (b->n)
-    memmove(b->p, b->p + n, b->n);
-}
