@@ -256,7 +256,8 @@ CREATE INDEX idempotency_expires ON idempotency (expires_at);
 CREATE TABLE namespace (
   name text PRIMARY KEY,
   retention_age int8, -- µs; NULL = the setting, 0 = for ever
-  retention_runs int8 -- NULL = the setting, 0 = any number
+  retention_runs int8, -- NULL = the setting, 0 = any number
+  max_concurrent int4 NOT NULL DEFAULT 0 -- 0 = any number
 );
 INSERT INTO namespace (name) VALUES ('default');
 
@@ -267,6 +268,9 @@ CREATE TABLE executor_group (
   channel int2 NOT NULL,
   routing int2 NOT NULL,
   max_connections int4 NOT NULL,
+  max_concurrent int4 NOT NULL, -- 0 = any number
+  rate_milli int8 NOT NULL, -- begun in 1,000 s; 0 = any number
+  rate_burst int4 NOT NULL, -- 0 = as many as in a second
   secret_sealed text,
   secret_previous_sealed text,
   created_at int8 NOT NULL,

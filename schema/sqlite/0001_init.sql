@@ -37,7 +37,8 @@ CREATE TABLE shard_finish (
 CREATE TABLE namespace (
   name TEXT PRIMARY KEY,
   retention_age INTEGER, -- µs; NULL = the setting, 0 = for ever
-  retention_runs INTEGER -- NULL = the setting, 0 = any number
+  retention_runs INTEGER, -- NULL = the setting, 0 = any number
+  max_concurrent INTEGER NOT NULL DEFAULT 0 -- 0 = any number
 ) WITHOUT ROWID;
 INSERT INTO namespace (name) VALUES ('default');
 
@@ -260,6 +261,9 @@ CREATE TABLE executor_group (
   channel INTEGER NOT NULL,
   routing INTEGER NOT NULL,
   max_connections INTEGER NOT NULL,
+  max_concurrent INTEGER NOT NULL, -- 0 = any number
+  rate_milli INTEGER NOT NULL, -- begun in 1,000 s; 0 = any number
+  rate_burst INTEGER NOT NULL, -- 0 = as many as in a second
   secret_sealed TEXT,
   secret_previous_sealed TEXT,
   created_at INTEGER NOT NULL,

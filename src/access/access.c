@@ -15,6 +15,7 @@ struct access *access_new(const struct access_options *o) {
   struct access *a = mem_zalloc(sizeof *a);
   a->o = *o;
   mutex_init(&a->lock);
+  mutex_init(&a->bounds);
   return a;
 }
 
@@ -40,6 +41,7 @@ void access_free(struct access **a) {
   forget_all(*a);
   forget_namespaces(*a);
   mutex_done(&(*a)->lock);
+  mutex_done(&(*a)->bounds);
   mem_freep(a);
 }
 
@@ -298,11 +300,29 @@ int access_namespace_get(struct access *a, struct slice name, struct namespace_r
 int access_namespace_set(struct access *a, const struct namespace_row *row, struct slice by, struct err *e) {
   struct st_namespace_set_ret out;
   auto_arena mem = {0};
+  mutex_lock(&a->bounds);
   int r = store_namespace_set(a->o.store, &(struct st_namespace_set){*row}, &out, &mem, e);
+  if (r >= 0 && a->o.on_bound)
+    a->o.on_bound(a->o.arg, row->name, row->max_concurrent);
+  mutex_unlock(&a->bounds);
   if (r >= 0)
-    log_info("retention of a namespace changed", LF_L("namespace", row->name), LF_I("age", row->retention_age),
-             LF_I("runs", row->retention_runs), LF_L("by", by));
+    log_info("namespace changed", LF_L("namespace", row->name), LF_I("retention_age", row->retention_age),
+             LF_I("retention_runs", row->retention_runs), LF_I("max_concurrent", row->max_concurrent),
+             LF_L("by", by));
   return r;
+}
+
+int access_bounds_read(struct access *a, struct err *e) {
+  struct st_namespace_list_ret all;
+  auto_arena mem = {0};
+  if (!a->o.on_bound)
+    return 0;
+  mutex_lock(&a->bounds);
+  int r = store_namespace_list(a->o.store, &(struct st_namespace_list){0}, &all, &mem, e);
+  for (size_t i = 0; r >= 0 && i < all.count; i++)
+    a->o.on_bound(a->o.arg, all.rows[i].name, all.rows[i].max_concurrent);
+  mutex_unlock(&a->bounds);
+  return r < 0 ? r : 0;
 }
 
 int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem,

@@ -17,6 +17,9 @@ struct access_options {
   usec_t
       cache_ttl; /* how long a positive answer is trusted: 2 s (so long a deleted token may live on other nodes) */
   int cache_max; /* entries: 1,024 */
+  /* The namespace lets so many runs be under way at once; 0 = any number. One after the other. May be NULL. */
+  void (*on_bound)(void *arg, struct slice ns, int32_t max_concurrent);
+  void *arg;
 };
 void access_options_default(struct access_options *o); /* cache_ttl, cache_max, clock */
 struct access *access_new(const struct access_options *o);
@@ -59,6 +62,8 @@ int access_namespace_create(struct access *a, struct slice name, struct slice by
 /* ERR_NOT_FOUND. */
 int access_namespace_get(struct access *a, struct slice name, struct namespace_row *ret, struct arena *mem,
                          struct err *e);
+/* Read what they are bound to, and tell it: other nodes may have changed it. */
+int access_bounds_read(struct access *a, struct err *e);
 int access_namespace_set(struct access *a, const struct namespace_row *row, struct slice by, struct err *e);
 int access_namespace_list(struct access *a, struct st_namespace_list_ret *ret, struct arena *mem,
                           struct err *e);

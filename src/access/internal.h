@@ -23,7 +23,9 @@ struct moment { /* of a question to the store */
 
 struct access {
   struct access_options o;
-  struct mutex lock;   /* protects what follows */
+  struct mutex
+      bounds;        /* held over a change or a look and what it tells: an older look must not come second */
+  struct mutex lock; /* protects what follows */
   uint64_t generation; /* raised by each deletion: an answer on its way from before is not cached */
   struct cached *cache;
   struct known_ns *namespaces;

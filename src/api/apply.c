@@ -16,11 +16,14 @@ struct group_wish {
   size_t at; /* in the rows that were written */
 };
 
-static json_t *options_json(enum channel channel, enum routing routing, int32_t max_connections) {
+static json_t *options_json(const struct group_row *g) {
   json_t *o = json_object();
-  put(o, "channel", json_string(channel_names[channel]));
-  put(o, "routing", json_string(routing_names[routing]));
-  put(o, "max_connections", json_integer(max_connections));
+  put(o, "channel", json_string(channel_names[g->channel]));
+  put(o, "routing", json_string(routing_names[g->routing]));
+  put(o, "max_connections", json_integer(g->max_connections));
+  put(o, "max_concurrent", json_integer(g->max_concurrent));
+  put(o, "rate_limit", json_real((double)g->rate_milli / 1000));
+  put(o, "rate_burst", json_integer(g->rate_burst));
   return o;
 }
 
@@ -38,6 +41,9 @@ static int read_group(struct call *c, const json_t *doc, struct group_wish *w) {
       .channel = WISH(channel)->there ? (enum channel)WISH(channel)->i : CHANNEL_HTTP,
       .routing = WISH(routing)->there ? (enum routing)WISH(routing)->i : ROUTING_ROUND_ROBIN,
       .max_connections = (int32_t)WISH(max_connections)->i};
+  r = group_bounds_of(WISH(max_concurrent), WISH(rate_limit), WISH(rate_burst), &w->g.bounds, &c->e);
+  if (r < 0)
+    return r;
   w->expected = WISH(version)->there ? WISH(version)->i : -1;
   return 0;
 }
@@ -51,8 +57,7 @@ static int plan_group(struct call *c, struct group_wish *w) {
   if (w->expected >= 0 && w->expected != version)
     return err_field(&c->e, ERR_STALE, "/version", "the group %.*s has version %d, not %d",
                      SLICE_FMT(w->g.name), version, (int)w->expected);
-  auto_json *old = w->plan.there ? options_json(was->channel, was->routing, was->max_connections) : NULL,
-            *new = options_json(w->g.channel, w->g.routing, w->g.max_connections);
+  auto_json *old = w->plan.there ? options_json(was) : NULL, *new = options_json(&w->plan.put.group);
   task_differences(w->differences, old, new);
   w->writes = !w->plan.there || json_array_size(w->differences);
   return w->writes ? access_need_role(&c->who, ROLE_ADMIN, &c->e) : 0;

@@ -11,6 +11,9 @@ json_t *group_json(const struct group_row *g, const char *secret) {
   put(o, "channel", json_string(channel_names[g->channel]));
   put(o, "routing", json_string(routing_names[g->routing]));
   put(o, "max_connections", json_integer(g->max_connections));
+  put(o, "max_concurrent", json_integer(g->max_concurrent));
+  put(o, "rate_limit", json_real((double)g->rate_milli / 1000));
+  put(o, "rate_burst", json_integer(g->rate_burst));
   put(o, "version", json_integer(g->version));
   put_time(o, "created_at", g->created_at);
   put_time(o, "updated_at", g->updated_at);
@@ -49,6 +52,20 @@ static int body_ns(struct call *c, const struct value *v, struct slice *ret) {
   return r < 0 ? r : access_namespace_need(c->api->o.access, *ret, &c->e);
 }
 
+int group_bounds_of(const struct value *concurrent, const struct value *rate, const struct value *burst,
+                    struct group_bounds *b, struct err *e) {
+  if (concurrent->there)
+    b->max_concurrent = (int32_t)concurrent->i;
+  if (burst->there)
+    b->rate_burst = (int32_t)burst->i;
+  if (!rate->there)
+    return 0;
+  b->rate_milli = (int64_t)(rate->d * 1000 + .5);
+  return rate->d > 0 && !b->rate_milli
+             ? err_field(e, ERR_INVALID, "/rate_limit", "expected at least 0.001, or 0")
+             : 0;
+}
+
 int on_groups_create(struct call *c) {
   const struct value *channel = IN(c, group_new, channel), *routing = IN(c, group_new, routing);
   struct group_new g = {.name = IN(c, group_new, name)->s,
@@ -58,6 +75,9 @@ int on_groups_create(struct call *c) {
   char secret[REGISTRY_SECRET_MAX];
   struct group_row row;
   int r = body_ns(c, IN(c, group_new, namespace), &g.ns);
+  if (r >= 0)
+    r = group_bounds_of(IN(c, group_new, max_concurrent), IN(c, group_new, rate_limit),
+                        IN(c, group_new, rate_burst), &g.bounds, &c->e);
   if (r < 0 || (r = registry_group_create(c->api->o.registry, &g, secret, &row, &c->mem, &c->e)) < 0)
     return r;
   return group_answer(c, 201, &row, secret);
@@ -86,11 +106,16 @@ int on_groups_patch(struct call *c) {
                         .name = row.name,
                         .channel = row.channel,
                         .routing = row.routing,
-                        .max_connections = row.max_connections};
+                        .max_connections = row.max_connections,
+                        .bounds = {row.max_concurrent, row.rate_milli, row.rate_burst}};
   if (IN(c, group_patch, routing)->there)
     g.routing = (enum routing)IN(c, group_patch, routing)->i;
   if (IN(c, group_patch, max_connections)->there)
     g.max_connections = (int32_t)IN(c, group_patch, max_connections)->i;
+  r = group_bounds_of(IN(c, group_patch, max_concurrent), IN(c, group_patch, rate_limit),
+                      IN(c, group_patch, rate_burst), &g.bounds, &c->e);
+  if (r < 0)
+    return r;
   /* without If-Match the version just read guards what the patch left alone */
   r = registry_group_change(c->api->o.registry, &g, c->if_version ? c->if_version : row.version, &row,
                             &c->mem, &c->e);

@@ -232,6 +232,9 @@ void put_raw(json_t *o, const char *key, struct slice text); /* JSON text; as a 
 /* documents of more than one file */
 json_t *run_json(const struct run_row *r, struct slice task_name, struct slice ns, bool whole);
 json_t *attempt_json(const struct attempt_row *a);
+/* What a document says of a group's bounds; what it does not say is left as it is. */
+int group_bounds_of(const struct value *concurrent, const struct value *rate, const struct value *burst,
+                    struct group_bounds *b, struct err *e);
 json_t *group_json(const struct group_row *g, const char *secret);
 json_t *executor_json(struct api *a, const struct executor_row *x);
 json_t *token_json(const struct token_row *t, const char *text);

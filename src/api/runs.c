@@ -63,6 +63,12 @@ json_t *run_json(const struct run_row *r, struct slice task_name, struct slice n
   return o;
 }
 
+static void put_wait(const struct call *c, json_t *o, const struct run_row *r) {
+  enum run_wait w = r->reason == REASON_QUEUED ? run_waits_for(c->api->o.runs, &r->key) : WAIT_NONE;
+  if (w != WAIT_NONE) /* it has started since its row was read, or another node has it */
+    put(o, "waits_for", json_string(run_wait_names[w]));
+}
+
 json_t *attempt_json(const struct attempt_row *a) {
   json_t *o = json_object();
   put(o, "attempt", json_integer(a->attempt));
@@ -118,8 +124,9 @@ int on_runs_list(struct call *c) {
   json_t *items = json_array();
   for (size_t i = 0; i < found.count; i++) {
     const struct run_list_row *x = &found.rows[i];
-    (void)json_array_append_new(
-        items, run_json(&x->run, x->task_name, x->ns, false)); /* fails only without memory */
+    json_t *o = run_json(&x->run, x->task_name, x->ns, false);
+    put_wait(c, o, &x->run);
+    (void)json_array_append_new(items, o); /* fails only without memory */
   }
   return call_list(c, items, next_page(c, &in, &found));
 }
@@ -172,6 +179,7 @@ static int put_attempts(struct call *c, json_t *o, const struct run_key *key) {
 
 static int whole(struct call *c, int status, const struct run_key *key, const struct st_run_get_ret *g) {
   json_t *o = run_json(&g->run, g->task_name, g->ns, true);
+  put_wait(c, o, &g->run);
   int r = put_payload(c, o, &g->run);
   if (r < 0 || (r = put_attempts(c, o, key)) < 0) {
     json_decref(o);

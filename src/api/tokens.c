@@ -75,6 +75,7 @@ static json_t *namespace_json(const struct namespace_row *n) {
     put_duration(o, "retention_age", n->retention_age);
   if (n->retention_runs >= 0)
     put(o, "retention_runs", json_integer(n->retention_runs));
+  put(o, "max_concurrent", json_integer(n->max_concurrent));
   return o;
 }
 
@@ -115,7 +116,11 @@ int on_namespaces_patch(struct call *c) {
   if (r < 0 || (r = access_namespace_get(c->api->o.access, c->param[0], &row, &c->mem, &c->e)) < 0)
     return r;
   row.retention_age = patched(c, "retention_age", IN(c, namespace_patch, retention_age), row.retention_age);
-  row.retention_runs = patched(c, "retention_runs", IN(c, namespace_patch, retention_runs), row.retention_runs);
+  row.retention_runs =
+      patched(c, "retention_runs", IN(c, namespace_patch, retention_runs), row.retention_runs);
+  const struct value *most = IN(c, namespace_patch, max_concurrent);
+  if (most->there || json_is_null(json_object_get(c->body, "max_concurrent")))
+    row.max_concurrent = most->there ? (int32_t)most->i : 0;
   r = access_namespace_set(c->api->o.access, &row, slice_of(c->who.name), &c->e);
   return r < 0 ? r : call_json(c, 200, namespace_json(&row));
 }

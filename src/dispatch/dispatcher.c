@@ -331,7 +331,33 @@ static void send_batch(struct dispatcher *d, struct run_job **jobs, size_t n) {
     d->database_at = mono + LOOK_AGAIN_MS * USEC_PER_MS;
 }
 
+/* The higher priority first, else in their order. Most often there is only one priority: then nothing is moved. */
+static struct run_job *by_priority(struct run_job *list) {
+  const struct run_job *j = list;
+  while (j && j->next && j->next->spec->priority <= j->spec->priority)
+    j = j->next;
+  if (!j || !j->next)
+    return list;
+  struct run_job *heads[DISPATCH_PRIORITIES], **tails[DISPATCH_PRIORITIES], *sorted = NULL, **tail = &sorted;
+  for (int i = 0; i < DISPATCH_PRIORITIES; i++)
+    tails[i] = &heads[i];
+  for (struct run_job *k = list; k; k = k->next) {
+    int i = k->spec->priority % DISPATCH_PRIORITIES;
+    *tails[i] = k;
+    tails[i] = &k->next;
+  }
+  for (int i = DISPATCH_PRIORITIES - 1; i >= 0; i--) {
+    *tails[i] = NULL;
+    if (tails[i] == &heads[i])
+      continue;
+    *tail = heads[i];
+    tail = tails[i];
+  }
+  return sorted;
+}
+
 static void send_jobs(struct dispatcher *d, struct run_job *list) {
+  list = by_priority(list);
   while (list) {
     struct run_job *jobs[BATCH];
     size_t n = 0;

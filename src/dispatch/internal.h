@@ -30,14 +30,20 @@ int text_cache_get(struct text_cache *c, struct store *store, struct run_job *co
                    struct task_text **ret, struct err *e);
 void text_cache_done(struct text_cache *c);
 
-/* Jobs that wait for capacity: one list for each (namespace, group, handler, pin); and one for each instance that may have a job
+enum { DISPATCH_PRIORITIES = 10 };
+
+/* Jobs that wait for capacity, the higher priority first: one place for each (namespace, group, handler, pin); and one for each instance that may have a job
  * already: such a job holds its slot, it must not stand behind those that wait for one. */
 struct parking {
   char *key, *ns, *group;
-  struct waiting *head, *tail;
+  struct lane { /* first come, first served */
+    struct waiting *head, *tail;
+  } lanes[DISPATCH_PRIORITIES]; /* by priority */
   size_t count;
-  usec_t retry_at; /* monotonic: look again then; 0 = now */
-  bool full;       /* the last one found no executor; else those here only wait for their time */
+  usec_t retry_at;            /* monotonic: look again then; 0 = now */
+  usec_t soonest;             /* while they are tried */
+  struct parking *next_ready; /* … together with others */
+  bool full;                  /* the last one found no executor; else those here only wait for their time */
   UT_hash_handle hh;
 };
 struct waiting { /* a job and what it met so far */

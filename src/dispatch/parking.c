@@ -1,6 +1,6 @@
 #include "dispatch/internal.h"
 
-/* Jobs that no executor can take now wait here, first come first served among those that want the same. */
+/* Jobs that no executor can take now wait here: the higher priority first, first come first served within one. */
 
 static char *key_of(const struct waiting *w) {
   const struct run_job *j = w->job;
@@ -24,7 +24,11 @@ void waiting_free(struct dispatcher *d, struct waiting **w) {
   *w = NULL;
 }
 
-static void push_back(struct parking *p, struct waiting *w) {
+static struct lane *lane_of(struct parking *p, const struct waiting *w) {
+  return &p->lanes[w->job->spec->priority % DISPATCH_PRIORITIES];
+}
+
+static void push_back(struct lane *p, struct waiting *w) {
   w->next = NULL;
   if (p->tail)
     p->tail->next = w;
@@ -33,14 +37,14 @@ static void push_back(struct parking *p, struct waiting *w) {
   p->tail = w;
 }
 
-static void push_front(struct parking *p, struct waiting *w) {
+static void push_front(struct lane *p, struct waiting *w) {
   w->next = p->head;
   p->head = w;
   if (!p->tail)
     p->tail = w;
 }
 
-static struct waiting *pop(struct parking *p) {
+static struct waiting *pop(struct lane *p) {
   struct waiting *w = p->head;
   p->head = w->next;
   if (!p->head)
@@ -70,7 +74,7 @@ void park(struct dispatcher *d, struct waiting *w, usec_t retry_at, bool full) {
     p->retry_at = retry_at;
     HASH_ADD_KEYPTR(hh, d->parked, p->key, strlen(p->key), p);
   }
-  push_back(p, w);
+  push_back(lane_of(p, w), w);
   p->count++;
   p->full = p->full || full;
   p->retry_at = retry_at < p->retry_at ? retry_at : p->retry_at;
@@ -85,12 +89,12 @@ static void parking_free(struct dispatcher *d, struct parking *p) {
   mem_free(p);
 }
 
-/* Try those that wait in one place, each at most once, until one finds no executor. */
-static void unpark(struct dispatcher *d, struct parking *p, usec_t mono) {
-  usec_t soonest = USEC_NEVER;
-  p->full = false;
-  for (size_t n = p->count; n > 0 && p->head; n--) {
-    struct waiting *w = pop(p);
+/* Try those of one priority that wait in one place, each at most once, until one finds no executor. */
+static void unpark(struct dispatcher *d, struct parking *p, struct lane *lane, usec_t mono) {
+  struct waiting *last = lane->tail;
+  for (bool more = lane->head; more && lane->head;) {
+    struct waiting *w = pop(lane);
+    more = w != last;
     usec_t retry_at = w->not_before;
     enum send_result r = w->not_before > mono ? SEND_LATER : try_send(d, w, mono, &retry_at);
     if (r == SEND_GONE) {
@@ -98,23 +102,36 @@ static void unpark(struct dispatcher *d, struct parking *p, usec_t mono) {
       d->parked_count--;
       continue;
     }
-    soonest = retry_at < soonest ? retry_at : soonest;
+    p->soonest = retry_at < p->soonest ? retry_at : p->soonest;
     if (r == SEND_FULL) {
-      push_front(p, w);
+      push_front(lane, w);
       p->full = true;
       break;
     }
-    push_back(p, w);
+    push_back(lane, w);
   }
-  p->retry_at = soonest;
 }
 
+/* All places together, from the highest priority down: they may want the same slots. */
 void unpark_ready(struct dispatcher *d, usec_t mono) {
-  struct parking *p, *next;
+  struct parking *p, *next, *ready = NULL;
   HASH_ITER (hh, d->parked, p, next) {
-    if (p->retry_at <= mono)
-      unpark(d, p, mono);
-    if (!p->head)
+    if (p->retry_at > mono)
+      continue;
+    p->full = false;
+    p->soonest = USEC_NEVER;
+    p->next_ready = ready;
+    ready = p;
+  }
+  for (int i = DISPATCH_PRIORITIES - 1; ready && i >= 0; i--)
+    for (p = ready; p; p = p->next_ready)
+      if (!p->full)
+        unpark(d, p, &p->lanes[i], mono);
+  for (p = ready; p; p = p->next_ready)
+    p->retry_at = p->soonest;
+  for (p = ready; p; p = next) {
+    next = p->next_ready;
+    if (!p->count)
       parking_free(d, p);
   }
   metric_set(d->parked_gauge, (double)d->parked_count);
@@ -140,11 +157,11 @@ usec_t parking_next(struct dispatcher *d) {
 void parking_done(struct dispatcher *d) {
   struct parking *p, *next;
   HASH_ITER (hh, d->parked, p, next) {
-    while (p->head) {
-      struct waiting *w = p->head;
-      p->head = w->next;
-      waiting_free(d, &w);
-    }
+    for (int i = 0; i < DISPATCH_PRIORITIES; i++)
+      while (p->lanes[i].head) {
+        struct waiting *w = pop(&p->lanes[i]);
+        waiting_free(d, &w);
+      }
     parking_free(d, p);
   }
 }

@@ -14,6 +14,17 @@ static int check_name(struct slice text, const char *field, struct err *e) {
   return r;
 }
 
+static int check_bounds(const struct group_bounds *b, struct err *e) {
+  if (b->max_concurrent < 0 || b->max_concurrent > GROUP_CONCURRENT_MAX)
+    return err_field(e, ERR_INVALID, "/max_concurrent", "expected a whole number from 0 to %d",
+                     GROUP_CONCURRENT_MAX);
+  if (b->rate_milli < 0 || b->rate_milli > (int64_t)GROUP_RATE_MAX * 1000)
+    return err_field(e, ERR_INVALID, "/rate_limit", "expected 0.001 to %d, or 0", GROUP_RATE_MAX);
+  if (b->rate_burst < 0 || b->rate_burst > GROUP_BURST_MAX)
+    return err_field(e, ERR_INVALID, "/rate_burst", "expected a whole number from 0 to %d", GROUP_BURST_MAX);
+  return 0;
+}
+
 static int check_group(const struct group_new *g, struct err *e) {
   int r = check_name(g->name, "/name", e);
   if (r < 0 || (r = check_name(g->ns, "/namespace", e)) < 0)
@@ -21,7 +32,7 @@ static int check_group(const struct group_new *g, struct err *e) {
   if (g->max_connections < 1 || g->max_connections > GROUP_MAX_CONNECTIONS)
     return err_field(e, ERR_INVALID, "/max_connections", "expected a whole number from 1 to %d",
                      GROUP_MAX_CONNECTIONS);
-  return 0;
+  return check_bounds(&g->bounds, e);
 }
 
 /* What leaves this folder has no secrets in it. */
@@ -29,6 +40,17 @@ static struct group_row public_row(const struct group_row *row) {
   struct group_row out = *row;
   out.secret_sealed = out.secret_previous_sealed = (struct slice){0};
   return out;
+}
+
+static struct group_row new_row(const struct group_new *g) {
+  return (struct group_row){.ns = g->ns,
+                            .name = g->name,
+                            .channel = g->channel,
+                            .routing = g->routing,
+                            .max_connections = g->max_connections,
+                            .max_concurrent = g->bounds.max_concurrent,
+                            .rate_milli = g->bounds.rate_milli,
+                            .rate_burst = g->bounds.rate_burst};
 }
 
 /* Write a row and take what came back into the table. */
@@ -55,11 +77,7 @@ int registry_group_create(struct registry *r, const struct group_new *g, char re
   if (code < 0)
     return code;
   char text[REGISTRY_SECRET_MAX];
-  struct st_group_put in = {.group = {.ns = g->ns,
-                                      .name = g->name,
-                                      .channel = g->channel,
-                                      .routing = g->routing,
-                                      .max_connections = g->max_connections}};
+  struct st_group_put in = {.group = new_row(g)};
   new_secret(r, text, mem, &in.group.secret_sealed);
   code = write_row(r, &in, ret, mem, e);
   if (code == 0) {
@@ -106,6 +124,9 @@ static void set_options(struct group_row *row, const void *arg) {
   const struct group_new *g = arg;
   row->routing = g->routing;
   row->max_connections = g->max_connections;
+  row->max_concurrent = g->bounds.max_concurrent;
+  row->rate_milli = g->bounds.rate_milli;
+  row->rate_burst = g->bounds.rate_burst;
 }
 
 int registry_group_change(struct registry *r, const struct group_new *g, int32_t if_version,
@@ -121,11 +142,7 @@ int registry_group_change(struct registry *r, const struct group_new *g, int32_t
 
 int registry_group_plan(struct registry *r, const struct group_new *g, struct group_plan *ret,
                         struct arena *mem, struct err *e) {
-  struct group_plan p = {.put = {.group = {.ns = g->ns,
-                                           .name = g->name,
-                                           .channel = g->channel,
-                                           .routing = g->routing,
-                                           .max_connections = g->max_connections}}};
+  struct group_plan p = {.put = {.group = new_row(g)}};
   struct group_row old;
   int code = check_group(g, e);
   if (code < 0)

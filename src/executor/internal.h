@@ -46,6 +46,7 @@ struct group {
   bool exists;
   enum routing routing;
   int32_t max_connections, version;
+  struct group_bounds bounds;
   usec_t changed_at;
   uint64_t seen;
   char *sealed[2]; /* as stored, to see whether they changed */
@@ -100,6 +101,8 @@ struct member *member_find(struct group *g, struct slice id);
 struct member *member_put(struct group *g, struct inst *x, enum executor_state state, struct events *v);
 void member_set_state(struct member *m, enum executor_state state, struct events *v);
 void member_remove(struct registry *r, struct group *g, struct member *m, struct events *v);
+/* The group has these bounds: said once when they are others than before. */
+void group_set_bounds(struct registry *r, struct group *g, const struct group_bounds *b);
 void group_gone(struct registry *r, struct group *g, struct events *v);
 /* Without the lock: a new incarnation from a row. `target` may be NULL; it is taken over. handlers: JSON array text. */
 struct inst *inst_new(struct group *g, const struct executor_row *row, struct target *target);

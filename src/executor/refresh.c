@@ -60,6 +60,7 @@ int group_apply(struct registry *r, const struct group_row *row, struct as_of at
       g->changed_at = at.time;
     g->routing = row->routing;
     g->max_connections = row->max_connections;
+    group_set_bounds(r, g, &(struct group_bounds){row->max_concurrent, row->rate_milli, row->rate_burst});
     g->version = row->version;
     if (!known)
       take_secrets(g, row, &s);

@@ -15,6 +15,16 @@
 #define REGISTRY_SLOTS_MAX        10000
 #define REGISTRY_LABELS_MAX_BYTES 4096
 
+/* Of all executors of a group together. */
+struct group_bounds {
+  int32_t max_concurrent; /* runs between dispatch and end; 0 = any number */
+  int64_t rate_milli;     /* runs begun in 1,000 s; 0 = any number */
+  int32_t rate_burst;     /* begun at once after a rest; 0 = as many as in a second */
+};
+#define GROUP_CONCURRENT_MAX 100000
+#define GROUP_RATE_MAX       100000 /* a second */
+#define GROUP_BURST_MAX      100000
+
 struct registry;
 struct registry_options {
   struct store *store; /* pooled; borrowed */
@@ -34,6 +44,9 @@ struct registry_hooks {
   void (*on_lost)(void *arg, struct slice ns, struct slice group, struct slice id, int64_t incarnation);
   /* An instance of the group came online, or a slot became free after a choose had to answer ERR_BUSY. */
   void (*on_capacity)(void *arg, struct slice ns, struct slice group);
+  /* The bounds of a group are now these; all 0: it is gone. With the registry's lock, so that they come in their order: must not call back.
+   * Before registry_start has returned, for all groups. May be NULL. */
+  void (*on_bounds)(void *arg, struct slice ns, struct slice group, const struct group_bounds *b);
   void *arg;
 };
 int registry_new(const struct registry_options *o, struct registry **ret, struct err *e);
@@ -128,6 +141,7 @@ struct group_new {
   enum channel channel;
   enum routing routing;
   int32_t max_connections; /* 1…1,024 per executor */
+  struct group_bounds bounds;
 };
 #define GROUP_MAX_CONNECTIONS 1024
 /* The secret's text is given here once and never again. Rows are without secrets (sealed fields emptied), texts in `mem`. */

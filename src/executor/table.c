@@ -146,8 +146,17 @@ void member_remove(struct registry *r, struct group *g, struct member *m, struct
   g->routes_stale = true;
 }
 
+void group_set_bounds(struct registry *r, struct group *g, const struct group_bounds *b) {
+  bool same = g->bounds.max_concurrent == b->max_concurrent && g->bounds.rate_milli == b->rate_milli &&
+              g->bounds.rate_burst == b->rate_burst;
+  g->bounds = *b;
+  if (!same && r->hooks.on_bounds)
+    r->hooks.on_bounds(r->hooks.arg, slice_of(g->ns), slice_of(g->name), b);
+}
+
 void group_gone(struct registry *r, struct group *g, struct events *v) {
   struct member *m, *next;
+  group_set_bounds(r, g, &(struct group_bounds){0});
   HASH_ITER (hh, g->members, m, next) {
     member_remove(r, g, m, v);
   }
@@ -172,6 +181,7 @@ void routes_clear(struct group *g) {
 void table_free(struct registry *r) {
   struct group *g, *next;
   struct events v = {0};
+  r->hooks = (struct registry_hooks){0}; /* nobody listens any more: the events are only freed */
   HASH_ITER (hh, r->groups, g, next) {
     group_gone(r, g, &v);
     routes_clear(g);
@@ -180,6 +190,5 @@ void table_free(struct registry *r) {
     mem_free(g->name);
     mem_free(g);
   }
-  r->hooks = (struct registry_hooks){0}; /* nobody listens any more: the events are only freed */
   events_deliver(r, &v);
 }

@@ -17,7 +17,7 @@ static struct {
   bool made;
   struct run_service *runs;
   struct registry *registry;
-  struct metric *inflight[3];
+  struct metric *inflight[3], *queued[WAIT_MAX_];
   struct metric_family *executors, *slots;
 } gauges = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -59,6 +59,10 @@ static void collect(void *arg) {
     run_counts(gauges.runs, counts);
     for (int i = 0; i < 3; i++)
       metric_set(gauges.inflight[i], (double)counts[i]);
+    int64_t waits[WAIT_MAX_];
+    run_count_waits(gauges.runs, waits);
+    for (int i = WAIT_TASK; i < WAIT_MAX_; i++)
+      metric_set(gauges.queued[i], (double)waits[i]);
     registry_counts(gauges.registry, on_group, &l);
     if (l.groups > GROUPS_MAX)
       set_group(&l.other, other);
@@ -77,6 +81,9 @@ void monitor_gauges(struct run_service *runs, struct registry *registry, const c
       metric_family("kelou_runs_inflight", "Open runs by state", METRIC_GAUGE, "state", NULL);
   for (int i = 0; i < 3; i++)
     gauges.inflight[i] = metric_series(f, states[i], NULL);
+  f = metric_family("kelou_runs_queued", "QUEUED runs by what they wait for", METRIC_GAUGE, "cause", NULL);
+  for (int i = WAIT_TASK; i < WAIT_MAX_; i++)
+    gauges.queued[i] = metric_series(f, run_wait_names[i], NULL);
   gauges.executors = metric_family("kelou_executors", "Executor instances by group and state", METRIC_GAUGE,
                                    "group,state", NULL);
   gauges.slots =

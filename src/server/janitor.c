@@ -13,6 +13,8 @@ static void maintain(struct server *s, struct store *store) {
     log_warn("upkeep of the database failed, trying again", LF_E(&e));
   if (task_calendar_follow(s->tasks, CALENDAR_FOLLOW_MAX, &e) < 0)
     log_warn("tasks behind their calendars not found, trying again", LF_E(&e));
+  if (access_bounds_read(s->access, &e) < 0)
+    log_warn("bounds of namespaces not read, trying again", LF_E(&e));
   int64_t removed = 0;
   if (access_idem_expire(s->access, &removed, &e) < 0)
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));

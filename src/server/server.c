@@ -33,6 +33,16 @@ static void on_owned(void *arg, const struct shard_row *row) {
 static void on_shard_lost(void *arg, int32_t shard, int64_t epoch) {
   engine_disown(((struct server *)arg)->engine, shard, epoch);
 }
+static void on_group_bounds(void *arg, struct slice ns, struct slice group, const struct group_bounds *b) {
+  struct live_bound bound = {.max_concurrent = b->max_concurrent, .rate = (double)b->rate_milli / 1000};
+  if (b->rate_milli)
+    bound.burst = b->rate_burst ? b->rate_burst : bound.rate > 1 ? bound.rate : 1;
+  run_bound(((struct server *)arg)->runs, ns, group, &bound);
+}
+static void on_namespace_bound(void *arg, struct slice ns, int32_t max_concurrent) {
+  run_bound(((struct server *)arg)->runs, ns, (struct slice){0},
+            &(struct live_bound){.max_concurrent = max_concurrent});
+}
 static void on_changed(void *arg, int32_t shard) { engine_changed(((struct server *)arg)->engine, shard); }
 static void on_executor_lost(void *arg, struct slice ns, struct slice group, struct slice id,
                              int64_t incarnation) {
@@ -191,7 +201,7 @@ static int start_registry(struct server *s, struct err *e) {
   o.refresh = conf_usec(s->conf, "executor.refresh");
   rc = registry_new(&o, &s->registry, e);
   if (rc >= 0)
-    registry_hook(s->registry, &(struct registry_hooks){on_executor_lost, on_capacity, s});
+    registry_hook(s->registry, &(struct registry_hooks){on_executor_lost, on_capacity, on_group_bounds, s});
   return rc;
 }
 
@@ -240,6 +250,8 @@ static int start_services(struct server *s, struct err *e) {
   access_options_default(&ao);
   ao.store = s->api_store;
   ao.state_dir = s->state_dir;
+  ao.on_bound = on_namespace_bound;
+  ao.arg = s;
   s->access = access_new(&ao);
   int rc = access_bootstrap(s->access, e);
   if (rc < 0)
@@ -329,6 +341,8 @@ static int start_http(struct server *s, struct err *e) {
 
 static int start_threads(struct server *s, struct err *e) {
   int rc = run_service_start(s->runs, e);
+  if (rc >= 0)
+    rc = access_bounds_read(s->access, e); /* before anything starts, as the groups' in registry_start */
   if (rc >= 0)
     rc = registry_start(s->registry, e);
   if (rc >= 0)

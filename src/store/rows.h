@@ -49,7 +49,10 @@ struct group_row {
   struct slice ns, name;
   enum channel channel;
   enum routing routing;
-  int32_t max_connections;                            /* per executor */
+  int32_t max_connections; /* per executor */
+  int32_t max_concurrent;  /* runs between dispatch and end; 0 = any number */
+  int64_t rate_milli;      /* runs begun in 1,000 s; 0 = any number */
+  int32_t rate_burst;      /* begun at once after a rest; 0 = as many as in a second */
   struct slice secret_sealed, secret_previous_sealed; /* crypto_seal texts */
   usec_t created_at, updated_at;
   int32_t version;
@@ -65,6 +68,7 @@ struct namespace_row {
   struct slice name;
   int64_t retention_age;  /* µs; 0 = for ever, -1 = as the setting says */
   int64_t retention_runs; /* 0 = any number, -1 = as the setting says */
+  int32_t max_concurrent; /* runs between dispatch and end; 0 = any number */
 };
 struct token_row {
   int64_t id;

@@ -80,13 +80,16 @@ static bool no_offence(const struct db_run *o) {
   return may_overlap(o) && sim_now - o->active_at < 10 * USEC_PER_SEC;
 }
 
-/* What the owner of this shard has under way, as committed: of a group, or of all. */
+static const usec_t TAKEN_IN = 15 * USEC_PER_SEC;
+
+/* What the owner of this shard has under way, as committed: of a group, or of all. What it has taken over only just it may not know of. */
 static int64_t active_of_owner(int32_t shard, const struct sim_group *group) {
   const struct shard_row *of = &sim_world->db->shards[shard].row;
   int64_t n = 0;
   for (int s = 0; s < sim_world->o.shards; s++) {
     const struct db_shard *d = &sim_world->db->shards[s];
-    if (!slice_eq(d->row.owner, of->owner) || d->row.incarnation != of->incarnation)
+    if (!slice_eq(d->row.owner, of->owner) || d->row.incarnation != of->incarnation ||
+        (s != shard && sim_db_now(NULL) - d->claimed_at < TAKEN_IN))
       continue;
     for (const struct db_run *r = d->open; r; r = r->next)
       n += is_active(&r->row) && (!group || sim_group_of(&r->key) == group);

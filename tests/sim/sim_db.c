@@ -307,6 +307,7 @@ int db_shard_claim(struct store *s, const struct st_shard_claim *in, struct st_s
       continue;
     sh->row.owner = db_text(db, in->node);
     sh->row.incarnation = in->incarnation;
+    sh->claimed_at = db->now(db->now_arg);
     if (!db->removed[GUARD_CLAIM_EPOCH] || sh->row.epoch == 0)
       sh->finish_epoch = ++sh->row.epoch;
     db_written(db, sh->row.id, sh->row.epoch);

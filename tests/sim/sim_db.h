@@ -59,6 +59,7 @@ struct db_change {
 struct db_shard {
   struct shard_row row;
   int64_t finish_epoch, inbox_last;
+  usec_t claimed_at;
   struct db_change *changes;
   size_t change_count, change_cap;
   struct db_run *open;

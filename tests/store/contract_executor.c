@@ -25,12 +25,18 @@ static void test_group(void **state) {
   assert_null(g.secret_previous_sealed.p);
   REFUSED(ERR_CONFLICT, CALL(group_put, &put, .group = g));
   g.max_connections = 9;
+  g.max_concurrent = 7;
+  g.rate_milli = 5000000000;
+  g.rate_burst = 3;
   g.secret_previous_sealed = SLICE("older");
   REFUSED(ERR_STALE, CALL(group_put, &put, .group = g, .expected_version = 2));
   OK(CALL(group_put, &put, .group = g, .expected_version = 1));
   assert_int_equal(put.group.version, 2);
   OK(CALL(group_get, &get, .ns = fx.ns, .name = name));
   assert_int_equal(get.group.max_connections, 9);
+  assert_int_equal(get.group.max_concurrent, 7);
+  assert_true(get.group.rate_milli == 5000000000);
+  assert_int_equal(get.group.rate_burst, 3);
   assert_int_equal(get.group.routing, ROUTING_LEAST_BUSY);
   assert_int_equal(get.group.id, g.id);
   assert_true(slice_eqz(get.group.secret_previous_sealed, "older"));

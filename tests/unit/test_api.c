@@ -442,7 +442,7 @@ static void test_a_run_has_all_its_fields(void **state) {
                       .error_message = SLICE("m"),
                       .error_detail = SLICE("d"),
                       .progress = 0.5};
-  static const char *const later[] = {"payload", "attempts", "not_before", NULL};
+  static const char *const later[] = {"payload", "attempts", "not_before", "waits_for", NULL};
   auto_json *whole = run_json(&r, SLICE("task"), SLICE("ns"), true),
             *item = run_json(&r, SLICE("task"), SLICE("ns"), false);
   every_field_is_there(whole, SCHEMA_run, later);

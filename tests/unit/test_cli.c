@@ -138,9 +138,8 @@ static void test_shapes(void **state) {
   (void)state;
   words_lang_set(LANG_EN);
   assert_shows("namespace", "list", OUT_TABLE, "{\"items\":[{\"name\":\"default\"},{\"name\":\"b\"}]}",
-               "NAME     RETENTION_AGE  RETENTION_RUNS\n"
-               "default  -              -\n"
-               "b        -              -\n");
+               "NAME     RETENTION_AGE  RETENTION_RUNS  MAX_CONCURRENT\n"
+               "default  -              -               -\nb        -              -               -\n");
   assert_shows("task", "list", OUT_NAME, "{\"items\":[{\"name\":\"a\",\"namespace\":\"n\"}]}", "n/a\n");
   assert_shows("run", "get", OUT_NAME, "{\"id\":\"x\"}", "x\n");
   assert_shows("task", "pause", OUT_TABLE,
@@ -154,7 +153,7 @@ static void test_shapes(void **state) {
                "{\"a\":1}\n"
                "ATTEMPTS.1.ATTEMPT  1\nATTEMPTS.2.ATTEMPT  2\n");
   words_lang_set(LANG_ZH);
-  assert_shows("namespace", "list", OUT_TABLE, "{\"items\":[]}", "名称  保留时长  保留条数\n");
+  assert_shows("namespace", "list", OUT_TABLE, "{\"items\":[]}", "名称  保留时长  保留条数  最多同时\n");
   words_lang_set(LANG_EN);
 }
 

@@ -52,7 +52,7 @@ static int setup(void **state) {
   OK(store_namespace_put(t.store, &ns, &out, &mem, &e));
   r = node(7);
   other = node(7);
-  registry_hook(r, &(struct registry_hooks){on_lost, on_capacity, NULL});
+  registry_hook(r, &(struct registry_hooks){on_lost, on_capacity, NULL, NULL});
   struct group_row row;
   OK(registry_group_create(
       r, &(struct group_new){SLICE("default"), SLICE("g"), CHANNEL_HTTP, ROUTING_ROUND_ROBIN, 16}, secret,

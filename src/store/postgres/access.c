@@ -19,9 +19,11 @@ int pg_namespace_put(struct store *store, const struct st_namespace_put *in, str
 
 int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
                       struct st_namespace_list_ret *ret, struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {"namespace_list", "SELECT name, coalesce(retention_age, -1), coalesce(retention_runs, -1) FROM "
-                                  "namespace ORDER BY name COLLATE \"C\"",
-                                  PG_READ};
+  static const struct pg_sql q = {
+      "namespace_list",
+      "SELECT name, coalesce(retention_age, -1), coalesce(retention_runs, -1), max_concurrent FROM "
+      "namespace ORDER BY name COLLATE \"C\"",
+      PG_READ};
   auto_result r = NULL;
   (void)in;
   int code = pgc_one(pg_of(store), &q, &r, e);
@@ -35,6 +37,7 @@ int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
     names[i] = rows[i].name = pgw_next_text(&c);
     rows[i].retention_age = pgw_next_int(&c);
     rows[i].retention_runs = pgw_next_int(&c);
+    rows[i].max_concurrent = (int32_t)pgw_next_int(&c);
   }
   ret->names = names;
   ret->rows = rows;
@@ -44,10 +47,11 @@ int pg_namespace_list(struct store *store, const struct st_namespace_list *in,
 
 int pg_namespace_set(struct store *store, const struct st_namespace_set *in, struct st_namespace_set_ret *ret,
                      struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {"namespace_set",
-                                  "UPDATE namespace SET retention_age = nullif($2::int8, -1), retention_runs = "
-                                  "nullif($3::int8, -1) WHERE name = $1::text RETURNING 1",
-                                  PG_WRITE};
+  static const struct pg_sql q = {
+      "namespace_set",
+      "UPDATE namespace SET retention_age = nullif($2::int8, -1), retention_runs = "
+      "nullif($3::int8, -1), max_concurrent = $4::int4 WHERE name = $1::text RETURNING 1",
+      PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -55,6 +59,7 @@ int pg_namespace_set(struct store *store, const struct st_namespace_set *in, str
   pgw_text0(&s->args, in->row.name);
   pgw_i8(&s->args, in->row.retention_age);
   pgw_i8(&s->args, in->row.retention_runs);
+  pgw_i4(&s->args, in->row.max_concurrent);
   int code = pgc_one(s, &q, &r, e);
   if (code == 0 && PQntuples(r) == 0)
     code = err_set(e, ERR_NOT_FOUND, "there is no namespace \"%.*s\"", SLICE_FMT(in->row.name));

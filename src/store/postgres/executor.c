@@ -2,8 +2,8 @@
 #include "store/postgres/pg.h"
 
 #define GROUP_COLUMNS                                                                                        \
-  "id, ns, name, channel, routing, max_connections, secret_sealed, secret_previous_sealed, created_at, "     \
-  "updated_at, version"
+  "id, ns, name, channel, routing, max_connections, max_concurrent, rate_milli, rate_burst, secret_sealed, " \
+  "secret_previous_sealed, created_at, updated_at, version"
 #define EXECUTOR_COLUMNS(t)                                                                                  \
   t "ns, " t "group_name, " t "id, " t "url, " t "handlers, " t "version, " t "labels, " t "incarnation, " t \
     "slots, " t "running, " t "state, " t "registered_at, " t "beat_at"
@@ -18,6 +18,9 @@ static void read_group(const PGresult *r, size_t row, struct group_row *ret, str
   ret->channel = (enum channel)pgw_next_int(&c);
   ret->routing = (enum routing)pgw_next_int(&c);
   ret->max_connections = (int32_t)pgw_next_int(&c);
+  ret->max_concurrent = (int32_t)pgw_next_int(&c);
+  ret->rate_milli = pgw_next_int(&c);
+  ret->rate_burst = (int32_t)pgw_next_int(&c);
   ret->secret_sealed = pgw_next_text(&c);
   ret->secret_previous_sealed = pgw_next_text(&c);
   ret->created_at = pgw_next_int(&c);
@@ -60,18 +63,19 @@ int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group
                  struct err *e) {
   static const struct pg_sql create = {
       "group_create",
-      "INSERT INTO executor_group (ns, name, channel, routing, max_connections, secret_sealed, "
-      "secret_previous_sealed, created_at, "
-      "updated_at, version) SELECT $1::text, $2::text, $3::int4::int2, $4::int4::int2, $5::int4, $6::text, "
-      "$7::text, n.now, n.now, 1 FROM "
-      "(SELECT " PG_NOW " AS now OFFSET 0) n ON CONFLICT (ns, name) DO NOTHING RETURNING " GROUP_COLUMNS,
+      "INSERT INTO executor_group (ns, name, channel, routing, max_connections, max_concurrent, rate_milli, "
+      "rate_burst, secret_sealed, secret_previous_sealed, created_at, updated_at, version) SELECT $1::text, "
+      "$2::text, $3::int4::int2, $4::int4::int2, $5::int4, $6::int4, $7::int8, $8::int4, $9::text, "
+      "$10::text, "
+      "n.now, n.now, 1 FROM (SELECT " PG_NOW
+      " AS now OFFSET 0) n ON CONFLICT (ns, name) DO NOTHING RETURNING " GROUP_COLUMNS,
       PG_WRITE};
   static const struct pg_sql change = {
       "group_change",
       "UPDATE executor_group SET channel = $3::int4::int2, routing = $4::int4::int2, max_connections = "
-      "$5::int4, secret_sealed = $6::text, "
-      "secret_previous_sealed = $7::text, updated_at = " PG_NOW ", version = version + 1 "
-      "WHERE ns = $1::text AND name = $2::text AND version = $8::int4 RETURNING " GROUP_COLUMNS,
+      "$5::int4, max_concurrent = $6::int4, rate_milli = $7::int8, rate_burst = $8::int4, secret_sealed = "
+      "$9::text, secret_previous_sealed = $10::text, updated_at = " PG_NOW ", version = version + 1 "
+      "WHERE ns = $1::text AND name = $2::text AND version = $11::int4 RETURNING " GROUP_COLUMNS,
       PG_WRITE};
   const struct group_row *g = &in->group;
   auto_result r = NULL;
@@ -80,6 +84,9 @@ int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group
   pgw_i4(&s->args, (int32_t)g->channel);
   pgw_i4(&s->args, (int32_t)g->routing);
   pgw_i4(&s->args, g->max_connections);
+  pgw_i4(&s->args, g->max_concurrent);
+  pgw_i8(&s->args, g->rate_milli);
+  pgw_i4(&s->args, g->rate_burst);
   pgw_text(&s->args, g->secret_sealed);
   pgw_text(&s->args, g->secret_previous_sealed);
   if (in->expected_version)

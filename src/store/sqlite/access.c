@@ -24,7 +24,8 @@ int sqlite_namespace_list(struct store *s, const struct st_namespace_list *in,
   r = db_query(tx.db, SQL_NAMESPACE_LIST, e, "");
   while (r >= 0 && (r = db_step(tx.db, SQL_NAMESPACE_LIST, e)) > 0) {
     struct namespace_row *row = sqlite_push(mem, out.rows, out.count, cap);
-    db_get(tx.db, SQL_NAMESPACE_LIST, mem, "sll", &row->name, &row->retention_age, &row->retention_runs);
+    db_get(tx.db, SQL_NAMESPACE_LIST, mem, "slli", &row->name, &row->retention_age, &row->retention_runs,
+           &row->max_concurrent);
   }
   if (sqlite_read_end(&tx, r) < 0)
     return r;
@@ -42,7 +43,8 @@ int sqlite_namespace_set(struct store *s, const struct st_namespace_set *in, str
   (void)ret;
   if (r < 0)
     return r;
-  r = db_run(tx.db, SQL_NAMESPACE_SET, e, "tll", in->row.name, in->row.retention_age, in->row.retention_runs);
+  r = db_run(tx.db, SQL_NAMESPACE_SET, e, "tlli", in->row.name, in->row.retention_age, in->row.retention_runs,
+             in->row.max_concurrent);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no namespace \"%.*s\"", SLICE_FMT(in->row.name));
   return sqlite_write_end(&tx, r < 0 ? r : 0);

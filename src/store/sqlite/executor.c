@@ -5,9 +5,9 @@ _Static_assert(EXECUTOR_ONLINE == 0 && EXECUTOR_DRAINING == 1 && EXECUTOR_LOST =
                "numbers in sql.def");
 
 static void get_group(struct sqlite_tx *tx, enum sql id, struct group_row *g) {
-  db_get(tx->db, id, tx->mem, "lssiiisslli", &g->id, &g->ns, &g->name, &g->channel, &g->routing,
-         &g->max_connections, &g->secret_sealed, &g->secret_previous_sealed, &g->created_at, &g->updated_at,
-         &g->version);
+  db_get(tx->db, id, tx->mem, "lssiiiilisslli", &g->id, &g->ns, &g->name, &g->channel, &g->routing,
+         &g->max_connections, &g->max_concurrent, &g->rate_milli, &g->rate_burst, &g->secret_sealed,
+         &g->secret_previous_sealed, &g->created_at, &g->updated_at, &g->version);
 }
 
 static int find_group(struct sqlite_tx *tx, struct slice ns, struct slice name, struct group_row *g) {
@@ -20,8 +20,9 @@ static int find_group(struct sqlite_tx *tx, struct slice ns, struct slice name, 
 }
 
 static int create_group(struct sqlite_tx *tx, const struct group_row *g) {
-  int r = db_run(tx->db, SQL_GROUP_NEW, tx->e, "ttiiissl", g->ns, g->name, g->channel, g->routing,
-                 g->max_connections, g->secret_sealed, g->secret_previous_sealed, tx->now);
+  int r = db_run(tx->db, SQL_GROUP_NEW, tx->e, "ttiiiilissl", g->ns, g->name, g->channel, g->routing,
+                 g->max_connections, g->max_concurrent, g->rate_milli, g->rate_burst, g->secret_sealed,
+                 g->secret_previous_sealed, tx->now);
   if (r < 0 && db_is_duplicate(tx->db))
     r = err_field(tx->e, ERR_CONFLICT, "/name", "the executor group %.*s exists", SLICE_FMT(g->name));
   return r;
@@ -32,8 +33,9 @@ static int change_group(struct sqlite_tx *tx, const struct group_row *g, int32_t
   int r = find_group(tx, g->ns, g->name, &old);
   if (r < 0)
     return r;
-  r = db_run(tx->db, SQL_GROUP_CHANGE, tx->e, "ttiiissli", g->ns, g->name, g->channel, g->routing,
-             g->max_connections, g->secret_sealed, g->secret_previous_sealed, tx->now, version);
+  r = db_run(tx->db, SQL_GROUP_CHANGE, tx->e, "ttiiiilissli", g->ns, g->name, g->channel, g->routing,
+             g->max_connections, g->max_concurrent, g->rate_milli, g->rate_burst, g->secret_sealed,
+             g->secret_previous_sealed, tx->now, version);
   if (r == 0)
     r = err_set(tx->e, ERR_STALE, "the executor group is at version %d, not %d", (int)old.version,
                 (int)version);
