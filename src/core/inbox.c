@@ -9,6 +9,13 @@ static void add_text(struct str *s, const char *key, struct slice text) {
   str_addc(s, '"');
 }
 
+static void add_payload(struct str *s, struct slice payload) {
+  if (!payload.p)
+    return;
+  str_addz(s, ",\"payload\":");
+  str_add(s, payload);
+}
+
 char *inbox_body(const struct inbox_item *item) {
   const struct fire_request *r = &item->request;
   struct str s;
@@ -20,10 +27,7 @@ char *inbox_body(const struct inbox_item *item) {
              r->key.part, run_origin_names[r->origin]);
     if (r->ignore_overlap)
       str_addz(&s, ",\"ignore_overlap\":true");
-    if (r->payload.p) {
-      str_addz(&s, ",\"payload\":");
-      str_add(&s, r->payload);
-    }
+    add_payload(&s, r->payload);
     add_text(&s, "pin", r->pin);
     add_text(&s, "retry_of", r->origin_run);
     break;
@@ -31,6 +35,11 @@ char *inbox_body(const struct inbox_item *item) {
     str_addf(&s, ",\"from\":%lld,\"to\":%lld", (long long)r->from, (long long)r->to);
     if (r->version)
       str_addf(&s, ",\"version\":%d", r->version);
+    break;
+  case INBOX_BACKFILL:
+    str_addf(&s, ",\"from\":%lld,\"to\":%lld,\"part\":%d,\"limit\":%lld,\"interval\":%lld", (long long)r->from,
+             (long long)r->to, r->key.part, (long long)r->limit, (long long)r->interval);
+    add_payload(&s, r->payload);
     break;
   case INBOX_CANCEL: break;
   }
@@ -56,6 +65,29 @@ static int opt_text(const json_t *j, const char *key, struct arena *mem, struct 
   return r < 0 ? r : 0;
 }
 
+static void read_payload(const json_t *j, struct arena *mem, struct fire_request *q) {
+  const json_t *payload = json_object_get(j, "payload");
+  if (!payload)
+    return;
+  auto_free char *text = json_text(payload);
+  q->payload = arena_slice(mem, slice_of(text));
+}
+
+static int read_backfill(const json_t *j, struct arena *mem, struct fire_request *q, struct err *e) {
+  int64_t part = 0;
+  int r;
+  if ((r = need_i64(j, "from", 1, &q->from, e)) < 0 || (r = need_i64(j, "to", 1, &q->to, e)) < 0 ||
+      (r = need_i64(j, "part", 1, &part, e)) < 0 || (r = need_i64(j, "limit", 1, &q->limit, e)) < 0 ||
+      (r = need_i64(j, "interval", 0, &q->interval, e)) < 0)
+    return r;
+  if (part > INT32_MAX || q->from > q->to)
+    return err_set(e, ERR_INVALID, "an inbox row with a bad range or part");
+  q->key.part = (int32_t)part;
+  q->origin = ORIGIN_BACKFILL;
+  read_payload(j, mem, q);
+  return 0;
+}
+
 static int read_trigger(const json_t *j, struct arena *mem, struct fire_request *q, struct err *e) {
   int64_t part = 0;
   int origin = ORIGIN_API, r;
@@ -69,11 +101,7 @@ static int read_trigger(const json_t *j, struct arena *mem, struct fire_request 
       (r = opt_text(j, "pin", mem, &q->pin, e)) < 0 ||
       (r = opt_text(j, "retry_of", mem, &q->origin_run, e)) < 0)
     return r;
-  const json_t *payload = json_object_get(j, "payload");
-  if (payload) {
-    auto_free char *text = json_text(payload);
-    q->payload = arena_slice(mem, slice_of(text));
-  }
+  read_payload(j, mem, q);
   q->key.part = (int32_t)part;
   q->origin = (enum run_origin)origin;
   return 0;
@@ -102,6 +130,7 @@ int inbox_parse(const struct inbox_text *row, struct arena *mem, struct inbox_it
   switch (row->kind) {
   case INBOX_TRIGGER: r = read_trigger(j, mem, &item.request, e); break;
   case INBOX_CATCHUP: r = read_catchup(j, &item.request, e); break;
+  case INBOX_BACKFILL: r = read_backfill(j, mem, &item.request, e); break;
   case INBOX_CANCEL: break;
   default: return err_set(e, ERR_INVALID, "an inbox row of the unknown kind %d", row->kind);
   }

@@ -12,6 +12,8 @@ enum inbox_kind { /* numbers are stored: append only */
                       1, /* make one run now: {task_id, scheduled_at, part, origin, payload?, pin?, retry_of?, ignore_overlap?, by?} */
                   INBOX_CATCHUP =
                       2, /* give the instants of (from, to] to the misfire policy: {task_id, from, to, by?} */
+                  INBOX_BACKFILL =
+                      4, /* runs of the instants in [from, to]: {task_id, from, to, part, limit, interval, payload?, by?} */
                   INBOX_CANCEL = 3, /* cancel all open runs of a task that was deleted: {task_id, by?} */
 };
 
@@ -20,7 +22,7 @@ enum inbox_kind { /* numbers are stored: append only */
 
 struct inbox_item {
   enum inbox_kind kind;
-  struct fire_request request; /* TRIGGER and CATCHUP; CANCEL: only key.task_id and key.shard */
+  struct fire_request request; /* TRIGGER, CATCHUP and BACKFILL; CANCEL: only key.task_id and key.shard */
   struct slice by;             /* who asked; empty = unknown */
 };
 

@@ -43,6 +43,8 @@ struct fire_request {
   bool catch_up;      /* the instants of (from, to], by the misfire policy; they count for max_runs */
   usec_t from, to;
   int32_t version; /* … and this version resumed the task then; 0: not said */
+  int64_t limit;   /* BACKFILL, when not 0: at most so many runs of the instants in [from, to], … */
+  usec_t interval; /* … released so long after each other; key.part is that of all of them */
   bool ignore_overlap;
   enum run_origin origin;
   struct slice payload, pin, origin_run; /* p == NULL: none */

@@ -199,7 +199,9 @@ static void take_requests(struct collect *c, const struct fire_request *requests
   for (size_t i = 0; i < n && b->count < c->s->limits.max_rows / 2; i++) {
     const struct fire_request *r = &requests[i];
     struct sched_task *t = sched_find(c->s, r->key.task_id);
-    if (!r->catch_up)
+    if (r->limit)
+      collect_backfill(c, r, t);
+    else if (!r->catch_up)
       take_trigger(c, r, t);
     else if (!collect_catch_up(c, r, t))
       continue;

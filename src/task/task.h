@@ -18,6 +18,7 @@ struct task_service_options {
   const char *zone_dir;     /* "/usr/share/zoneinfo"; borrowed */
   usec_t (*now)(void *arg); /* the estimate of database time (cluster); thread-safe */
   void *now_arg;
+  int64_t backfill_max; /* instants of one backfill; 0: 1,000 */
   uint64_t seed; /* for the random part of run keys: from crypto_random */
 };
 struct task_service *task_service_new(const struct task_service_options *o);
@@ -138,6 +139,32 @@ struct task_trigger {
  * run_id_format). 1: idempotent repeat, the first key. */
 int task_trigger(struct task_service *s, const struct task_call *c, struct slice ref,
                  const struct task_trigger *t, struct run_key *ret_key);
+
+/* ---------------------------------------------------------------- backfill */
+#define BACKFILL_ID_MAX 48
+struct task_backfill {
+  usec_t from, to;      /* both included; `to` has passed */
+  double rate;          /* runs released a second; 0: the task's catchup_rate */
+  struct slice payload; /* p == NULL: the task's own */
+  bool dry_run;         /* only count */
+};
+/* A backfill, as its id says: no table keeps them. */
+struct backfill_made {
+  char id[BACKFILL_ID_MAX]; /* "": a dry run, or nothing to do */
+  int64_t task_id;
+  int32_t part; /* of the keys of all its runs */
+  usec_t from, to, first, last;
+  int64_t count; /* instants in the range by the task's schedule as it is now */
+  double rate;
+};
+/* Ask for runs of the schedule's instants in a past range: an inbox row, durable on return; the shard's owner makes all of them at once
+ * and releases them at the rate. They obey the task's overlap policy as caught-up runs do (each waits for its turn) and do not count
+ * for max_runs. ERR_LIMIT "/to": more than the setting allows. 1: idempotent repeat. */
+int task_backfill(struct task_service *s, const struct task_call *c, struct slice ref, const struct task_backfill *b,
+                  struct backfill_made *ret);
+/* What an id says. ERR_NOT_FOUND. */
+int task_backfill_read(struct task_service *s, const struct task_call *c, struct slice ref, struct slice id,
+                       struct backfill_made *ret);
 
 struct task_stats {
   struct st_task_stats_ret counts;
