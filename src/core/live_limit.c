@@ -197,7 +197,8 @@ void live_limit_unreserve(struct live *l, struct live_limit *x) {
 }
 
 void live_clock(struct live *l, usec_t now) {
-  if (now < l->now) /* the estimate of the database's time was set back: nobody waits for the time in between */
+  if (now <
+      l->now) /* the estimate of the database's time was set back: nobody waits for the time in between */
     for (struct live_limit *x = l->limits_by_key; x; x = x->hh.next)
       x->filled_at = x->filled_at < now ? x->filled_at : now;
   l->now = now;

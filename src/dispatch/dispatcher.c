@@ -338,7 +338,8 @@ static struct run_job *by_priority(struct run_job *list) {
     j = j->next;
   if (!j || !j->next)
     return list;
-  struct run_job *heads[DISPATCH_PRIORITIES], **tails[DISPATCH_PRIORITIES], *sorted = NULL, **tail = &sorted;
+  struct run_job *heads[DISPATCH_PRIORITIES] = {NULL}, **tails[DISPATCH_PRIORITIES], *sorted = NULL,
+                 **tail = &sorted;
   for (int i = 0; i < DISPATCH_PRIORITIES; i++)
     tails[i] = &heads[i];
   for (struct run_job *k = list; k; k = k->next) {

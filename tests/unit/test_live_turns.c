@@ -516,120 +516,6 @@ static void test_update_dropped_keeps_the_others(void **state) {
   settle();
 }
 
-static const char *const REPLACES =
-    ",\"overlap_policy\":\"REPLACE\",\"cancel_timeout\":\"3s\",\"timeout\":\"100s\"";
-
-/* The newest takes the place of the one in progress, which is told, and of the one that waited; it starts when that has ended. */
-static void test_replace(void **state) {
-  (void)state;
-  assert_int_equal(fire(key(1, 1), OVERLAP_REPLACE, REPLACES), REASON_DISPATCHING);
-  live_out_clear(&out);
-  send_to_x(key(1, 1), 1, &slots[0]);
-  (void)tell(ev(key(1, 1), EV_ACCEPT), NOW + 1);
-  settle();
-  assert_int_equal(fire(key(1, 2), OVERLAP_REPLACE, REPLACES), REASON_QUEUED);
-  assert_false(live_tick(l, NOW + 2, 10, &out));
-  assert_int_equal(out.cancels_count, 1);
-  assert_string_equal(out.cancels[0].executor, "x");
-  assert_int_equal(out.updates_count, 1);
-  assert_int_equal(out.updates[0].reason, REASON_CANCELLING);
-  assert_true(slice_eqz(out.updates[0].error_type, "REPLACED"));
-  settle();
-  assert_int_equal(fire(key(1, 3), OVERLAP_REPLACE, REPLACES), REASON_QUEUED);
-  assert_false(live_tick(l, NOW + 3, 10, &out));
-  assert_int_equal(out.cancels_count, 0); /* told once */
-  assert_int_equal(out.finishes_count, 1);
-  assert_int_equal(out.finishes[0].key.part, 2);
-  assert_int_equal(out.finishes[0].state, RUN_SKIPPED);
-  assert_int_equal(out.finishes[0].reason, REASON_OVERLAP);
-  assert_int_equal(out.dispatches_count, 0);
-  settle();
-  (void)tell(ev(key(1, 1), EV_DONE_CANCELLED), NOW + 4);
-  assert_false(live_tick(l, NOW + 4, 10, &out));
-  assert_int_equal(out.finishes[0].state, RUN_CANCELLED);
-  assert_int_equal(out.finishes[0].reason, REASON_REPLACED);
-  assert_int_equal(out.dispatches_count, 1);
-  assert_int_equal(out.dispatches[0].key.part, 3);
-  settle();
-  assert_int_equal(live_count(l), 1);
-}
-
-/* Both come in one turn, the end and the newer ones: nobody is told any more, and the older one does not start. */
-static void test_replace_meets_the_end(void **state) {
-  (void)state;
-  (void)fire(key(1, 1), OVERLAP_REPLACE, REPLACES);
-  (void)fire(key(1, 2), OVERLAP_REPLACE, REPLACES);
-  (void)fire(key(1, 3), OVERLAP_REPLACE, REPLACES);
-  live_out_clear(&out);
-  (void)tell(ev(key(1, 1), EV_DONE_OK), NOW + 1);
-  assert_false(live_tick(l, NOW + 1, 10, &out));
-  assert_int_equal(out.finishes_count, 2);
-  assert_int_equal(out.finishes[0].state, RUN_SUCCESS);
-  assert_int_equal(out.finishes[1].state, RUN_SKIPPED);
-  assert_int_equal(out.cancels_count, 0);
-  assert_int_equal(out.dispatches_count, 1);
-  assert_int_equal(out.dispatches[0].key.part, 3);
-  settle();
-}
-
-/* Not sent yet, or between attempts: replaced at once. Who does not confirm is given up after its bound. */
-static void test_replace_in_other_phases(void **state) {
-  (void)state;
-  (void)fire(key(1, 1), OVERLAP_REPLACE, REPLACES);
-  (void)fire(key(1, 2), OVERLAP_REPLACE, REPLACES);
-  live_out_clear(&out);
-  (void)live_tick(l, NOW + 1, 10, &out);
-  assert_int_equal(out.finishes[0].reason, REASON_REPLACED);
-  assert_int_equal(out.dispatches_count, 1);
-  settle();
-  send_to_x(key(1, 2), 1, &slots[0]);
-  (void)fire(key(1, 3), OVERLAP_REPLACE, REPLACES);
-  (void)live_tick(l, NOW + 2, 10, &out);
-  assert_int_equal(out.cancels_count, 1); /* it may have been received */
-  settle();
-  (void)live_tick(l, NOW + 2 + 3 * SEC, 10, &out);
-  assert_int_equal(out.finishes[0].state, RUN_CANCELLED);
-  assert_int_equal(out.finishes[0].reason, REASON_REPLACED);
-  assert_int_equal(out.dispatches[0].key.part, 3);
-  settle();
-}
-
-/* A take-over finds the newest waiting: what it replaces is found again, in whatever order the rows come. */
-static void test_replace_after_a_take_over(void **state) {
-  (void)state;
-  struct task_spec *s = spec_of(MANUAL, REPLACES);
-  struct run_row waits = row_of(key(1, 1), RUN_PENDING, REASON_QUEUED),
-                 older = row_of(key(1, 2), RUN_PENDING, REASON_QUEUED),
-                 runs = row_of(key(1, 3), RUN_RUNNING, REASON_ACCEPTED),
-                 told = row_of(key(1, 4), RUN_RUNNING, REASON_CANCELLING),
-                 caught_up = row_of(key(1, 5), RUN_PENDING, REASON_QUEUED);
-  waits.fired_at = NOW + 5;
-  runs.executor = SLICE("x");
-  told.error_type = SLICE("REPLACED");
-  told.error_message = SLICE("a newer run of its task takes its place");
-  caught_up.origin = ORIGIN_CATCHUP;
-  const struct run_row *rows[] = {&waits, &older, &runs, &told, &caught_up};
-  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-    assert_true(live_open(l, rows[i], s, true, NOW + 6, &out));
-  task_spec_unref(&s);
-  (void)live_tick(l, NOW + 7, 10, &out);
-  assert_int_equal(out.finishes_count, 1);
-  assert_int_equal(out.finishes[0].key.part, 2);
-  assert_int_equal(out.updates_count, 1);
-  assert_int_equal(out.updates[0].key.part, 3);
-  assert_int_equal(out.updates[0].reason, REASON_CANCELLING);
-  settle();
-  (void)live_tick(l, NOW + 10 + 3 * SEC, 10, &out);
-  assert_int_equal(out.finishes_count, 2);
-  for (size_t i = 0; i < 2; i++)
-    assert_int_equal(out.finishes[i].reason, REASON_REPLACED);
-  size_t begun = out.dispatches_count;
-  settle();
-  (void)live_tick(l, NOW + 10 + 3 * SEC, 10, &out);
-  assert_int_equal(begun + out.dispatches_count, 1);
-  settle();
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
@@ -643,10 +529,6 @@ int main(void) {
                                      TEST(test_undecide_wakes),
                                      TEST(test_scheduled),
                                      TEST(test_cancel_running),
-                                     TEST(test_replace),
-                                     TEST(test_replace_meets_the_end),
-                                     TEST(test_replace_in_other_phases),
-                                     TEST(test_replace_after_a_take_over),
                                      TEST(test_take_over),
                                      TEST(test_opened_twice),
                                      TEST(test_many),
