@@ -186,6 +186,7 @@ CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
 -- Costs a life that ends in SUCCESS nothing. (executor, scheduled_at) is indexed when a day is over, see history_settle.
 CREATE INDEX run_history_rest ON run_history (state, reason, scheduled_at, task_id, part) WHERE state <> 2;
 CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
+CREATE INDEX run_history_default_executor ON run_history_default (executor, scheduled_at, task_id, part);
 
 -- Retention: what has been taken out of run_history and is not dropped yet, rows of its own and at most one former partition, which
 -- inherits from it; it has all columns of run_history. One row says which batch that is, and up to which task the former partition's

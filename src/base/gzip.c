@@ -40,7 +40,8 @@ int gzip_create(const char *path, int level, struct gzip_writer **ret, struct er
   struct gzip_writer *w = mem_zalloc(sizeof *w);
   w->fd = fd;
   w->path = mem_strdup(path);
-  if (deflateInit2(&w->z, level, Z_DEFLATED, MAX_WBITS + GZIP_FORMAT, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
+  if (deflateInit2(&w->z, level, Z_DEFLATED, MAX_WBITS + GZIP_FORMAT, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) !=
+      Z_OK)
     mem_exhausted(); /* the parameters are good */
   *ret = w;
   return 0;
@@ -96,8 +97,8 @@ struct gzip_reader {
   z_stream z;
   int fd;
   char *path;
-  struct str line; /* what is decompressed and not given out yet */
-  size_t given;    /* of it: given out by the last call */
+  struct str line;   /* what is decompressed and not given out yet */
+  size_t given;      /* of it: given out by the last call */
   bool ended, whole; /* no more input; the last stream was complete */
   bool full;         /* the last piece filled its room: there may be more without more input */
   unsigned char in[CHUNK_BYTES];

@@ -218,7 +218,8 @@ int archive_has(const char *dir, int64_t no, struct err *e) {
   bool found = false;
   for (const struct dirent *f; !found && (f = readdir(d)) != NULL;) {
     size_t len = strlen(f->d_name);
-    found = strncmp(f->d_name, start, (size_t)n) == 0 && len > 9 && strcmp(f->d_name + len - 9, ".jsonl.gz") == 0;
+    found =
+        strncmp(f->d_name, start, (size_t)n) == 0 && len > 9 && strcmp(f->d_name + len - 9, ".jsonl.gz") == 0;
   }
   (void)closedir(d); /* read-only: nothing can be lost */
   return found;

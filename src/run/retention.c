@@ -6,12 +6,13 @@
 #include "base/thread.h"
 #include "run/archive.h"
 
-#define STEP_ROWS        2000  /* of one statement */
+#define STEP_ROWS        1000  /* of one statement */
 #define STEP_ROWS_SINGLE 250   /* where everybody waits for a write (SQLite) */
 #define BATCH_ROWS       50000 /* taken in steps before they are archived and dropped */
 #define SCAN_FACTOR      5     /* rows looked at for a step's row */
 #define BUSY_TRIES       100
 #define BUSY_PAUSE       (100 * USEC_PER_MS)
+#define PAUSE_FACTOR     2 /* pauses are so many times as long as the steps between them */
 #define PAUSE_LEAST      USEC_PER_MS
 #define SWEEP_AGAIN      USEC_PER_DAY /* look at everything again: backfills into days long since swept */
 #define STOPPED          2
@@ -45,8 +46,9 @@ struct retention *retention_new(const struct retention_options *o) {
   r->step = o->store->ops->caps & STORE_CAP_SINGLE_NODE ? STEP_ROWS_SINGLE : STEP_ROWS;
   mutex_init(&r->lock);
   cond_init(&r->wake);
-  struct metric_family *runs = metric_family(
-      "kelou_retention_runs_total", "Ended runs taken out of the history, and archived.", METRIC_COUNTER, "what", NULL);
+  struct metric_family *runs =
+      metric_family("kelou_retention_runs_total", "Ended runs taken out of the history, and archived.",
+                    METRIC_COUNTER, "what", NULL);
   struct metric_family *passes = metric_family("kelou_retention_passes_total", "Passes of the retention.",
                                                METRIC_COUNTER, "result", NULL);
   r->taken = metric_series(runs, "taken", NULL);
@@ -69,9 +71,9 @@ static int pause_for(struct retention *r, usec_t time) {
   return stop ? STOPPED : 0;
 }
 
-/* As long as the step took: others come first. */
+/* Longer than the step took: others come first. */
 static int breathe(struct retention *r, usec_t since) {
-  usec_t took = mono() - since;
+  usec_t took = PAUSE_FACTOR * (mono() - since);
   return pause_for(r, took > PAUSE_LEAST ? took : PAUSE_LEAST);
 }
 
@@ -229,7 +231,8 @@ struct sweep {
 };
 
 static int sweep(struct retention *r, const struct sweep *s, int64_t *ret_taken, struct err *e) {
-  struct run_key after = {.scheduled_at = s->from ? s->from : INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
+  struct run_key after = {
+      .scheduled_at = s->from ? s->from : INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
   struct st_history_take_ret t = {.more = true};
   usec_t now;
   while (t.more && *ret_taken < s->limit) {
@@ -328,7 +331,8 @@ static int keep_count(struct retention *r, struct space *s, usec_t now, struct e
   int code = count_runs(r, s, now, &have, e);
   if (code != 0 || have <= s->runs)
     return code;
-  struct sweep one = {.ns = &name, .ns_count = 1, .before = INT64_MAX, .limit = have - s->runs, .strays = true};
+  struct sweep one = {
+      .ns = &name, .ns_count = 1, .before = INT64_MAX, .limit = have - s->runs, .strays = true};
   if (r->o.store->ops->caps & STORE_CAP_DAYS) /* outside whole days are the oldest, or those far ahead */
     one.before = now, code = sweep(r, &one, &taken, e);
   one.strays = false;
@@ -355,6 +359,34 @@ static int settle_days(struct retention *r, struct err *e) {
 }
 
 /* ---------------------------------------------------------------- a pass */
+/* What came into the past since the last full look is looked for again. */
+static void forget_marks(struct retention *r) {
+  if (mono() < r->full_sweep_at)
+    return;
+  r->full_sweep_at = mono() + SWEEP_AGAIN;
+  forget_counts(r);
+  for (size_t i = 0; i < r->space_count; i++)
+    r->spaces[i].swept = 0;
+}
+
+static int drop_old(struct retention *r, usec_t now, struct err *e) {
+  usec_t most = greatest_age(r);
+  bool days = r->o.store->ops->caps & STORE_CAP_DAYS;
+  int code = most && days ? take_days(r, now - most, e) : 0;
+  for (size_t i = 0; code == 0 && i < r->space_count; i++)
+    if (r->spaces[i].age && !r->spaces[i].done)
+      code = sweep_age(r, i, now, days && r->spaces[i].age == most, e);
+  return code;
+}
+
+static int drop_many(struct retention *r, usec_t now, struct err *e) {
+  int code = 0;
+  for (size_t i = 0; code == 0 && i < r->space_count; i++)
+    if (r->spaces[i].runs)
+      code = keep_count(r, &r->spaces[i], now, e);
+  return code;
+}
+
 static int pass(struct retention *r, struct err *e) {
   usec_t now = 0;
   int code = finish_batch(r, &now, e); /* of an earlier pass, or an earlier life */
@@ -362,22 +394,10 @@ static int pass(struct retention *r, struct err *e) {
     code = read_rules(r, e);
   if (code != 0)
     return code;
-  if (mono() >= r->full_sweep_at) {
-    r->full_sweep_at = mono() + SWEEP_AGAIN;
-    forget_counts(r);
-    for (size_t i = 0; i < r->space_count; i++)
-      r->spaces[i].swept = 0;
-  }
-  usec_t most = greatest_age(r);
-  bool days = r->o.store->ops->caps & STORE_CAP_DAYS;
-  if (most && days)
-    code = take_days(r, now - most, e);
-  for (size_t i = 0; code == 0 && i < r->space_count; i++)
-    if (r->spaces[i].age && !r->spaces[i].done)
-      code = sweep_age(r, i, now, days && r->spaces[i].age == most, e);
-  for (size_t i = 0; code == 0 && i < r->space_count; i++)
-    if (r->spaces[i].runs)
-      code = keep_count(r, &r->spaces[i], now, e);
+  forget_marks(r);
+  code = drop_old(r, now, e);
+  if (code == 0)
+    code = drop_many(r, now, e);
   return code == 0 ? settle_days(r, e) : code;
 }
 

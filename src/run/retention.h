@@ -6,10 +6,10 @@
 
 struct retention;
 struct retention_options {
-  struct store *store; /* a session of its own; owned by retention_new from its call on */
-  usec_t age;          /* of namespaces that do not say: 0 = for ever */
-  int64_t runs;        /* the same: 0 = any number */
-  usec_t every;        /* between two passes */
+  struct store *store;     /* a session of its own; owned by retention_new from its call on */
+  usec_t age;              /* of namespaces that do not say: 0 = for ever */
+  int64_t runs;            /* the same: 0 = any number */
+  usec_t every;            /* between two passes */
   const char *archive_dir; /* NULL or "" = none; borrowed */
   int archive_level;       /* 1…9 */
 };

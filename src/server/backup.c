@@ -28,12 +28,14 @@ int server_backup(const struct conf *conf, const char *dir, struct err *e) {
     return err_set(e, -errno, "%s: %s", dir, strerror(errno));
   if (access(to, F_OK) == 0)
     return err_set(e, ERR_CONFLICT, "%s exists: a backup has a folder of its own", to);
-  int r = file_copy(key, below(&mem, dir, KEY), true, e); /* first: a folder with a database is a whole backup */
+  int r =
+      file_copy(key, below(&mem, dir, KEY), true, e); /* first: a folder with a database is a whole backup */
   if (r == 0)
     r = store_backup(&o, to, e);
   if (r == 0)
-    (void)printf("backup: %s and %s; the key opens the secrets in the database: keep both, and keep them safe\n", to,
-                 below(&mem, dir, KEY));
+    (void)printf(
+        "backup: %s and %s; the key opens the secrets in the database: keep both, and keep them safe\n", to,
+        below(&mem, dir, KEY));
   return r;
 }
 
@@ -69,7 +71,8 @@ int server_restore(const struct conf *conf, const char *dir, struct err *e) {
   if (r == 0)
     r = restore_key(key, below(&mem, state, KEY), e);
   if (r == 0)
-    (void)puts("restored, with every epoch raised; what was there before has names that end in .before-restore");
+    (void)puts(
+        "restored, with every epoch raised; what was there before has names that end in .before-restore");
   return r;
 }
 

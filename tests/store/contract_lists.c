@@ -1,6 +1,6 @@
 #include "contract.h"
 
-#define NOISE 1500 /* so many that reading all of them in order is not what a list does */
+#define NOISE   1500 /* so many that reading all of them in order is not what a list does */
 #define NEEDLES 5
 
 /* Needles in a haystack: every condition finds them alone, and together with every other one. */
@@ -129,12 +129,14 @@ static void test_runs(void **state) {
               {1u << RUN_CANCELLED, REASON_NONE, NEEDLES, NEEDLES},
               {0, REASON_NONE, 2 * NEEDLES, 2 * NEEDLES}};
   for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
-    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .executor = word, .limit = 100));
+    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .executor = word,
+            .limit = 100));
     assert_int_equal(got.count, i ? want[i].executor : 4 * NEEDLES);
-    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .ns = fx.ns, .limit = 100));
+    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .ns = fx.ns,
+            .limit = 100));
     assert_int_equal(got.count, want[i].ns);
-    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .ns = fx.ns, .executor = word,
-            .since = base + 1, .until = base + 3, .limit = 100));
+    OK(CALL(run_list, &got, .state_mask = want[i].states, .reason = want[i].reason, .ns = fx.ns,
+            .executor = word, .since = base + 1, .until = base + 3, .limit = 100));
     assert_true(got.count <= 2 * NEEDLES);
     for (size_t k = 0; k < got.count; k++)
       assert_true(got.rows[k].run.key.scheduled_at > base && got.rows[k].run.key.scheduled_at < base + 3);

@@ -108,8 +108,8 @@ static int64_t take_rows(usec_t before, int32_t scan, int32_t limit) {
     struct run_key after = {.scheduled_at = INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
     struct st_history_take_ret t = {.more = true};
     for (int i = 0; t.more && i < 1000; i++) {
-      assert_int_equal(OK(CALL(history_take, &t, .ns = &fx.ns, .ns_count = 1, .after = &after, .before = before,
-                               .scan = scan, .limit = limit, .strays = strays)),
+      assert_int_equal(OK(CALL(history_take, &t, .ns = &fx.ns, .ns_count = 1, .after = &after,
+                               .before = before, .scan = scan, .limit = limit, .strays = strays)),
                        0);
       assert_true(t.taken <= limit);
       after = t.last;
@@ -204,7 +204,8 @@ static void test_read(void **state) {
       after = run->key;
       assert_true(slice_eq(r.rows[i].r.ns, fx.ns));
       assert_true(run->key.shard == tasks[0].shard || run->key.shard == tasks[1].shard);
-      assert_int_equal(run->state, state_of_number((int)((run->key.scheduled_at - base) / (10 * USEC_PER_MIN))));
+      assert_int_equal(run->state,
+                       state_of_number((int)((run->key.scheduled_at - base) / (10 * USEC_PER_MIN))));
       assert_int_equal(r.rows[i].attempt_count, run->state == RUN_FAIL ? 2 : 0);
       for (size_t a = 0; a < r.rows[i].attempt_count; a++) {
         assert_int_equal(r.rows[i].attempts[a].attempt, a + 1);
@@ -267,8 +268,10 @@ static void test_namespace(void **state) {
     assert_int_equal(all.rows[i].retention_age, want.retention_age);
     assert_int_equal(all.rows[i].retention_runs, want.retention_runs);
   }
-  REFUSED(ERR_NOT_FOUND, CALL(namespace_set, &(struct st_namespace_set_ret){}, .row = {.name = unique("no")}));
+  REFUSED(ERR_NOT_FOUND,
+          CALL(namespace_set, &(struct st_namespace_set_ret){}, .row = {.name = unique("no")}));
 }
 
-TESTS(retention_tests, cmocka_unit_test(test_rows), cmocka_unit_test(test_what_stays), cmocka_unit_test(test_read),
-      cmocka_unit_test(test_count), cmocka_unit_test(test_one_at_a_time), cmocka_unit_test(test_namespace));
+TESTS(retention_tests, cmocka_unit_test(test_rows), cmocka_unit_test(test_what_stays),
+      cmocka_unit_test(test_read), cmocka_unit_test(test_count), cmocka_unit_test(test_one_at_a_time),
+      cmocka_unit_test(test_namespace));

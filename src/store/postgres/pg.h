@@ -148,6 +148,11 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 #define PG_CHECK_VIOLATION    "23514"
 #define PG_LOCK_NOT_AVAILABLE "55P03"
 
+/* The beginning of the day whose runs stand in the table of that name; NULL: it is none of run_history's days. */
+#define PG_DAY_OF(name)                                                                                      \
+  "CASE WHEN " name " ~ '^run_history_[0-9]{8}$' THEN extract(epoch FROM to_date(substr(" name               \
+  ", 13), 'YYYYMMDD'))::int8 * 1000000 END"
+
 /* ---------------------------------------------------------------- rows shared by several files */
 /* of a row of run and of run_history, in the order of pg_read_run */
 #define PG_RUN_COMMON(t)                                                                                     \

@@ -2,12 +2,13 @@
 #include "store/postgres/pg.h"
 #include <stdio.h>
 
-#define TAKE_LOCK_TIMEOUT "50ms" /* of the lock on all of run_history: FINISH waits behind us so long at most */
-#define DAYS_KEPT         1      /* yesterday and today are never taken as a whole: upkeep would make them again */
-#define SETTLED_AFTER     USEC_PER_HOUR /* the end of a day: few of its runs are open then */
-#define SETTLE_PATIENCE   USEC_PER_HOUR /* for an index of a day */
-#define FOLDED_ALL        INT64_MAX
-#define NAME_MAX_BYTES    64
+#define TAKE_LOCK_TIMEOUT                                                                                    \
+  "50ms"                  /* of the lock on all of run_history: FINISH waits behind us so long at most */
+#define DAYS_KEPT       1 /* yesterday and today are never taken as a whole: upkeep would make them again */
+#define SETTLED_AFTER   USEC_PER_HOUR /* the end of a day: few of its runs are open then */
+#define SETTLE_PATIENCE USEC_PER_HOUR /* for an index of a day */
+#define FOLDED_ALL      INT64_MAX
+#define NAME_MAX_BYTES  64
 
 _Static_assert(RUN_SUCCESS == 2 && RUN_FAIL == 3 && RUN_CANCELLED == 4 && RUN_SKIPPED == 5,
                "numbers in the statements below");
@@ -80,7 +81,8 @@ int pg_history_batch(struct store *store, const struct st_history_batch *in, str
       "history_batch",
       "SELECT b.no, b.archived, EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'run_old'::regclass), "
       "(SELECT scheduled_at FROM run_old ORDER BY scheduled_at LIMIT 1), "
-      "(SELECT scheduled_at FROM run_old ORDER BY scheduled_at DESC LIMIT 1), " PG_NOW " FROM history_batch b",
+      "(SELECT scheduled_at FROM run_old ORDER BY scheduled_at DESC LIMIT 1), " PG_NOW
+      " FROM history_batch b",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -106,7 +108,8 @@ int pg_history_batch(struct store *store, const struct st_history_batch *in, str
 /* Does this day have a run that has not been over for long enough? The whole table is read, but nothing waits for that. */
 static int day_is_over(struct pg_store *s, const char *name, usec_t before, bool *ret, struct err *e) {
   char text[256];
-  snprintf(text, sizeof text, "SELECT EXISTS (SELECT FROM %s WHERE finished_at >= %" PRId64 ")", name, before);
+  snprintf(text, sizeof text, "SELECT EXISTS (SELECT FROM %s WHERE finished_at >= %" PRId64 ")", name,
+           before);
   const struct pg_sql q = {"history_day_over", text, PG_READ, true};
   PGresult *r[4] = {0};
   pgc_begin(s);
@@ -155,11 +158,10 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
   /* the days that end before `before`, oldest first */
   static const struct pg_sql q = {
       "history_days",
-      "SELECT c.relname::text, extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 FROM "
-      "pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-      "WHERE i.inhparent = 'run_history'::regclass AND c.relname ~ '^run_history_[0-9]{8}$' AND "
-      "extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 + 86400000000 <= "
-      "least($1::int8, (" PG_NOW " / 86400000000 - $2::int4) * 86400000000) ORDER BY 1",
+      "SELECT c.relname::text, d.day FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid CROSS JOIN "
+      "LATERAL (SELECT " PG_DAY_OF(
+          "c.relname") " AS day) d WHERE i.inhparent = 'run_history'::regclass AND d.day + 86400000000 <= "
+                       "least($1::int8, (" PG_NOW " / 86400000000 - $2::int4) * 86400000000) ORDER BY 1",
       PG_READ};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -188,15 +190,15 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
 
 /* ---------------------------------------------------------------- rows in small steps */
 /* The first day table that may hold a run after `after` and before `before`; "" = none. */
-static int next_table(struct pg_store *s, usec_t after, usec_t before, char name[NAME_MAX_BYTES], usec_t *ret_end,
-                      struct err *e) {
+static int next_table(struct pg_store *s, usec_t after, usec_t before, char name[NAME_MAX_BYTES],
+                      usec_t *ret_end, struct err *e) {
   static const struct pg_sql q = {
       "history_table",
-      "SELECT t.name, t.upto FROM (SELECT c.relname::text AS name, extract(epoch FROM "
-      "to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 + 86400000000 AS upto FROM pg_inherits i "
-      "JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'run_history'::regclass "
-      "AND c.relname ~ '^run_history_[0-9]{8}$' OFFSET 0) t WHERE t.upto - 1 > $1::int8 "
-      "AND t.upto - 86400000000 < $2::int8 ORDER BY 2 LIMIT 1",
+      "SELECT c.relname::text, d.day + 86400000000 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+      "CROSS JOIN "
+      "LATERAL (SELECT " PG_DAY_OF(
+          "c.relname") " AS day) d WHERE i.inhparent = 'run_history'::regclass "
+                       "AND d.day + 86399999999 > $1::int8 AND d.day < $2::int8 ORDER BY 2 LIMIT 1",
       PG_READ};
   auto_arena mem = {};
   auto_result r = NULL;
@@ -224,7 +226,7 @@ static int next_table(struct pg_store *s, usec_t after, usec_t before, char name
   "d AS (DELETE FROM %s WHERE ctid = ANY (ARRAY (SELECT at FROM s WHERE goes ORDER BY scheduled_at, "        \
   "task_id, part LIMIT $6::int4)) RETURNING *), "                                                            \
   "o AS (INSERT INTO run_old SELECT * FROM d RETURNING 1), "                                                 \
-  "b AS (UPDATE history_batch SET " NEW_BATCH " WHERE EXISTS (SELECT FROM s WHERE goes)) "                    \
+  "b AS (UPDATE history_batch SET " NEW_BATCH " WHERE EXISTS (SELECT FROM s WHERE goes)) "                   \
   "SELECT (SELECT count(*) FROM o), (SELECT count(*) FROM s), (SELECT count(*) FROM s WHERE goes), "         \
   "l.scheduled_at, l.task_id, l.part FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT * FROM s "                \
   "ORDER BY scheduled_at DESC, task_id DESC, part DESC LIMIT 1) l ON true"
@@ -326,7 +328,8 @@ static void give_attempts(const PGresult *r, struct history_row *rows, size_t co
     for (; at < n; at++) {
       struct pgw_cursor c = pgw_row_of(r, at, mem);
       const struct run_key *k = &rows[i].r.run.key;
-      if (pgw_next_int(&c) != k->scheduled_at || pgw_next_int(&c) != k->task_id || pgw_next_int(&c) != k->part)
+      if (pgw_next_int(&c) != k->scheduled_at || pgw_next_int(&c) != k->task_id ||
+          pgw_next_int(&c) != k->part)
         break;
       all[at].key = *k;
       read_attempt(&c, &all[at]);
@@ -339,14 +342,17 @@ int pg_history_read(struct store *store, const struct st_history_read *in, struc
                     struct arena *mem, struct err *e) {
   static const struct pg_sql runs = {
       "history_read",
-      "SELECT " PG_RUN_ENDED("o.") ", t.name, t.ns FROM (SELECT * FROM run_old o WHERE " OLD_AFTER OLD_ORDER
-                                   " LIMIT $4::int4) o LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = "
-                                   "o.shard AND id = o.task_id OFFSET 0) t ON true" OLD_ORDER,
+      "SELECT " PG_RUN_ENDED(
+          "o.") ", t.name, t.ns FROM (SELECT * FROM run_old o WHERE " OLD_AFTER OLD_ORDER
+                " LIMIT $4::int4) o LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = "
+                "o.shard AND id = o.task_id OFFSET 0) t ON true" OLD_ORDER,
       PG_READ};
   static const struct pg_sql attempts = {
       "history_read_attempts",
-      "SELECT a.scheduled_at, a.task_id, a.part, a.attempt, a.state, a.reason, a.dispatched_at, a.started_at, "
-      "a.finished_at, a.executor, a.error_type, a.error_message FROM (SELECT scheduled_at, task_id, part FROM "
+      "SELECT a.scheduled_at, a.task_id, a.part, a.attempt, a.state, a.reason, a.dispatched_at, "
+      "a.started_at, "
+      "a.finished_at, a.executor, a.error_type, a.error_message FROM (SELECT scheduled_at, task_id, part "
+      "FROM "
       "run_old o WHERE " OLD_AFTER OLD_ORDER " LIMIT $4::int4) o CROSS JOIN LATERAL (SELECT * FROM attempt a "
       "WHERE a.scheduled_at = o.scheduled_at AND a.task_id = o.task_id AND a.part = o.part OFFSET 0) a "
       "ORDER BY a.scheduled_at, a.task_id, a.part, a.attempt",
@@ -403,7 +409,8 @@ static int drop_rows(struct pg_store *s, int32_t limit, int64_t *ret_dropped, st
       "history_drop_rows",
       "WITH d AS (DELETE FROM ONLY run_old WHERE ctid = ANY (ARRAY (SELECT ctid FROM ONLY run_old ORDER BY "
       "scheduled_at, task_id, part LIMIT $1::int4)) RETURNING *), "
-      "a AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.at FROM d CROSS JOIN LATERAL (SELECT ctid AS "
+      "a AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.at FROM d CROSS JOIN LATERAL (SELECT ctid "
+      "AS "
       "at FROM attempt a WHERE a.scheduled_at = d.scheduled_at AND a.task_id = d.task_id AND a.part = d.part "
       "OFFSET 0) a))), t AS (" FOLD("d") ") SELECT count(*) FROM d",
       PG_WRITE};
@@ -417,13 +424,14 @@ static int drop_rows(struct pg_store *s, int32_t limit, int64_t *ret_dropped, st
 
 /* The former partition's runs, task by task. 1: all of them have been added up. */
 static int fold_some(struct pg_store *s, const char *name, int32_t limit, struct err *e) {
-  static const char format[] =
-      "WITH b AS MATERIALIZED (SELECT folded, coalesce((SELECT task_id FROM %s WHERE task_id > folded ORDER BY task_id "
-      "OFFSET $1::int4 LIMIT 1), $2::int8) AS upto FROM history_batch), t AS (" FOLD(
-          "%s WHERE task_id > (SELECT folded FROM b) AND task_id <= (SELECT upto FROM b)") ") "
-                                                                                           "UPDATE history_batch SET "
-                                                                                           "folded = (SELECT upto "
-                                                                                           "FROM b) RETURNING folded";
+  static const char format[] = "WITH b AS MATERIALIZED (SELECT folded, coalesce((SELECT task_id FROM %s "
+                               "WHERE task_id > folded ORDER BY task_id "
+                               "OFFSET $1::int4 LIMIT 1), $2::int8) AS upto FROM history_batch), t AS (" FOLD(
+                                   "%s WHERE task_id > (SELECT folded FROM b) AND task_id <= (SELECT upto "
+                                   "FROM b)") ") "
+                                              "UPDATE history_batch SET "
+                                              "folded = (SELECT upto "
+                                              "FROM b) RETURNING folded";
   char text[sizeof format + (size_t)2 * NAME_MAX_BYTES];
   snprintf(text, sizeof text, format, name, name);
   const struct pg_sql q = {"history_fold", text, PG_WRITE, true};
@@ -439,9 +447,12 @@ static int drop_attempts(struct pg_store *s, const char *name, int32_t limit, st
   static const char format[] =
       "WITH r AS MATERIALIZED (SELECT (SELECT scheduled_at FROM %s ORDER BY scheduled_at LIMIT 1) AS first, "
       "(SELECT scheduled_at FROM %s ORDER BY scheduled_at DESC LIMIT 1) AS last), "
-      "d AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.ctid FROM attempt a WHERE a.scheduled_at >= (SELECT "
-      "first FROM r) AND a.scheduled_at <= (SELECT last FROM r) AND EXISTS (SELECT FROM %s o WHERE o.scheduled_at = "
-      "a.scheduled_at AND o.task_id = a.task_id AND o.part = a.part OFFSET 0) ORDER BY a.scheduled_at LIMIT $1::int4)) "
+      "d AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.ctid FROM attempt a WHERE a.scheduled_at "
+      ">= (SELECT "
+      "first FROM r) AND a.scheduled_at <= (SELECT last FROM r) AND EXISTS (SELECT FROM %s o WHERE "
+      "o.scheduled_at = "
+      "a.scheduled_at AND o.task_id = a.task_id AND o.part = a.part OFFSET 0) ORDER BY a.scheduled_at LIMIT "
+      "$1::int4)) "
       "RETURNING 1) SELECT count(*) FROM d";
   char text[sizeof format + (size_t)3 * NAME_MAX_BYTES];
   snprintf(text, sizeof text, format, name, name, name);
@@ -489,11 +500,12 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
 static int unsettled(struct pg_store *s, char name[NAME_MAX_BYTES], bool *ret_rest, struct err *e) {
   static const struct pg_sql q = {
       "history_unsettled",
-      "SELECT c.relname::text, x.indexrelid IS NOT NULL FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-      "LEFT JOIN pg_index x ON x.indexrelid = to_regclass(c.relname || '_executor') "
-      "WHERE i.inhparent = 'run_history'::regclass AND c.relname ~ '^run_history_[0-9]{8}$' AND "
-      "extract(epoch FROM to_date(substr(c.relname, 13), 'YYYYMMDD'))::int8 * 1000000 + 86400000000 + $1::int8 <= " PG_NOW
-      " AND NOT coalesce(x.indisvalid, false) ORDER BY 1 DESC LIMIT 1",
+      "SELECT c.relname::text, x.indexrelid IS NOT NULL FROM pg_inherits i JOIN pg_class c ON c.oid = "
+      "i.inhrelid "
+      "LEFT JOIN pg_index x ON x.indexrelid = to_regclass(c.relname || '_executor') WHERE i.inhparent = "
+      "'run_history'::regclass AND " PG_DAY_OF(
+          "c.relname") " + 86400000000 + $1::int8 <= " PG_NOW
+                       " AND NOT coalesce(x.indisvalid, false) ORDER BY 1 DESC LIMIT 1",
       PG_READ};
   auto_arena mem = {};
   auto_result r = NULL;
@@ -508,8 +520,8 @@ static int unsettled(struct pg_store *s, char name[NAME_MAX_BYTES], bool *ret_re
   return code;
 }
 
-int pg_history_settle(struct store *store, const struct st_history_settle *in, struct st_history_settle_ret *ret,
-                      struct arena *mem, struct err *e) {
+int pg_history_settle(struct store *store, const struct st_history_settle *in,
+                      struct st_history_settle_ret *ret, struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   char name[NAME_MAX_BYTES], text[3 * NAME_MAX_BYTES + 120];
   bool rest = false;
@@ -526,12 +538,14 @@ int pg_history_settle(struct store *store, const struct st_history_settle *in, s
     code = command(s, "SET statement_timeout = 0", e);
     s->patience = SETTLE_PATIENCE;
     snprintf(text, sizeof text,
-             "CREATE INDEX CONCURRENTLY %s_executor ON %s (executor, scheduled_at, task_id, part) WHERE executor IS NOT NULL",
+             "CREATE INDEX CONCURRENTLY %s_executor ON %s (executor, scheduled_at, task_id, part) WHERE "
+             "executor IS NOT NULL",
              name, name);
     if (code == 0)
       code = command(s, text, e);
     s->patience = 0;
-    snprintf(text, sizeof text, "SET statement_timeout = %" PRId64, s->source->statement_timeout / USEC_PER_MS);
+    snprintf(text, sizeof text, "SET statement_timeout = %" PRId64,
+             s->source->statement_timeout / USEC_PER_MS);
     if (s->conn && command(s, text, NULL) < 0)
       pgc_drop(s);
   }
@@ -545,13 +559,14 @@ int pg_history_count(struct store *store, const struct st_history_count *in, str
                      struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "history_count",
-      "SELECT (SELECT count(*) FROM run_history h JOIN task t ON t.shard = h.shard AND t.id = h.task_id AND t.ns = "
+      "SELECT (SELECT count(*) FROM run_history h JOIN task t ON t.shard = h.shard AND t.id = h.task_id AND "
+      "t.ns = "
       "$1::text WHERE $1 <> '' AND h.scheduled_at >= $2::int8 AND h.scheduled_at < $3::int8), "
-      "(SELECT scheduled_at FROM run_history WHERE scheduled_at >= $2 AND scheduled_at < $3 ORDER BY scheduled_at "
+      "(SELECT scheduled_at FROM run_history WHERE scheduled_at >= $2 AND scheduled_at < $3 ORDER BY "
+      "scheduled_at "
       "LIMIT 1)",
       PG_READ, true};
-  static const struct pg_sql plain = {
-      "history_count_plan", "SET LOCAL enable_seqscan = on", PG_READ};
+  static const struct pg_sql plain = {"history_count_plan", "SET LOCAL enable_seqscan = on", PG_READ};
   static const struct pg_sql hash = {"history_count_hash", "SET LOCAL enable_hashjoin = on", PG_READ};
   static const struct pg_sql end = {"history_end", "COMMIT", PG_READ};
   struct pg_store *s = pg_of(store);

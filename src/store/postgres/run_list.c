@@ -1,7 +1,7 @@
 /* Lists of runs: open ones of every shard, ended ones by whatever finds them soon, merged. */
 #include "store/postgres/pg.h"
 
-#define LOOK_UPS_MAX   25000 /* by task and day, before reading everything in order is the better bet */
+#define LOOK_UPS_MAX    25000 /* by task and day, before reading everything in order is the better bet */
 #define NEWEST_FIRST(t) " ORDER BY " t "scheduled_at DESC, " t "task_id DESC, " t "part DESC "
 #define OPEN_STATES     (1u << RUN_PENDING | 1u << RUN_RUNNING)
 #define ENDED_STATES    (1u << RUN_SUCCESS | REST_STATES)
@@ -23,23 +23,35 @@ _Static_assert(RUN_SUCCESS == 2, "the number in the predicate of run_history_res
 #define USE_ALL "$11::int4 IS NOT NULL AND $13::int4[] IS NOT NULL AND $14::int4[] IS NOT NULL"
 
 #define OPEN                                                                                                 \
-  "SELECT " PG_RUN_OPEN("o.") " FROM shard s CROSS JOIN LATERAL (SELECT * FROM run r WHERE r.shard = s.id "  \
-                              "AND " FILTER("r.") OF_NS("r.") NEWEST_FIRST("r.")                             \
-                                  "LIMIT $10::int4 OFFSET 0) o WHERE $12::bool AND ($11 < 0 OR s.id = $11)"
+  "SELECT " PG_RUN_OPEN(                                                                                     \
+      "o.") " FROM shard s CROSS JOIN LATERAL (SELECT * FROM run r WHERE r.shard = s.id "                    \
+            "AND " FILTER("r.") OF_NS("r.")                                                                  \
+                NEWEST_FIRST("r.") "LIMIT $10::int4 OFFSET 0) o WHERE $12::bool AND ($11 < 0 OR s.id = $11)"
 /* in the order of the key, or of (task_id, scheduled_at), or of (executor, scheduled_at): the planner's choice */
 #define BY_TIME                                                                                              \
-  "SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE " FILTER("h.") OF_NS("h.") NEWEST_FIRST("h.")      \
-      "LIMIT $10"
+  "SELECT " PG_RUN_ENDED("h.") " FROM run_history h WHERE " FILTER("h.") OF_NS("h.")                         \
+      NEWEST_FIRST("h.") "LIMIT $10"
 #define BY_REASON                                                                                            \
-  "SELECT " PG_RUN_ENDED("h.") " FROM unnest($13::int4[]) st (state) CROSS JOIN unnest($14::int4[]) re (reason) "            \
-                               "CROSS JOIN LATERAL (SELECT * FROM run_history h WHERE h.state = st.state "   \
-                               "AND h.reason = re.reason AND h.state <> 2 AND " FILTER("h.") OF_NS("h.")     \
-                                   NEWEST_FIRST("h.") "LIMIT $10 OFFSET 0) h" NEWEST_FIRST("h.") "LIMIT $10"
+  "SELECT " PG_RUN_ENDED(                                                                                    \
+      "h.") " FROM unnest($13::int4[]) st (state) CROSS JOIN unnest($14::int4[]) re (reason) "               \
+            "CROSS JOIN LATERAL (SELECT * FROM run_history h WHERE h.state = st.state "                      \
+            "AND h.reason = re.reason AND h.state <> 2 AND " FILTER("h.") OF_NS("h.")                        \
+                NEWEST_FIRST("h.") "LIMIT $10 OFFSET 0) h" NEWEST_FIRST("h.") "LIMIT $10"
 #define BY_TASK                                                                                              \
   "SELECT " PG_RUN_ENDED("h.") " FROM task t CROSS JOIN LATERAL (SELECT * FROM run_history h WHERE "         \
-                               "h.task_id = t.id AND " FILTER("h.")                                          \
-                                   " ORDER BY h.scheduled_at DESC, h.part DESC LIMIT $10 OFFSET 0) h "       \
-                                   "WHERE t.ns = $8" NEWEST_FIRST("h.") "LIMIT $10"
+                               "h.task_id = t.id AND " FILTER(                                               \
+                                   "h.") " ORDER BY h.scheduled_at DESC, h.part DESC LIMIT $10 OFFSET 0) h " \
+                                         "WHERE t.ns = $8" NEWEST_FIRST("h.") "LIMIT $10"
+/* $15: up to there the days have their index by executor (history_settle). A range of one value, so that its order is worth something:
+ * else the planner may bet on finding the executor soon in the order of time. The days that are still written are read in that. */
+#define BY_EXECUTOR                                                                                          \
+  "(SELECT " PG_RUN_ENDED(                                                                                   \
+      "h.") " FROM run_history h WHERE h.executor >= $7 AND h.executor <= $7 AND "                           \
+            "h.scheduled_at < $15::int8 AND " FILTER("h.") OF_NS(                                            \
+                "h.") " ORDER BY h.executor DESC, h.scheduled_at DESC, h.task_id DESC, "                     \
+                      "h.part DESC LIMIT $10) UNION ALL (SELECT " PG_RUN_ENDED(                              \
+                          "h.") " FROM run_history h WHERE h.scheduled_at >= $15::int8 AND " FILTER("h.")    \
+                          OF_NS("h.") NEWEST_FIRST("h.") "LIMIT $10)"
 #define LIST(parts)                                                                                          \
   "SELECT r.*, t.name, t.ns FROM (" parts ") r LEFT JOIN LATERAL (SELECT name, ns FROM task WHERE shard = "  \
   "r.shard AND id = r.task_id OFFSET 0) t ON true WHERE " USE_ALL NEWEST_FIRST("r.") "LIMIT $10"
@@ -48,6 +60,7 @@ _Static_assert(RUN_SUCCESS == 2, "the number in the predicate of run_history_res
 static const struct pg_sql open_only = {"run_list_open", LIST(OPEN), PG_READ, true};
 static const struct pg_sql by_time = {"run_list", BOTH(BY_TIME), PG_READ, true};
 static const struct pg_sql by_reason = {"run_list_reason", BOTH(BY_REASON), PG_READ, true};
+static const struct pg_sql by_executor = {"run_list_executor", BOTH(BY_EXECUTOR), PG_READ, true};
 static const struct pg_sql by_task = {"run_list_task", BOTH(BY_TASK), PG_READ, true};
 
 static void add_numbers(struct pgw_args *a, uint32_t mask) {
@@ -84,11 +97,12 @@ static void add_filter(struct pg_store *s, const struct st_run_list *in, uint32_
 
 /* Has the namespace so few tasks that they can be asked one by one, on each day? */
 static int few_tasks(struct pg_store *s, struct slice ns, bool *ret, struct err *e) {
-  static const struct pg_sql q = {"run_list_tasks",
-                                  "SELECT count(*) * (SELECT count(*) FROM pg_inherits WHERE inhparent = "
-                                  "'run_history'::regclass) <= $2::int4 FROM (SELECT FROM task WHERE ns = $1::text "
-                                  "LIMIT $2::int4) t",
-                                  PG_READ};
+  static const struct pg_sql q = {
+      "run_list_tasks",
+      "SELECT count(*) * (SELECT count(*) FROM pg_inherits WHERE inhparent = "
+      "'run_history'::regclass) <= $2::int4 FROM (SELECT FROM task WHERE ns = $1::text "
+      "LIMIT $2::int4) t",
+      PG_READ};
   auto_result r = NULL;
   pgw_text0(&s->args, ns);
   pgw_i4(&s->args, LOOK_UPS_MAX);
@@ -98,16 +112,37 @@ static int few_tasks(struct pg_store *s, struct slice ns, bool *ret, struct err 
   return code;
 }
 
+/* The end of the last day that has its index by executor; 0 = none. */
+static int settled_until(struct pg_store *s, usec_t *ret, struct err *e) {
+  static const struct pg_sql q = {
+      "run_list_settled",
+      "SELECT coalesce(max(" PG_DAY_OF(
+          "c.relname") " + 86400000000), 0) FROM pg_inherits i JOIN pg_class c ON c.oid = "
+                       "i.inhrelid JOIN pg_index x ON x.indexrelid = to_regclass(c.relname || '_executor') "
+                       "WHERE i.inhparent = "
+                       "'run_history'::regclass AND x.indisvalid",
+      PG_READ};
+  auto_result r = NULL;
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0)
+    *ret = pgw_int(r, 0, 0);
+  return code;
+}
+
 static int choose(struct pg_store *s, const struct st_run_list *in, uint32_t ended, const struct pg_sql **ret,
-                  struct err *e) {
+                  usec_t *ret_settled, struct err *e) {
   bool few = false;
   int code = 0;
   *ret = &by_time;
   if (!ended)
     *ret = &open_only;
-  else if (in->ns.n && !in->task_id && (code = few_tasks(s, in->ns, &few, e)) == 0 && few)
+  if (!ended || in->task_id)
+    return 0;
+  if (in->ns.n && ((code = few_tasks(s, in->ns, &few, e)) < 0 || few))
     *ret = &by_task;
-  else if (!in->task_id && !(ended & 1u << RUN_SUCCESS))
+  else if (in->executor.n && ((code = settled_until(s, ret_settled, e)) < 0 || *ret_settled))
+    *ret = &by_executor;
+  else if (!(ended & 1u << RUN_SUCCESS))
     *ret = &by_reason;
   return code;
 }
@@ -120,10 +155,13 @@ int pg_run_list(struct store *store, const struct st_run_list *in, struct st_run
   uint32_t ended = in->state_mask ? in->state_mask & ENDED_STATES : ENDED_STATES;
   if (in->reason > REASON_NONE)
     ended &= REST_STATES; /* success has none */
-  int code = choose(s, in, ended, &q, e);
+  usec_t settled = 0;
+  int code = choose(s, in, ended, &q, &settled, e);
   if (code < 0)
     return code;
   add_filter(s, in, ended);
+  if (q == &by_executor)
+    pgw_i8(&s->args, settled);
   code = pgc_one(s, q, &r, e);
   if (code < 0)
     return code;

@@ -12,23 +12,27 @@ int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st
                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "task_stats",
-      "SELECT h.*, s.*, o.*, coalesce((SELECT state FROM run_history WHERE task_id = $2::int8 AND scheduled_at >= "
+      "SELECT h.*, s.*, o.*, coalesce((SELECT state FROM run_history WHERE task_id = $2::int8 AND "
+      "scheduled_at >= "
       "$3::int8 AND state <> 5 ORDER BY scheduled_at DESC, part DESC LIMIT 1), (SELECT state " OLD
       "AND state <> 5 ORDER BY scheduled_at DESC, part DESC LIMIT 1), -1) FROM "
       "(SELECT count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3), "
-      "count(*) FILTER (WHERE state = 4), count(*) FILTER (WHERE state = 5), coalesce(sum(attempt), 0)::int8, "
+      "count(*) FILTER (WHERE state = 4), count(*) FILTER (WHERE state = 5), coalesce(sum(attempt), "
+      "0)::int8, "
       "count(finished_at - started_at), coalesce(sum(finished_at - started_at), 0)::int8, "
       "coalesce(max(finished_at - started_at), 0), coalesce(max(scheduled_at) FILTER (WHERE state <> 5), 0), "
       "coalesce(max(started_at) FILTER (WHERE state <> 5), 0), "
       "coalesce(max(finished_at) FILTER (WHERE state <> 5), 0) "
-      "FROM (SELECT " ENDED " FROM run_history WHERE task_id = $2 AND scheduled_at >= $3 UNION ALL SELECT " ENDED
-      " " OLD ") e) h, "
+      "FROM (SELECT " ENDED
+      " FROM run_history WHERE task_id = $2 AND scheduled_at >= $3 UNION ALL SELECT " ENDED " " OLD ") e) h, "
       "(SELECT count(*), coalesce(sum(attempt), 0)::int8, coalesce(max(scheduled_at), 0), "
-      "coalesce(max(started_at), 0) FROM run WHERE shard = $1::int4 AND task_id = $2 AND scheduled_at >= $3) s, "
+      "coalesce(max(started_at), 0) FROM run WHERE shard = $1::int4 AND task_id = $2 AND scheduled_at >= $3) "
+      "s, "
       "(SELECT count(*), coalesce(sum(success), 0)::int8, coalesce(sum(fail), 0)::int8, "
       "coalesce(sum(cancelled), 0)::int8, "
       "coalesce(sum(skipped), 0)::int8, coalesce(sum(attempts), 0)::int8, coalesce(sum(durations), 0)::int8, "
-      "coalesce(sum(duration_sum), 0)::int8, coalesce(max(duration_max), 0), coalesce(max(last_scheduled_at), 0), "
+      "coalesce(sum(duration_sum), 0)::int8, coalesce(max(duration_max), 0), "
+      "coalesce(max(last_scheduled_at), 0), "
       "coalesce(max(last_started_at), 0), coalesce(max(last_finished_at), 0), coalesce(max(last_state), -1) "
       "FROM task_stat WHERE task_id = $2 AND $3 = 0) o",
       PG_READ};

@@ -118,21 +118,22 @@ int pg_task_get(struct store *store, const struct st_task_get *in, struct st_tas
   "AND ($6::text IS NULL OR starts_with(t.name, $6)) AND ($7::text IS NULL OR strpos(t.name, $7) > 0) "      \
   "AND CASE WHEN $8::int4 < 0 THEN t.state <> 3 ELSE t.state = $8 END AND ($9::int4 < 0 OR t.kind = $9) "    \
   "AND ($10::text IS NULL OR t.managed_by = $10) AND $11::int4[] IS NOT NULL AND $12::int4[] IS NOT NULL "
-#define LIST_ORDER " ORDER BY t.id LIMIT $2::int4 OFFSET 0"
+#define LIST_ORDER    " ORDER BY t.id LIMIT $2::int4 OFFSET 0"
 #define SAMPLE_ROWS   "50"   /* of each shard */
 #define SAMPLE_DENSE  50     /* one in so many fits: reading in order is quick */
 #define PROBE_MAX     "5000" /* rows of one index that are counted */
 #define TRIGRAM_BYTES 3      /* a shorter text has no entry in task_contains */
 
 /* where each condition finds its tasks: from, the condition itself; by id where its index says so */
-#define OF_NS     "task t WHERE t.ns = $3 AND "
+#define OF_NS "task t WHERE t.ns = $3 AND "
 #define OF_GROUP                                                                                             \
   "namespace n CROSS JOIN LATERAL (SELECT * FROM task t WHERE t.ns = n.name AND t.group_name = $4 AND "      \
   "t.state <> 3 AND " LIST_FILTER LIST_ORDER ") t WHERE ($3 IS NULL OR n.name = $3) AND "
 #define OF_HANDLER "task t WHERE t.handler = $5 AND "
 #define OF_SOURCE  "task t WHERE t.managed_by = $10 AND t.managed_by <> '' AND "
 #define OF_STATE                                                                                             \
-  "unnest($11::int4[]) st (state) CROSS JOIN unnest($12::int4[]) ki (kind) CROSS JOIN LATERAL (SELECT * FROM task t WHERE "  \
+  "unnest($11::int4[]) st (state) CROSS JOIN unnest($12::int4[]) ki (kind) CROSS JOIN LATERAL (SELECT * "    \
+  "FROM task t WHERE "                                                                                       \
   "t.state = st.state AND t.kind = ki.kind AND " LIST_FILTER LIST_ORDER ") t WHERE "
 #define OF_PREFIX                                                                                            \
   "(SELECT * FROM task t WHERE t.name COLLATE \"C\" >= $6 AND t.name COLLATE \"C\" < $6 || chr(1114111) "    \
@@ -142,7 +143,8 @@ int pg_task_get(struct store *store, const struct st_task_get *in, struct st_tas
   "'_', '\\_') || '%' OFFSET 0) t WHERE "
 /* by id over all shards: the first of each, merged */
 #define OF_ALL                                                                                               \
-  "shard s CROSS JOIN LATERAL (SELECT * FROM task t WHERE t.shard = s.id AND " LIST_FILTER LIST_ORDER ") t WHERE "
+  "shard s CROSS JOIN LATERAL (SELECT * FROM task t WHERE t.shard = s.id AND " LIST_FILTER LIST_ORDER        \
+  ") t WHERE "
 #define LIST(from)                                                                                           \
   "SELECT " TASK_READ("t.", "id") " FROM (SELECT t.shard, t.id FROM " from LIST_FILTER LIST_ORDER ") k "     \
                                   "CROSS JOIN LATERAL (SELECT * FROM task WHERE shard = k.shard AND id = "   \
@@ -155,15 +157,18 @@ int pg_task_get(struct store *store, const struct st_task_get *in, struct st_tas
   "unnest($11::int4[]) st (state) CROSS JOIN unnest($12::int4[]) ki (kind) CROSS JOIN LATERAL (SELECT FROM " \
   "task t WHERE t.state = st.state AND t.kind = ki.kind LIMIT " PROBE_MAX ") t WHERE "
 #define PROBE(given, from)                                                                                   \
-  "CASE WHEN " given " THEN (SELECT count(*) FROM (SELECT FROM " from " true LIMIT " PROBE_MAX ") p) ELSE "  \
-  PROBE_MAX " + 1 END"
+  "CASE WHEN " given " THEN (SELECT count(*) FROM (SELECT FROM " from " true LIMIT " PROBE_MAX               \
+  ") p) ELSE " PROBE_MAX " + 1 END"
 
 static const struct pg_sql list_all = {"task_list", LIST(OF_ALL), PG_READ, true};
 /* in the order of the probes */
 static const struct pg_sql lists[] = {
-    {"task_list_managed", LIST(OF_SOURCE), PG_READ, true},    {"task_list_group", LIST(OF_GROUP), PG_READ, true},
-    {"task_list_handler", LIST(OF_HANDLER), PG_READ, true},   {"task_list_ns", LIST(OF_NS), PG_READ, true},
-    {"task_list_state", LIST(OF_STATE), PG_READ, true},       {"task_list_prefix", LIST(OF_PREFIX), PG_READ, true},
+    {"task_list_managed", LIST(OF_SOURCE), PG_READ, true},
+    {"task_list_group", LIST(OF_GROUP), PG_READ, true},
+    {"task_list_handler", LIST(OF_HANDLER), PG_READ, true},
+    {"task_list_ns", LIST(OF_NS), PG_READ, true},
+    {"task_list_state", LIST(OF_STATE), PG_READ, true},
+    {"task_list_prefix", LIST(OF_PREFIX), PG_READ, true},
     {"task_list_contains", LIST(OF_CONTAINED), PG_READ, true},
 };
 #define ORDERED_LISTS 5 /* the first so many give their tasks by id */
@@ -193,11 +198,12 @@ static void add_list(struct pg_store *s, const struct st_task_list *in) {
 
 /* Do so many of the next tasks fit that a page is full soon? */
 static int is_dense(struct pg_store *s, const struct st_task_list *in, bool *ret, struct err *e) {
-  static const struct pg_sql q = {
-      "task_list_sample",
-      "SELECT count(*), count(*) FILTER (WHERE " LIST_FILTER ") FROM shard s CROSS JOIN LATERAL (SELECT * FROM task t "
-      "WHERE t.shard = s.id AND t.id > $1 ORDER BY t.id LIMIT " SAMPLE_ROWS " OFFSET 0) t WHERE $2::int4 > 0",
-      PG_READ, true};
+  static const struct pg_sql q = {"task_list_sample",
+                                  "SELECT count(*), count(*) FILTER (WHERE " LIST_FILTER
+                                  ") FROM shard s CROSS JOIN LATERAL (SELECT * FROM task t "
+                                  "WHERE t.shard = s.id AND t.id > $1 ORDER BY t.id LIMIT " SAMPLE_ROWS
+                                  " OFFSET 0) t WHERE $2::int4 > 0",
+                                  PG_READ, true};
   auto_result r = NULL;
   add_list(s, in);
   int code = pgc_one(s, &q, &r, e);
@@ -209,13 +215,26 @@ static int is_dense(struct pg_store *s, const struct st_task_list *in, bool *ret
 /* The condition that leaves the fewest tasks. */
 static int choose_list(struct pg_store *s, const struct st_task_list *in, const struct pg_sql **ret,
                        struct err *e) {
-  static const struct pg_sql q = {
-      "task_list_probe",
-      "SELECT " PROBE("$10 IS NOT NULL", OF_SOURCE) ", " PROBE("$4 IS NOT NULL AND $8 <> 3", MANY_GROUP) ", " PROBE(
-          "$5 IS NOT NULL", OF_HANDLER) ", " PROBE("$3 IS NOT NULL", OF_NS) ", " PROBE("true", MANY_STATE) ", " PROBE(
-          "$6 IS NOT NULL", OF_PREFIX) " FROM (SELECT $1::int8, $2::int4, $3::text, $4::text, $5::text, $6::text, "
-      "$7::text, $8::int4, $9::int4, $10::text) given",
-      PG_READ, true};
+  static const struct pg_sql q =
+      {
+          "task_list_probe",
+          "SELECT " PROBE("$10 IS NOT NULL", OF_SOURCE) ", " PROBE("$4 IS NOT NULL AND $8 <> 3", MANY_GROUP) ", " PROBE(
+              "$5 IS NOT NULL",
+              OF_HANDLER) ", " PROBE("$3 IS NOT NULL",
+                                     OF_NS) ", " PROBE("true",
+                                                       MANY_STATE) ", " PROBE("$6 IS NOT NULL",
+                                                                              OF_PREFIX) " FROM (SELECT "
+                                                                                         "$1::int8, "
+                                                                                         "$2::int4, "
+                                                                                         "$3::text, "
+                                                                                         "$4::text, "
+                                                                                         "$5::text, "
+                                                                                         "$6::text, "
+                                                                                         "$7::text, "
+                                                                                         "$8::int4, "
+                                                                                         "$9::int4, "
+                                                                                         "$10::text) given",
+          PG_READ, true};
   bool dense = false;
   auto_result r = NULL;
   *ret = &list_all;

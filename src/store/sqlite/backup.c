@@ -35,8 +35,8 @@ static int run(sqlite3 *h, const char *path, const char *sql, struct err *e) {
 static int check(sqlite3 *h, const char *path, struct err *e) {
   sqlite3_stmt *st = NULL;
   int r = ERR_MALFORMED;
-  if (sqlite3_prepare_v2(h, "PRAGMA quick_check(1)", -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW &&
-      strcmp((const char *)sqlite3_column_text(st, 0), "ok") == 0)
+  if (sqlite3_prepare_v2(h, "PRAGMA quick_check(1)", -1, &st, NULL) == SQLITE_OK &&
+      sqlite3_step(st) == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(st, 0), "ok") == 0)
     r = 0;
   (void)sqlite3_finalize(st); /* reports the same failure again */
   return r < 0 ? err_set(e, r, "%s is damaged, or no database", path) : 0;
@@ -121,7 +121,8 @@ static int set_aside(const char *path, struct err *e) {
   sqlite3 *h = NULL;
   if (access(path, F_OK) < 0)
     return 0;
-  if (open_file(path, SQLITE_OPEN_READWRITE, &h, NULL) == 0) { /* it may be damaged: that is why we are here */
+  if (open_file(path, SQLITE_OPEN_READWRITE, &h, NULL) ==
+      0) { /* it may be damaged: that is why we are here */
     (void)sqlite3_wal_checkpoint_v2(h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     (void)sqlite3_close(h); /* no statement is left */
   }

@@ -108,8 +108,9 @@ static int read_attempts(struct sqlite_tx *tx, struct history_row *row) {
   while (r >= 0 && (r = db_step(tx->db, SQL_ATTEMPT_LIST, tx->e)) > 0) {
     struct attempt_row *a = sqlite_push(tx->mem, row->attempts, row->attempt_count, cap);
     a->key = *k;
-    db_get(tx->db, SQL_ATTEMPT_LIST, tx->mem, "iiilllsss", &a->attempt, &a->state, &a->reason, &a->dispatched_at,
-           &a->started_at, &a->finished_at, &a->executor, &a->error_type, &a->error_message);
+    db_get(tx->db, SQL_ATTEMPT_LIST, tx->mem, "iiilllsss", &a->attempt, &a->state, &a->reason,
+           &a->dispatched_at, &a->started_at, &a->finished_at, &a->executor, &a->error_type,
+           &a->error_message);
   }
   return r;
 }
@@ -123,7 +124,8 @@ int sqlite_history_read(struct store *s, const struct st_history_read *in, struc
   int r = sqlite_read(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = db_query(tx.db, SQL_HISTORY_READ_OLD, e, "llii", after->scheduled_at, after->task_id, after->part, in->limit);
+  r = db_query(tx.db, SQL_HISTORY_READ_OLD, e, "llii", after->scheduled_at, after->task_id, after->part,
+               in->limit);
   while (r >= 0 && (r = db_step(tx.db, SQL_HISTORY_READ_OLD, e)) > 0) {
     struct history_row *h = sqlite_push(mem, out.rows, out.count, cap);
     *h = (struct history_row){};
@@ -179,8 +181,8 @@ int sqlite_history_drop(struct store *s, const struct st_history_drop *in, struc
   return r;
 }
 
-int sqlite_history_settle(struct store *s, const struct st_history_settle *in, struct st_history_settle_ret *ret,
-                          struct arena *mem, struct err *e) {
+int sqlite_history_settle(struct store *s, const struct st_history_settle *in,
+                          struct st_history_settle_ret *ret, struct arena *mem, struct err *e) {
   (void)s;
   (void)in;
   (void)mem;
