@@ -56,7 +56,7 @@ static void fill(struct err *e, int code, const char *field, const char *fmt, va
   memcpy(e->field, place, sizeof place);
 }
 
-int err_set(struct err *e, int code, const char *fmt, ...) {
+int(err_set)(struct err *e, int code, const char *fmt, ...) {
   if (!e)
     return code;
   va_list args;
@@ -66,7 +66,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) {
   return code;
 }
 
-int err_field(struct err *e, int code, const char *field, const char *fmt, ...) {
+int(err_field)(struct err *e, int code, const char *field, const char *fmt, ...) {
   if (!e)
     return code;
   va_list args;
