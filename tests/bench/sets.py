@@ -168,3 +168,4 @@ def million(server, short):
 
 
 SETS = (http_postgres, http_sqlite, lateness, hostile, in_process, herd, million, history)
+WHEN_ASKED = (history,)  # minutes: only with --only
