@@ -1,7 +1,6 @@
 #include "core/calendar.h"
 #include "base/mem.h"
 #include "core/cron.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 #define ENTRY_TEXT_MAX 21 /* "2026-10-01/2026-10-07" */
@@ -46,8 +45,10 @@ char *calendar_day_format(int64_t day, char ret_text[CALENDAR_DAY_TEXT]) {
   int64_t year;
   int month, in_month;
   civil_from_days(day, &year, &month, &in_month);
-  (void)snprintf(ret_text, CALENDAR_DAY_TEXT, "%04u-%02u-%02u", (unsigned)year % 10000,
-                 (unsigned)month % 100, (unsigned)in_month % 100);
+  auto_str text;
+  str_init(&text, CALENDAR_DAY_TEXT);
+  str_addf(&text, "%04d-%02d-%02d", (int)(year % 10000), month, in_month);
+  (void)text_copy(ret_text, CALENDAR_DAY_TEXT, str_slice(&text)); /* it fits */
   return ret_text;
 }
 
@@ -71,10 +72,11 @@ static int entry_parse(const json_t *j, struct range *ret, struct err *e) {
 }
 
 static int at_entry(struct err *e, const char *list, size_t i, int code) {
-  char field[ERR_FIELD_MAX];
-  (void)snprintf(field, sizeof field, "/%s/%zu", list, i);
+  auto_str field;
+  str_init(&field, ERR_FIELD_MAX);
+  str_addf(&field, "/%s/%zu", list, i);
   if (e)
-    (void)err_at(e, field);
+    (void)err_at(e, field.p);
   return code;
 }
 
@@ -82,13 +84,14 @@ static int at_entry(struct err *e, const char *list, size_t i, int code) {
 static int list_read(const json_t *doc, const char *key, struct range **ret, size_t *ret_count,
                      struct err *e) {
   const json_t *list = json_object_get(doc, key);
-  char field[32];
-  (void)snprintf(field, sizeof field, "/%s", key);
+  auto_str field;
+  str_init(&field, ERR_FIELD_MAX);
+  str_addf(&field, "/%s", key);
   if (!list || json_is_null(list))
     return 0;
   size_t n = json_array_size(list);
   if (!json_is_array(list) || n > CALENDAR_ENTRIES_MAX)
-    return err_field(e, ERR_INVALID, field, "expected a list of at most %d dates or ranges",
+    return err_field(e, ERR_INVALID, field.p, "expected a list of at most %d dates or ranges",
                      CALENDAR_ENTRIES_MAX);
   *ret = mem_zalloc((n + 1) * sizeof **ret);
   for (size_t i = 0; i < n; i++) {
@@ -178,10 +181,13 @@ void calendar_free(struct calendar **c) {
 /* ------------------------------------------------------------------ asking */
 
 static void add_entry(json_t *list, int32_t first, int32_t last) {
-  char a[CALENDAR_DAY_TEXT], b[CALENDAR_DAY_TEXT], text[2 * CALENDAR_DAY_TEXT];
-  (void)snprintf(text, sizeof text, "%s%s%s", calendar_day_format(first, a), last > first ? "/" : "",
-                 last > first ? calendar_day_format(last, b) : "");
-  (void)json_array_append_new(list, json_string(text)); /* fails only without memory */
+  char day[CALENDAR_DAY_TEXT];
+  auto_str text;
+  str_init(&text, 2 * CALENDAR_DAY_TEXT);
+  str_addz(&text, calendar_day_format(first, day));
+  if (last > first)
+    str_addf(&text, "/%s", calendar_day_format(last, day));
+  (void)json_array_append_new(list, json_string(text.p)); /* fails only without memory */
 }
 
 json_t *calendar_json(const struct calendar *c) {

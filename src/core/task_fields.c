@@ -3,7 +3,6 @@
 #include "base/parse.h"
 #include "core/task_draft.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 const char *const task_field_type_names[] = {"name",    "text",    "enum",   "duration",        "instant",
@@ -210,10 +209,11 @@ static int read_reasons(const json_t *object, const struct task_field *f, struct
     if (r >= 0)
       r = parse_enum(text, run_reason_names, &v, e);
     if (r < 0) {
-      char at[24];
-      (void)snprintf(at, sizeof at, "/%zu", i);
+      auto_str at;
+      str_init(&at, ERR_FIELD_MAX);
+      str_addf(&at, "/%zu", i);
       if (e)
-        (void)err_at(e, at);
+        (void)err_at(e, at.p);
       return at_field(e, f, r);
     }
     mask |= 1u << v;

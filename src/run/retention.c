@@ -80,7 +80,7 @@ static int breathe(struct retention *r, usec_t since) {
 /* ---------------------------------------------------------------- a batch: archive, drop */
 static int write_batch(struct retention *r, struct archive_writer *w, int64_t *ret_count, struct err *e) {
   auto_arena mem = {0};
-  struct run_key after;
+  struct run_key after = {0};
   bool begun = false;
   for (;;) {
     struct st_history_read_ret got = {0};

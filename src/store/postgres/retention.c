@@ -523,7 +523,7 @@ static int unsettled(struct pg_store *s, char name[NAME_MAX_BYTES], bool *ret_re
 int pg_history_settle(struct store *store, const struct st_history_settle *in,
                       struct st_history_settle_ret *ret, struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
-  char name[NAME_MAX_BYTES], text[3 * NAME_MAX_BYTES + 120];
+  char name[NAME_MAX_BYTES] = "", text[3 * NAME_MAX_BYTES + 120];
   bool rest = false;
   (void)in;
   (void)mem;
