@@ -22,5 +22,5 @@ def test_crash_points_lose_and_double_nothing(tmp_path, store_url):
 
 @pytest.mark.long
 def test_a_hundred_kills(tmp_path, store_url):
-    """The long form: 100 kills at about 500 fires a second, three rounds of the crash points, one long outage (misfires)."""
-    judge(Loop(tmp_path / "loop", store_url, Plan(kills=100, seed=13, points=POINTS, point_rounds=3, outage=20)).run())
+    """The long form: 100 kills while more than 500 instants a second become due, three rounds of the crash points, one long outage (misfires)."""
+    judge(Loop(tmp_path / "loop", store_url, Plan(kills=100, seed=13, points=POINTS, point_rounds=3, outage=20, scale=1.6)).run())
