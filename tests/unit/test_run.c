@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/thread.h"
-#include "run/run.h"
+#include "run/service.h"
 #include "spec_util.h"
 #include "store_util.h"
 
@@ -321,6 +321,43 @@ static void a_stop_answers_everybody(void **state) {
   assert_int_equal(told.results[0], RUN_RESULT_NOT_OWNER);
 }
 
+/* The queue of events is bounded: who asks is told to come again; what deliveries brought has as much room once more. */
+static void no_more_is_taken_than_fits(void **state) {
+  (void)state;
+  enum { ROOM = 10 };
+  struct live_event ev[2 * ROOM];
+  for (int i = 0; i < 2 * ROOM; i++)
+    ev[i] = (struct live_event){.kind = EV_BEAT, .key = key(i + 1), .attempt = 1, .progress = -1};
+  runs->o.queue_max = ROOM;
+  told.answered = 0;
+  assert_int_equal(run_post(runs, ev, 0, on_done, NULL, &e), ERR_BUSY);
+  assert_int_equal(run_post(runs, ev, ROOM + 1, on_done, NULL, &e), ERR_BUSY);
+  OK(run_post(runs, ev, ROOM, on_done, NULL, &e));
+  assert_int_equal(run_post(runs, ev, 1, on_done, NULL, &e), ERR_BUSY);
+  OK(run_post(runs, ev, ROOM, NULL, NULL, &e));
+  assert_int_equal(run_post(runs, ev, 1, NULL, NULL, &e), ERR_BUSY);
+  OK(run_service_start(runs, &e));
+  wait_answer();
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* Events of shards that are not ours, or that there are not, are somebody else's. */
+static void other_shards_are_not_ours(void **state) {
+  (void)state;
+  struct live_event ev[2] = {{.kind = EV_CANCEL, .key = key(1), .progress = -1},
+                             {.kind = EV_CANCEL, .key = key(2), .progress = -1}};
+  ev[0].key.shard = 4; /* of 0…3 */
+  ev[1].key.shard = (task.shard + 1) % 4;
+  told.answered = 0;
+  OK(run_post(runs, ev, 2, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  wait_answer();
+  assert_int_equal(told.results[0], RUN_RESULT_NOT_OWNER);
+  assert_int_equal(told.results[1], RUN_RESULT_NOT_OWNER);
+  assert_int_equal(run_cancel(runs, &ev[1].key, &e), ERR_UNAVAILABLE);
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
 int main(void) {
   mutex_init(&told.m);
   cond_init(&told.c);
@@ -331,6 +368,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(adopting_again_opens_nothing_twice, setup, teardown),
       cmocka_unit_test_setup_teardown(runs_of_a_successor_are_not_taken_over, setup, teardown),
       cmocka_unit_test_setup_teardown(a_stop_answers_everybody, setup, teardown),
+      cmocka_unit_test_setup_teardown(no_more_is_taken_than_fits, setup, teardown),
+      cmocka_unit_test_setup_teardown(other_shards_are_not_ours, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
