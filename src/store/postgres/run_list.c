@@ -12,11 +12,11 @@ _Static_assert(RUN_SUCCESS == 2, "the number in the predicate of run_history_res
 /* $1 scheduled_at, $2 task, $3 part: below these; $4 since, $5 states, $6 reason, $7 executor, $8 ns, $9 task, $10 limit, $11 shard of
  * the task or -1, $12 namespace to be asked of the task too, $13 and $14 states and reasons of the rest. Planned for these very values:
  * what is not asked for is not there. */
-#define FILTER(t)                                                                                            \
+#define FILTER_REST(t)                                                                                       \
   t "scheduled_at <= $1::int8 AND (" t "scheduled_at, " t "task_id, " t                                      \
     "part) < ($1, $2::int8, $3::int4) AND " t "scheduled_at >= $4::int8 AND ($5::int4 = 0 OR ($5 >> " t      \
-    "state) & 1 = 1) AND ($6::int4 < 0 OR " t "reason = $6) "                                                \
-    "AND ($7::text IS NULL OR " t "executor = $7) AND ($9::int8 = 0 OR " t "task_id = $9)"
+    "state) & 1 = 1) AND ($6::int4 < 0 OR " t "reason = $6) AND ($9::int8 = 0 OR " t "task_id = $9)"
+#define FILTER(t) FILTER_REST(t) " AND ($7::text IS NULL OR " t "executor = $7)"
 #define OF_NS(t)                                                                                             \
   " AND ($8::text IS NULL OR EXISTS (SELECT FROM task WHERE shard = " t "shard AND id = " t                  \
   "task_id AND ns = $8 OFFSET 0))"
@@ -42,12 +42,13 @@ _Static_assert(RUN_SUCCESS == 2, "the number in the predicate of run_history_res
                                "h.task_id = t.id AND " FILTER(                                               \
                                    "h.") " ORDER BY h.scheduled_at DESC, h.part DESC LIMIT $10 OFFSET 0) h " \
                                          "WHERE t.ns = $8" NEWEST_FIRST("h.") "LIMIT $10"
-/* $15: up to there the days have their index by executor (history_settle). A range of one value, so that its order is worth something:
- * else the planner may bet on finding the executor soon in the order of time. The days that are still written are read in that. */
+/* $15: up to there the days have their index by executor (history_settle). A range of one value, for with an equation that index's
+ * order is the order of time to the planner, and it may bet on finding the executor soon without it. The days that are still written
+ * are read in the order of time. */
 #define BY_EXECUTOR                                                                                          \
   "(SELECT " PG_RUN_ENDED(                                                                                   \
-      "h.") " FROM run_history h WHERE h.executor >= $7 AND h.executor <= $7 AND "                           \
-            "h.scheduled_at < $15::int8 AND " FILTER("h.") OF_NS(                                            \
+      "h.") " FROM run_history h WHERE h.executor >= $7::text AND h.executor <= $7 AND "                     \
+            "h.scheduled_at < $15::int8 AND " FILTER_REST("h.") OF_NS(                                       \
                 "h.") " ORDER BY h.executor DESC, h.scheduled_at DESC, h.task_id DESC, "                     \
                       "h.part DESC LIMIT $10) UNION ALL (SELECT " PG_RUN_ENDED(                              \
                           "h.") " FROM run_history h WHERE h.scheduled_at >= $15::int8 AND " FILTER("h.")    \
