@@ -29,6 +29,7 @@ GOOD = {"tasks_create": TASK, "tasks_create_many": {"tasks": [{**TASK, "name": "
         "executors_beat": {"running": 1}, "tokens_create": {"name": "t", "role": "VIEWER", "expires_at": "2999-01-01T00:00:00Z"},
         "namespaces_create": {"name": "n-new"}, "reports": {"reports": [REPORT]}}
 EXAMPLES, LONG_EXAMPLES = 16, 400
+NAMES = ["keep", "default%2Fkeep", "none", "1", "9" * 30, "a%2Fb%2Fc", "%ff", "%00", "é"]  # of resources without a list of their own
 SHARED = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "phases": (Phase.explicit, Phase.generate, Phase.shrink),
           "print_blob": True}
 
@@ -42,10 +43,12 @@ class Checker:
         self.operations = {operation["operationId"]: (method.upper(), path, operation)
                            for path, item in self.doc["paths"].items() for method, operation in item.items()}
         self.resolver = jsonschema.RefResolver.from_schema(self.doc)
-        self.pool = {"task": ["keep", "default%2Fkeep", "none", "0", "9" * 30, "a%2Fb%2Fc", "%ff", "%00", "é"],
-                     "run": ["0" * 36, "v" * 36, "x", "0" * 35], "group": ["keep", "default%2Fkeep", "none", "a%2Fb%2Fc", "%20"],
+        self.pool = {"task": NAMES, "run": ["0" * 36, "v" * 36, "x", "0" * 35], "group": ["keep", "default%2Fkeep", "none", "a%2Fb%2Fc", "%20"],
                      "executor": ["e-1", "none", "%c3%28"], "token": ["999999999", "x", "-1", "%00"]}
         self.count = itertools.count(1)
+
+    def places(self, noun):
+        return self.pool.get(noun, NAMES)
 
     def body_schema(self, operation_id):
         content = self.operations[operation_id][2].get("requestBody", {}).get("content")
@@ -54,7 +57,7 @@ class Checker:
     def send(self, operation_id, place=None, query="", headers=None, raw=None, token=None):
         """Send a request; the answer must be as the document says. Returns (status, parsed body)."""
         method, path, operation = self.operations[operation_id]
-        path = re.sub(r"\{(\w+)\}", lambda m: place or self.pool[m[1]][0], path)
+        path = re.sub(r"\{(\w+)\}", lambda m: place or self.places(m[1])[0], path)
         head = {"Authorization": f"Bearer {self.api.token}" if token is None else token, **(headers or {})}
         if raw is not None:
             head.setdefault("Content-Type", "application/json")
@@ -143,7 +146,7 @@ def send_drawn(checker, operation_id, draw):
     """One generated request: good, spoiled, broken, or by somebody who may not."""
     _, path, operation = checker.operations[operation_id]
     found = re.search(r"\{(\w+)\}", path)
-    place = draw(st.sampled_from(checker.pool[found[1]])) if found else None
+    place = draw(st.sampled_from(checker.places(found[1]))) if found else None
     schema, raw, headers = checker.body_schema(operation_id), None, headers_of(draw, operation)
     if schema and draw(st.integers(0, 9)):
         body = draw(requests_of.values(checker.doc, schema))

@@ -80,7 +80,7 @@ def test_a_task_from_its_making_to_its_end(cli, group, tmp_path):
     assert [v["version"] for v in versions] == list(range(len(versions), 0, -1))
     assert cli.json("task", "get", "a", "--version", "1")["version"] == 1
     nexts = rows(cli("task", "next", "a", "-n", "3"))
-    assert nexts[0] == ["AT", "LOCAL", "NOTE"] and len(nexts) == 4 and all(n[0].endswith("T09:00:00Z") for n in nexts[1:])
+    assert nexts[0] == ["AT", "LOCAL", "NOTE", "CALENDAR"] and len(nexts) == 4 and all(n[0].endswith("T09:00:00Z") for n in nexts[1:])
     assert cli.json("task", "stats", "a")["fires"] == 0
     assert cli("task", "delete", "a") == ""
     assert cli.json("task", "list") == {"items": [], "next_cursor": None}
