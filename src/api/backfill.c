@@ -30,7 +30,8 @@ int on_tasks_backfill(struct call *c) {
 
 /* Its runs, page by page; each is counted, and with `cancel` the open ones are cancelled. */
 static int look(struct call *c, const struct backfill_made *m, bool cancel, int64_t counts[RUN_STATE_MAX_]) {
-  struct st_run_list in = {.task_id = m->task_id, .reason = -1, .since = m->from, .until = m->to + 1, .limit = PAGE};
+  struct st_run_list in = {
+      .task_id = m->task_id, .reason = -1, .since = m->from, .until = m->to + 1, .limit = PAGE};
   struct run_key before;
   for (int page = 0; page < PAGE_MAX; page++) {
     auto_arena mem = {0};
@@ -75,7 +76,8 @@ static int show(struct call *c, struct slice id, bool cancel) {
   put_time(o, "from", m.from);
   put_time(o, "to", m.to);
   put(o, "runs", json_integer(all));
-  static const char *const names[RUN_STATE_MAX_] = {"pending", "running", "success", "fail", "cancelled", "skipped"};
+  static const char *const names[RUN_STATE_MAX_] = {"pending", "running",   "success",
+                                                    "fail",    "cancelled", "skipped"};
   for (int i = 0; i < RUN_STATE_MAX_; i++)
     put(o, names[i], json_integer(counts[i]));
   return call_json(c, 200, o);

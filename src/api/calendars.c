@@ -55,7 +55,9 @@ int on_calendars_create(struct call *c) {
   if (r < 0 || (r = access_namespace_need(c->api->o.access, p.ref.ns, &c->e)) < 0 ||
       (r = task_calendar_put(c->api->o.tasks, &tc, &p, &row)) < 0)
     return r;
-  call_header(c, "Location", arena_printf(&c->mem, "/api/v1/calendars/%.*s%%2F%.*s", SLICE_FMT(row.ns), SLICE_FMT(row.name)));
+  call_header(
+      c, "Location",
+      arena_printf(&c->mem, "/api/v1/calendars/%.*s%%2F%.*s", SLICE_FMT(row.ns), SLICE_FMT(row.name)));
   return answer(c, 201, &row, NULL);
 }
 

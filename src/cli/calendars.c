@@ -34,7 +34,8 @@ int calendar_file(const char *path, bool ics, const struct ical_ask *ask, json_t
 
 /* Without what the server made: a document as it gave it may be sent back. */
 static void strip(json_t *doc) {
-  static const char *const made[] = {"name", "namespace", "version", "tasks", "created_at", "updated_at", "updated_by"};
+  static const char *const made[] = {"name",       "namespace",  "version",   "tasks",
+                                     "created_at", "updated_at", "updated_by"};
   for (size_t i = 0; i < sizeof made / sizeof *made; i++)
     (void)json_object_del(doc, made[i]); /* absent is fine */
 }

@@ -8,7 +8,7 @@
 #define DAYS_MAX    3660 /* of one event */
 
 struct event {
-  int line; /* where it began */
+  int line;           /* where it began */
   int32_t first, end; /* end: the day after; -1: not given */
   int64_t days;       /* of DURATION; 0: not given */
   bool cancelled, yearly, holiday, workday;
@@ -123,7 +123,8 @@ static int rule_part(const struct reader *r, struct event *ev, struct slice key,
     if (ev->first >= 0 && number == (key.n == 7 ? month : day))
       return 0;
   }
-  return refuse(r, r->at, "this recurrence is not understood: a plain yearly one may have INTERVAL, COUNT and UNTIL");
+  return refuse(r, r->at,
+                "this recurrence is not understood: a plain yearly one may have INTERVAL, COUNT and UNTIL");
 }
 
 static int read_rule(const struct reader *r, struct event *ev, struct slice v) {
@@ -197,7 +198,8 @@ static int add(struct reader *r, const struct event *ev, int64_t first, int64_t 
   if (json_array_size(list) == CALENDAR_ENTRIES_MAX)
     return refuse(r, ev->line, "more days than a calendar takes");
   if (days > 1)
-    (void)snprintf(text, sizeof text, "%s/%s", calendar_day_format(first, a), calendar_day_format(first + days - 1, b));
+    (void)snprintf(text, sizeof text, "%s/%s", calendar_day_format(first, a),
+                   calendar_day_format(first + days - 1, b));
   else
     (void)snprintf(text, sizeof text, "%s", calendar_day_format(first, a));
   (void)json_array_append_new(list, json_string(text)); /* fails only without memory */
@@ -244,7 +246,8 @@ static int read_event(struct reader *r) {
     struct property p = split(str_slice(&r->line));
     bool begins = slice_eqz_nocase(p.name, "BEGIN"), ends = slice_eqz_nocase(p.name, "END");
     if (ends && !nested)
-      return slice_eqz_nocase(p.value, "VEVENT") ? add_event(r, &ev) : refuse(r, r->at, "expected END:VEVENT");
+      return slice_eqz_nocase(p.value, "VEVENT") ? add_event(r, &ev)
+                                                 : refuse(r, r->at, "expected END:VEVENT");
     nested += begins - ends;
     if (nested || ends)
       continue;

@@ -8,8 +8,9 @@
 #define ICAL_YEARS_MORE 10                    /* years from now that a yearly event without an end goes on */
 
 struct ical_ask {
-  struct slice holiday_if, workday_if; /* events whose summary has this text; n == 0: holidays are all others, workdays none */
-  int last_year;                       /* yearly events end with it */
+  struct slice holiday_if,
+      workday_if; /* events whose summary has this text; n == 0: holidays are all others, workdays none */
+  int last_year;  /* yearly events end with it */
 };
 /* *ret: {"excluded": […], "extra_days": […]}, each event an entry; a new reference. Events that are cancelled are left out. Refused: an
  * event with a time of day, a recurrence other than a plain yearly one (INTERVAL, COUNT, UNTIL), a changed single occurrence, more than

@@ -14,7 +14,8 @@ usec_t backfill_next(const struct task_spec *spec, usec_t anchor, usec_t after) 
 int64_t backfill_count(const struct task_spec *spec, usec_t anchor, usec_t from, usec_t to, int64_t max,
                        usec_t *ret_first, usec_t *ret_last) {
   int64_t n = 0;
-  for (usec_t at = backfill_next(spec, anchor, from - 1); at <= to && n < max; at = backfill_next(spec, anchor, at)) {
+  for (usec_t at = backfill_next(spec, anchor, from - 1); at <= to && n < max;
+       at = backfill_next(spec, anchor, at)) {
     if (n++ == 0)
       *ret_first = at;
     *ret_last = at;

@@ -37,8 +37,8 @@ char *inbox_body(const struct inbox_item *item) {
       str_addf(&s, ",\"version\":%d", r->version);
     break;
   case INBOX_BACKFILL:
-    str_addf(&s, ",\"from\":%lld,\"to\":%lld,\"part\":%d,\"limit\":%lld,\"interval\":%lld", (long long)r->from,
-             (long long)r->to, r->key.part, (long long)r->limit, (long long)r->interval);
+    str_addf(&s, ",\"from\":%lld,\"to\":%lld,\"part\":%d,\"limit\":%lld,\"interval\":%lld",
+             (long long)r->from, (long long)r->to, r->key.part, (long long)r->limit, (long long)r->interval);
     add_payload(&s, r->payload);
     break;
   case INBOX_CANCEL: break;

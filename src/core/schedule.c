@@ -8,7 +8,7 @@ struct schedule {
   struct dst_rule dst;
   struct zone *zone;
   usec_t every, start_at, end_at, jitter;
-  struct cron cron; /* CRON only */
+  struct cron cron;          /* CRON only */
   struct calendar *calendar; /* owned; NULL: none */
 };
 
@@ -153,7 +153,8 @@ usec_t schedule_next_included(const struct schedule *s, usec_t anchor, usec_t af
     struct zone_local midnight;
     zone_local(s->zone, (last + 1) * (USEC_PER_DAY / USEC_PER_SEC), &midnight);
     usec_t before = midnight.utc_sec * USEC_PER_SEC - 1;
-    t = schedule_next(s, anchor, before > t ? before : t); /* a midnight that comes twice: instant by instant */
+    t = schedule_next(s, anchor,
+                      before > t ? before : t); /* a midnight that comes twice: instant by instant */
   }
   return t;
 }

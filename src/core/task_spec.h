@@ -97,7 +97,8 @@ struct task_schedule {
   struct schedule *schedule; /* the caller's: schedule_free */
   usec_t anchor;             /* FIXED_RATE anchor, ONE_TIME run_at; 0 = not given */
   int run_at_note;           /* enum dst_note of a run_at in local time */
-  struct slice calendar;     /* its name, in the document; p == NULL: none. schedule_set_calendar is the caller's */
+  struct slice
+      calendar; /* its name, in the document; p == NULL: none. schedule_set_calendar is the caller's */
 };
 int task_schedule_parse(const json_t *schedule, struct zone_set *zones, struct task_schedule *ret,
                         struct err *e);

@@ -26,14 +26,17 @@ struct arguments {
 
 static void usage(FILE *to) {
   fputs("usage: keloud [--config FILE] [--set name=value]...\n"
-        "       keloud --doctor [--lang en|zh]          look for what is wrong without starting; code 1 when something is\n"
+        "       keloud --doctor [--lang en|zh]          look for what is wrong without starting; code 1 when "
+        "something is\n"
         "       keloud --doc-man 5|8                    print a manual page: kelou.yaml(5), keloud(8)\n"
         "       keloud --check-config [--config FILE]   check the settings and end\n"
         "       keloud --print-config [--config FILE]   print the effective settings and end\n"
         "       keloud --doc-config                     print a table of all settings (Markdown)\n"
-        "       keloud --backup DIR [--config FILE]     copy the SQLite database and its key, also while a node runs\n"
+        "       keloud --backup DIR [--config FILE]     copy the SQLite database and its key, also while a "
+        "node runs\n"
         "       keloud --restore DIR [--config FILE]    put such a copy back; no node may run\n"
-        "       keloud --after-restore [--config FILE]  after pg_restore or a copied file: raise all epochs; no node may run\n"
+        "       keloud --after-restore [--config FILE]  after pg_restore or a copied file: raise all epochs; "
+        "no node may run\n"
         "       keloud --version\n"
         "Every setting is also an environment variable: http.listen is KELOU_HTTP_LISTEN.\n",
         to);
@@ -42,14 +45,13 @@ static void usage(FILE *to) {
 /* -1: go on; else the exit code. */
 static int read_arguments(int argc, char **argv, struct arguments *a) {
   static const struct option options[] = {
-      {"doctor", no_argument, NULL, 'X'},       {"lang", required_argument, NULL, 'L'},
-      {"doc-man", required_argument, NULL, 'M'},
-      {"config", required_argument, NULL, 'c'}, {"set", required_argument, NULL, 's'},
-      {"check-config", no_argument, NULL, 'C'}, {"print-config", no_argument, NULL, 'P'},
-      {"doc-config", no_argument, NULL, 'D'},   {"version", no_argument, NULL, 'V'},
-      {"backup", required_argument, NULL, 'B'}, {"restore", required_argument, NULL, 'R'},
-      {"after-restore", no_argument, NULL, 'A'}, {"help", no_argument, NULL, 'h'},
-      {NULL, 0, NULL, 0}};
+      {"doctor", no_argument, NULL, 'X'},        {"lang", required_argument, NULL, 'L'},
+      {"doc-man", required_argument, NULL, 'M'}, {"config", required_argument, NULL, 'c'},
+      {"set", required_argument, NULL, 's'},     {"check-config", no_argument, NULL, 'C'},
+      {"print-config", no_argument, NULL, 'P'},  {"doc-config", no_argument, NULL, 'D'},
+      {"version", no_argument, NULL, 'V'},       {"backup", required_argument, NULL, 'B'},
+      {"restore", required_argument, NULL, 'R'}, {"after-restore", no_argument, NULL, 'A'},
+      {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
   for (int o; (o = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1;)
     switch (o) {
     case 'c': a->config = optarg; break;

@@ -256,9 +256,11 @@ static int start_services(struct server *s, struct err *e) {
   int rc = access_bootstrap(s->access, e);
   if (rc < 0)
     return rc;
-  struct task_service_options to = {
-      .store = s->api_store, .zone_dir = conf_str(s->conf, "trigger.zone_dir"), .now = db_now, .now_arg = s,
-      .backfill_max = conf_int(s->conf, "backfill.max_instants")};
+  struct task_service_options to = {.store = s->api_store,
+                                    .zone_dir = conf_str(s->conf, "trigger.zone_dir"),
+                                    .now = db_now,
+                                    .now_arg = s,
+                                    .backfill_max = conf_int(s->conf, "backfill.max_instants")};
   crypto_random(&to.seed, sizeof to.seed);
   s->tasks = task_service_new(&to);
   task_service_on_change(s->tasks, on_changed, s);

@@ -11,9 +11,9 @@ struct st_history_batch {
   char unused;
 };
 struct st_history_batch_ret {
-  int64_t no;     /* of the batch that is there, or that was last; the first taken run begins a new one */
-  bool archived;  /* its runs are in the archive, or nobody wants them there */
-  bool any;       /* there are taken runs: finish this batch before anything is taken */
+  int64_t no;         /* of the batch that is there, or that was last; the first taken run begins a new one */
+  bool archived;      /* its runs are in the archive, or nobody wants them there */
+  bool any;           /* there are taken runs: finish this batch before anything is taken */
   usec_t first, last; /* scheduled_at of the oldest and youngest; 0 = none */
   usec_t now;
 };

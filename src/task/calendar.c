@@ -23,8 +23,8 @@ int task_calendar_find(struct task_service *s, struct slice ns, struct slice nam
   struct st_calendar_get_ret out;
   int r = store_calendar_get(s->o.store, &in, &out, &mem, e);
   if (r == ERR_NOT_FOUND)
-    return err_field(e, ERR_INVALID, "/schedule/calendar", "there is no calendar \"%.*s\" in the namespace %.*s",
-                     SLICE_FMT(name), SLICE_FMT(ns));
+    return err_field(e, ERR_INVALID, "/schedule/calendar",
+                     "there is no calendar \"%.*s\" in the namespace %.*s", SLICE_FMT(name), SLICE_FMT(ns));
   if (r < 0 || (r = unpack(&out.calendar, ret, e)) < 0)
     return r;
   *ret_version = out.calendar.version;
@@ -91,7 +91,8 @@ static int put_once(struct task_service *s, const struct task_call *c, const str
   if (was.version && p->create)
     return err_field(c->e, ERR_CONFLICT, "/name", "the calendar %.*s exists", SLICE_FMT(p->ref.name));
   if (c->if_version && c->if_version != was.version)
-    return err_set(c->e, ERR_STALE, was.version ? "the calendar has version %d, not %d" : "there is no such calendar",
+    return err_set(c->e, ERR_STALE,
+                   was.version ? "the calendar has version %d, not %d" : "there is no such calendar",
                    was.version, c->if_version);
   if (was.version && slice_eq(was.definition, text)) {
     *ret = was;
@@ -126,7 +127,8 @@ int task_calendar_put(struct task_service *s, const struct task_call *c, const s
   if (r < 0 || r == 1)
     return r;
   log_info(ret->version == 1 ? "calendar created" : "calendar changed", LF_L("namespace", ret->ns),
-           LF_L("calendar", ret->name), LF_I("version", ret->version), LF_I("tasks", ret->tasks), LF_L("by", c->by));
+           LF_L("calendar", ret->name), LF_I("version", ret->version), LF_I("tasks", ret->tasks),
+           LF_L("by", c->by));
   if (ret->tasks && task_calendar_follow(s, CALENDAR_FOLLOW_MAX, NULL) < 0)
     log_warn("tasks do not follow their calendar yet, trying again", LF_L("calendar", ret->name));
   return 0;

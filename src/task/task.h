@@ -19,7 +19,7 @@ struct task_service_options {
   usec_t (*now)(void *arg); /* the estimate of database time (cluster); thread-safe */
   void *now_arg;
   int64_t backfill_max; /* instants of one backfill; 0: 1,000 */
-  uint64_t seed; /* for the random part of run keys: from crypto_random */
+  uint64_t seed;        /* for the random part of run keys: from crypto_random */
 };
 struct task_service *task_service_new(const struct task_service_options *o);
 void task_service_free(struct task_service **s);
@@ -104,14 +104,16 @@ int task_rollback(struct task_service *s, const struct task_call *c, struct slic
 
 /* ---------------------------------------------------------------- calendars */
 #define CALENDAR_DOCUMENT_MAX ((size_t)64 * 1024)
-#define CALENDAR_FOLLOW_MAX   1000 /* tasks that a change of a calendar takes with it at once; the others follow within moments */
+#define CALENDAR_FOLLOW_MAX                                                                                  \
+  1000 /* tasks that a change of a calendar takes with it at once; the others follow within moments */
 struct calendar_ref {
   struct slice ns, name; /* the caller has seen to it that the namespace exists and is the token's */
 };
 struct calendar_put {
   struct calendar_ref ref;
-  const json_t *doc; /* "description", "excluded", "extra_days" (core/calendar.h); other members are not looked at */
-  bool create;       /* ERR_CONFLICT "/name" when it exists */
+  const json_t
+      *doc; /* "description", "excluded", "extra_days" (core/calendar.h); other members are not looked at */
+  bool create; /* ERR_CONFLICT "/name" when it exists */
 };
 /* Create or change. 0: written, and the tasks that use it follow; 1: it is so already. c->if_version as for tasks. */
 int task_calendar_put(struct task_service *s, const struct task_call *c, const struct calendar_put *p,
@@ -160,8 +162,8 @@ struct backfill_made {
 /* Ask for runs of the schedule's instants in a past range: an inbox row, durable on return; the shard's owner makes all of them at once
  * and releases them at the rate. They obey the task's overlap policy as caught-up runs do (each waits for its turn) and do not count
  * for max_runs. ERR_LIMIT "/to": more than the setting allows. 1: idempotent repeat. */
-int task_backfill(struct task_service *s, const struct task_call *c, struct slice ref, const struct task_backfill *b,
-                  struct backfill_made *ret);
+int task_backfill(struct task_service *s, const struct task_call *c, struct slice ref,
+                  const struct task_backfill *b, struct backfill_made *ret);
 /* What an id says. ERR_NOT_FOUND. */
 int task_backfill_read(struct task_service *s, const struct task_call *c, struct slice ref, struct slice id,
                        struct backfill_made *ret);
@@ -195,13 +197,13 @@ struct preview {
   const char *remark;         /* FIXED_DELAY and MANUAL: why there is nothing to compute; NULL */
 };
 struct preview_ask {
-  usec_t from; /* 0 = now */
-  int32_t n;   /* 1…TASK_PREVIEW_MAX */
+  usec_t from;   /* 0 = now */
+  int32_t n;     /* 1…TASK_PREVIEW_MAX */
   bool included; /* task_next: without those that its calendar excludes */
 };
 /* The next instants of a task as it is stored. */
-int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t, const struct preview_ask *ask,
-              struct preview *ret);
+int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t,
+              const struct preview_ask *ask, struct preview *ret);
 /* The next n instants after `from` (0 = now) of {"schedule": {…}} or of a bare schedule object. Its calendar is that of the document's
  * "namespace", else of the token's or the default one. Nothing is stored. */
 int task_preview(struct task_service *s, const struct task_call *c, const json_t *doc,

@@ -153,8 +153,8 @@ static const char *remark(enum schedule_kind kind, size_t count) {
 }
 
 static void fill(const struct schedule *s, usec_t anchor, const struct preview_ask *ask, struct preview *p) {
-  static const char *const calendars[CALENDAR_NOTE_MAX_] = {[CALENDAR_EXCLUDED] = "excluded",
-                                                            [CALENDAR_EXTRA_DAY] = "extra_day"};
+  static const char *const calendars[CALENDAR_NOTE_MAX_] = {
+      [CALENDAR_EXCLUDED] = "excluded", [CALENDAR_EXTRA_DAY] = "extra_day"};
   for (usec_t at = ask->from; p->count < (size_t)ask->n;) {
     at = ask->included ? schedule_next_included(s, anchor, at) : schedule_next(s, anchor, at);
     if (at == USEC_NEVER)
@@ -185,8 +185,8 @@ static int check_ask(const struct preview_ask *ask, struct err *e) {
   return 0;
 }
 
-int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t, const struct preview_ask *ask,
-              struct preview *ret) {
+int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t,
+              const struct preview_ask *ask, struct preview *ret) {
   struct task_spec *spec = NULL;
   int r = check_ask(ask, c->e);
   if (r < 0 || (r = task_spec_of(s, t->v.definition, &spec, c->e)) < 0)

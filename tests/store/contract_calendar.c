@@ -3,15 +3,16 @@
 
 static struct calendar_row put_calendar(const char *name) {
   struct st_calendar_put_ret put;
-  OK(CALL(calendar_put, &put,
-          .calendar = {.ns = fx.ns, .name = unique(name), .definition = SLICE("{}"), .updated_by = SLICE("me")}));
+  OK(CALL(
+      calendar_put, &put,
+      .calendar = {.ns = fx.ns, .name = unique(name), .definition = SLICE("{}"), .updated_by = SLICE("me")}));
   return put.calendar;
 }
 
 static struct slice definition_with(const struct calendar_row *c) {
-  return slice_of(arena_printf(&fx.mem,
-                               "{\"calendar\":{\"excluded\":[],\"version\":%d},\"schedule\":{\"calendar\":\"%.*s\"}}",
-                               c->version, SLICE_FMT(c->name)));
+  return slice_of(arena_printf(
+      &fx.mem, "{\"calendar\":{\"excluded\":[],\"version\":%d},\"schedule\":{\"calendar\":\"%.*s\"}}",
+      c->version, SLICE_FMT(c->name)));
 }
 
 static struct task_version_row new_task_with(const struct calendar_row *c) {
@@ -99,7 +100,8 @@ static void test_behind(void **state) {
   assert_int_equal(used_by(&c), 2);
   struct task_def def = task_def_named(unique("follows"));
   def.definition = definition_with(&put.calendar);
-  OK(CALL(task_change, &changed, .task_id = task.task_id, .def = &def, .state = TASK_PAUSED, .by = SLICE("test")));
+  OK(CALL(task_change, &changed, .task_id = task.task_id, .def = &def, .state = TASK_PAUSED,
+          .by = SLICE("test")));
   assert_false(is_behind(task.task_id));
 }
 

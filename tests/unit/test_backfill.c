@@ -24,7 +24,8 @@ static int teardown(void **state) {
   return 0;
 }
 
-static void check(const char *schedule, usec_t anchor, usec_t from, usec_t to, int64_t count, usec_t first, usec_t last) {
+static void check(const char *schedule, usec_t anchor, usec_t from, usec_t to, int64_t count, usec_t first,
+                  usec_t last) {
   struct task_spec *spec = spec_of(schedule, "");
   usec_t a = 0, z = 0;
   assert_true(backfill_possible(spec));
@@ -71,9 +72,12 @@ static void test_inbox(void **state) {
   auto_free char *body = inbox_body(&item);
   read_back(body, &mem, &got);
   assert_true(got.request.from == item.request.from && got.request.to == item.request.to);
-  assert_true(got.request.limit == 3 && got.request.interval == USEC_PER_SEC && got.request.key.part == 0x40000007);
+  assert_true(got.request.limit == 3 && got.request.interval == USEC_PER_SEC &&
+              got.request.key.part == 0x40000007);
   assert_true(slice_eqz(got.request.payload, "{\"a\":1}") && got.request.origin == ORIGIN_BACKFILL);
-  struct inbox_text bad = {1, INBOX_BACKFILL, 9, SLICE("{\"task_id\":1,\"from\":5,\"to\":4,\"part\":1,\"limit\":1,\"interval\":1}")};
+  struct inbox_text bad = {
+      1, INBOX_BACKFILL, 9,
+      SLICE("{\"task_id\":1,\"from\":5,\"to\":4,\"part\":1,\"limit\":1,\"interval\":1}")};
   struct err e = {0};
   assert_int_equal(inbox_parse(&bad, &mem, &got, &e), ERR_INVALID);
 }
@@ -87,13 +91,15 @@ static enum overlap_decision refuse(void *arg, const struct overlap_ask *ask) {
 static void test_rows(void **state) {
   (void)state;
   const struct shard_overlap overlap = {refuse, NULL};
-  struct shard *s = shard_new(1, &(struct shard_limits){.max_rows = 100, .max_work = 100, .idle_advance = HOUR});
+  struct shard *s =
+      shard_new(1, &(struct shard_limits){.max_rows = 100, .max_work = 100, .idle_advance = HOUR});
   struct fire_batch b = {0};
   struct fire_request r = item.request;
   r.inbox_no = 9;
   r.origin = ORIGIN_BACKFILL;
   shard_reset(s, 1, 1, T0, INT64_MAX);
-  shard_put(s, &(struct shard_version){1, 1, TASK_ENABLED, T0, T0, spec_of(EVERY("1h") ",\"max_runs\":1", "")});
+  shard_put(s,
+            &(struct shard_version){1, 1, TASK_ENABLED, T0, T0, spec_of(EVERY("1h") ",\"max_runs\":1", "")});
   shard_loaded(s);
   for (int pass = 0; pass < 2; pass++) {
     assert_true(shard_collect(s, T0 + 1, &overlap, &r, 1, &b));

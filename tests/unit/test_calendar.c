@@ -38,9 +38,10 @@ static struct calendar *calendar_of(const char *text) {
 
 static void test_normal_form(void **state) {
   (void)state;
-  auto_calendar *c = calendar_of("{\"excluded\":[\"2026-10-03/2026-10-07\",\"2026-10-01\",\"2026-10-02\","
-                                 "\"2027-01-01\",\"2026-10-05\"],\"extra_days\":[\"2026-10-11\",\"2026-10-10\","
-                                 "\"2026-10-10\",\"2024-02-29\"],\"name\":\"x\"}");
+  auto_calendar *c =
+      calendar_of("{\"excluded\":[\"2026-10-03/2026-10-07\",\"2026-10-01\",\"2026-10-02\","
+                  "\"2027-01-01\",\"2026-10-05\"],\"extra_days\":[\"2026-10-11\",\"2026-10-10\","
+                  "\"2026-10-10\",\"2024-02-29\"],\"name\":\"x\"}");
   auto_json *j = calendar_json(c);
   auto_free char *text = json_canonical(j);
   assert_string_equal(text, "{\"excluded\":[\"2026-10-01/2026-10-07\",\"2027-01-01\"],\"extra_days\":["
@@ -153,8 +154,8 @@ static bool has(const struct cron *c, const struct drawn *d, int64_t local) {
 }
 
 static const char *const expressions[] = {
-    "0 30 9 ? * MON-FRI", "0 0 0 ? * MON-FRI", "0 59 23 1,15 * ?", "0 */7 3-5 L * ?", "0 0 12 ? 3,4,10 MON#1",
-    "0 0,30 22-2 ? * SAT", "0 15 10 ? * 6L 2026", "0 0 6 LW 2,10 ?"};
+    "0 30 9 ? * MON-FRI",    "0 0 0 ? * MON-FRI",   "0 59 23 1,15 * ?",    "0 */7 3-5 L * ?",
+    "0 0 12 ? 3,4,10 MON#1", "0 0,30 22-2 ? * SAT", "0 15 10 ? * 6L 2026", "0 0 6 LW 2,10 ?"};
 
 static void walk(const char *expression, const char *zone_name, struct rng *rng) {
   const struct zone *z = NULL;
@@ -182,7 +183,7 @@ static void walk(const char *expression, const char *zone_name, struct rng *rng)
     bool excluded = is_excluded(&d, local / DAY);
     schedule_explain(s, next, &note);
     assert_int_equal(schedule_excluded(s, next), excluded);
-    assert_int_equal(note.calendar, excluded                     ? CALENDAR_EXCLUDED
+    assert_int_equal(note.calendar, excluded                    ? CALENDAR_EXCLUDED
                                     : is_extra(&d, local / DAY) ? CALENDAR_EXTRA_DAY
                                                                 : CALENDAR_NOTHING);
     if (!excluded) {
@@ -257,10 +258,11 @@ static void test_definition(void **state) {
   struct err e = {0};
   struct task_input in;
   auto_json *doc = NULL;
-  assert_int_equal(json_read(SLICE("{\"name\":\"t\",\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{"
-                                   "\"kind\":\"CRON\",\"expression\":\"0 0 8 ? * MON-FRI\",\"calendar\":\"cn\"}}"),
-                             4096, &doc, &e),
-                   0);
+  assert_int_equal(
+      json_read(SLICE("{\"name\":\"t\",\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{"
+                      "\"kind\":\"CRON\",\"expression\":\"0 0 8 ? * MON-FRI\",\"calendar\":\"cn\"}}"),
+                4096, &doc, &e),
+      0);
   assert_int_equal(task_input_parse(doc, zones, 0, &in, &e), 0);
   assert_string_equal(in.spec->calendar, "cn");
   assert_int_equal(in.spec->calendar_version, 0);
@@ -283,15 +285,16 @@ static void test_definition(void **state) {
   auto_json *shown = NULL;
   assert_int_equal(task_document(&src, &shown, &e), 0);
   assert_null(json_object_get(shown, "calendar"));
-  assert_string_equal(json_string_value(json_object_get(json_object_get(shown, "schedule"), "calendar")), "cn");
+  assert_string_equal(json_string_value(json_object_get(json_object_get(shown, "schedule"), "calendar")),
+                      "cn");
   task_spec_unref(&spec);
   task_input_done(&in);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_normal_form),   cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_brute_force),   cmocka_unit_test(test_rare),
+      cmocka_unit_test(test_normal_form),    cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_brute_force),    cmocka_unit_test(test_rare),
       cmocka_unit_test(test_midnight_jumps), cmocka_unit_test(test_definition),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

@@ -12,7 +12,7 @@
 
 #define EVERY (60 * USEC_PER_MIN)
 #define DEFINITION                                                                                           \
-  "{\"executor_group\":\"g\",\"handler\":\"h\",\"dispatch_timeout\":\"10m\",\"overlap_policy\":\"%s\","         \
+  "{\"executor_group\":\"g\",\"handler\":\"h\",\"dispatch_timeout\":\"10m\",\"overlap_policy\":\"%s\","      \
   "\"schedule\":{\"kind\":\"%s\"%s}}"
 
 static struct test_store t;

@@ -9,8 +9,8 @@
 #include "cli/ical.h"
 #include "core/calendar.h"
 
-#define HEAD "BEGIN:VCALENDAR\r\nVERSION:2.0\r\n"
-#define TAIL "END:VCALENDAR\r\n"
+#define HEAD         "BEGIN:VCALENDAR\r\nVERSION:2.0\r\n"
+#define TAIL         "END:VCALENDAR\r\n"
 #define EVENT(lines) "BEGIN:VEVENT\r\n" lines "END:VEVENT\r\n"
 
 static int read_text(const char *text, struct ical_ask ask, json_t **ret, struct err *e) {
@@ -31,13 +31,15 @@ static void expect(const char *text, struct ical_ask ask, const char *want) {
 static void test_taken(void **state) {
   (void)state;
   expect(HEAD TAIL, (struct ical_ask){0}, "{\"excluded\":[],\"extra_days\":[]}");
-  expect("\xef\xbb\xbf" HEAD EVENT("DTSTART;VALUE=DATE:20261001\r\nDTEND;VALUE=DATE:20261008\r\nSUMMARY:a\r\n") TAIL,
+  expect("\xef\xbb\xbf" HEAD EVENT(
+             "DTSTART;VALUE=DATE:20261001\r\nDTEND;VALUE=DATE:20261008\r\nSUMMARY:a\r\n") TAIL,
          (struct ical_ask){0}, "{\"excluded\":[\"2026-10-01/2026-10-07\"],\"extra_days\":[]}");
   expect(HEAD EVENT("DTSTART:20261001\nDURATION:P1W\n") EVENT("DTSTART:20270101\nDTEND:20270101\n")
              EVENT("DTSTART:20270102\nSTATUS:CANCELLED\n") TAIL,
          (struct ical_ask){0}, "{\"excluded\":[\"2026-10-01/2026-10-07\",\"2027-01-01\"],\"extra_days\":[]}");
   /* a long line is folded, also in the middle of a name; an alarm has a life of its own */
-  expect(HEAD EVENT("DTST\r\n ART;X=\"a:b;c\"\r\n ;VALUE=DATE:2026\r\n\t1001\r\nBEGIN:VALARM\r\nDTSTART:20000101T000000\r\n"
+  expect(HEAD EVENT("DTST\r\n ART;X=\"a:b;c\"\r\n "
+                    ";VALUE=DATE:2026\r\n\t1001\r\nBEGIN:VALARM\r\nDTSTART:20000101T000000\r\n"
                     "END:VALARM\r\n") TAIL,
          (struct ical_ask){0}, "{\"excluded\":[\"2026-10-01\"],\"extra_days\":[]}");
 }
@@ -45,7 +47,8 @@ static void test_taken(void **state) {
 static void test_by_summary(void **state) {
   (void)state;
   static const char text[] = HEAD EVENT("SUMMARY:国庆节（休）\r\nDTSTART:20261001\r\n")
-      EVENT("SUMMARY:国庆节（班）\r\nDTSTART:20261010\r\n") EVENT("SUMMARY:情人节\r\nDTSTART:20260214\r\n") TAIL;
+      EVENT("SUMMARY:国庆节（班）\r\nDTSTART:20261010\r\n") EVENT("SUMMARY:情人节\r\nDTSTART:20260214\r\n")
+          TAIL;
   expect(text, (struct ical_ask){.holiday_if = SLICE("休"), .workday_if = SLICE("班")},
          "{\"excluded\":[\"2026-10-01\"],\"extra_days\":[\"2026-10-10\"]}");
   expect(text, (struct ical_ask){.workday_if = SLICE("班")},
@@ -60,7 +63,8 @@ static void test_yearly(void **state) {
          "\"2029-12-25/2029-12-26\"],\"extra_days\":[]}");
   expect(HEAD EVENT("DTSTART:20240229\nRRULE:FREQ=YEARLY;COUNT=2;BYMONTH=2;BYMONTHDAY=29\n") TAIL, none,
          "{\"excluded\":[\"2024-02-29\",\"2028-02-29\"],\"extra_days\":[]}");
-  expect(HEAD EVENT("DTSTART:20200101\nRRULE:FREQ=YEARLY;INTERVAL=3;UNTIL=20260101T000000Z\nEXDATE:20230101\n") TAIL,
+  expect(HEAD EVENT(
+             "DTSTART:20200101\nRRULE:FREQ=YEARLY;INTERVAL=3;UNTIL=20260101T000000Z\nEXDATE:20230101\n") TAIL,
          none, "{\"excluded\":[\"2020-01-01\",\"2026-01-01\"],\"extra_days\":[]}");
 }
 
@@ -84,7 +88,8 @@ static void test_refused(void **state) {
   refuse(HEAD EVENT("DTSTART:20261001\nDTEND:20260901\n") TAIL, "line 3: the event ends before");
   refuse(HEAD EVENT("DTSTART:20261001\nDURATION:PT1H\n") TAIL, "line 5: expected a DURATION");
   refuse(HEAD EVENT("DTSTART:20261001\nRRULE:FREQ=WEEKLY\n") TAIL, "line 5: only events that recur yearly");
-  refuse(HEAD EVENT("DTSTART:20261126\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH\n") TAIL, "line 5: this recurrence");
+  refuse(HEAD EVENT("DTSTART:20261126\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH\n") TAIL,
+         "line 5: this recurrence");
   refuse(HEAD EVENT("DTSTART:20261126\nRRULE:FREQ=YEARLY;BYMONTH=10\n") TAIL, "line 5: this recurrence");
   refuse(HEAD EVENT("DTSTART:20261126\nRRULE:COUNT=2\n") TAIL, "line 5: expected FREQ");
   refuse(HEAD EVENT("RRULE:FREQ=YEARLY\nDTSTART:20261126\n") TAIL, "line 4: expected DTSTART before");
@@ -109,8 +114,9 @@ static void test_refused(void **state) {
 /* Cut and damaged files end in an answer, whatever it is. */
 static void test_any_bytes(void **state) {
   (void)state;
-  static const char text[] = HEAD EVENT("DTSTART;VALUE=DATE:20261225\r\nDTEND:20261227\r\nRRULE:FREQ=YEARLY;COUNT=3\r\n"
-                                        "SUMMARY:a\r\n b\r\nEXDATE:20261225,20271225\r\nDURATION:P2D\r\n") TAIL;
+  static const char text[] =
+      HEAD EVENT("DTSTART;VALUE=DATE:20261225\r\nDTEND:20261227\r\nRRULE:FREQ=YEARLY;COUNT=3\r\n"
+                 "SUMMARY:a\r\n b\r\nEXDATE:20261225,20271225\r\nDURATION:P2D\r\n") TAIL;
   struct rng rng;
   rng_seed(&rng, 99);
   for (int i = 0; i < 20000; i++) {

@@ -42,10 +42,11 @@ static struct task_spec *spec_with(const char *schedule, const char *rest, int f
   char text[1024], a[CALENDAR_DAY_TEXT], z[CALENDAR_DAY_TEXT];
   struct task_spec *spec = NULL;
   struct err e = {0};
-  (void)snprintf(text, sizeof text,
-                 "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{%s,\"calendar\":\"c\"},\"calendar\":{"
-                 "\"version\":1,\"excluded\":[\"%s/%s\"]}%s}",
-                 schedule, calendar_day_format(20000 + first, a), calendar_day_format(20000 + last, z), rest);
+  (void)snprintf(
+      text, sizeof text,
+      "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{%s,\"calendar\":\"c\"},\"calendar\":{"
+      "\"version\":1,\"excluded\":[\"%s/%s\"]}%s}",
+      schedule, calendar_day_format(20000 + first, a), calendar_day_format(20000 + last, z), rest);
   if (spec_cache_get(specs, slice_of(text), &spec, &e) < 0)
     fail_msg("%s %s", e.field, e.text);
   return spec;
@@ -59,7 +60,8 @@ static void load(struct task_spec *spec) {
 
 static void step(usec_t now) { assert_true(shard_collect(s, now, &OVERLAP, NULL, 0, &b)); }
 
-static void row(size_t i, enum run_state state, enum run_reason reason, usec_t first, usec_t last, int64_t count) {
+static void row(size_t i, enum run_state state, enum run_reason reason, usec_t first, usec_t last,
+                int64_t count) {
   assert_true(i < b.count);
   assert_int_equal(b.items[i].state, state);
   assert_int_equal(b.items[i].reason, reason);
@@ -131,9 +133,15 @@ static void test_counts(void **state) {
 /* Caught up on request: the excluded ones apart, all others by the policy. */
 static void test_catch_up(void **state) {
   (void)state;
-  struct shard_version v = {1, 2, TASK_ENABLED, T0, T0 - 10 * DAY,
-                            spec_with(EVERY("1h"), ",\"misfire_policy\":\"FIRE_ALL\",\"catchup_window\":\"30d\","
-                                                   "\"catchup_max_runs\":30", -3, -2)};
+  struct shard_version v = {1,
+                            2,
+                            TASK_ENABLED,
+                            T0,
+                            T0 - 10 * DAY,
+                            spec_with(EVERY("1h"),
+                                      ",\"misfire_policy\":\"FIRE_ALL\",\"catchup_window\":\"30d\","
+                                      "\"catchup_max_runs\":30",
+                                      -3, -2)};
   shard_put(s, &v);
   shard_loaded(s);
   const struct fire_request r = {

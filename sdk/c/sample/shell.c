@@ -289,7 +289,10 @@ static void watch(struct kelou_run *r, struct child *ch, usec_t deadline) {
     if (ch->asked)
       p[CANCEL].fd = -1; /* it stays readable */
     usec_t wait = ((ch->asked ? ch->kill_at : deadline) - now()) / USEC_PER_MS + 1;
-    (void)poll(p, WATCHED, (int)(wait < 0 ? 0 : wait > most ? most : wait)); /* what woke it is looked at anew */
+    (void)poll(p, WATCHED,
+               (int)(wait < 0      ? 0
+                     : wait > most ? most
+                                   : wait)); /* what woke it is looked at anew */
     take_output(ch, p);
   }
   for (int i = 0; i < LAST_READS && poll(p, ERR + 1, 0) > 0; i++)

@@ -39,7 +39,8 @@ int pg_calendar_put(struct store *store, const struct st_calendar_put *in, struc
   static const struct pg_sql create = {
       "calendar_create",
       "INSERT INTO calendar AS c (ns, name, definition, updated_by, created_at, updated_at, version) "
-      "SELECT $1::text, $2::text, $3::text, $4::text, n.now, n.now, 1 FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
+      "SELECT $1::text, $2::text, $3::text, $4::text, n.now, n.now, 1 FROM (SELECT " PG_NOW
+      " AS now OFFSET 0) n "
       "ON CONFLICT (ns, name) DO NOTHING RETURNING " CALENDAR_COLUMNS ", " CALENDAR_TASKS,
       PG_WRITE};
   static const struct pg_sql change = {
@@ -101,10 +102,11 @@ int pg_calendar_list(struct store *store, const struct st_calendar_list *in, str
   return 0;
 }
 
-int pg_calendar_delete(struct store *store, const struct st_calendar_delete *in, struct st_calendar_delete_ret *ret,
-                       struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {
-      "calendar_delete", "DELETE FROM calendar WHERE ns = $1::text AND name = $2::text RETURNING 1", PG_WRITE};
+int pg_calendar_delete(struct store *store, const struct st_calendar_delete *in,
+                       struct st_calendar_delete_ret *ret, struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {"calendar_delete",
+                                  "DELETE FROM calendar WHERE ns = $1::text AND name = $2::text RETURNING 1",
+                                  PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)ret;
@@ -119,8 +121,8 @@ int pg_calendar_delete(struct store *store, const struct st_calendar_delete *in,
   return code;
 }
 
-int pg_calendar_behind(struct store *store, const struct st_calendar_behind *in, struct st_calendar_behind_ret *ret,
-                       struct arena *mem, struct err *e) {
+int pg_calendar_behind(struct store *store, const struct st_calendar_behind *in,
+                       struct st_calendar_behind_ret *ret, struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "calendar_behind",
       "SELECT b.id FROM calendar c CROSS JOIN LATERAL (SELECT t.id FROM task t WHERE t.ns = c.ns AND "

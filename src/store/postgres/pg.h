@@ -104,7 +104,7 @@ struct pg_store {
   bool locked;  /* between shard_lock and shard_unlock */
   bool in_tx;   /* inside a transaction of one operation */
   bool listening;
-  bool history_locked; /* the retention is ours (retention.c), for as long as the connection lives */
+  bool history_locked;  /* the retention is ours (retention.c), for as long as the connection lives */
   usec_t patience;      /* beyond the statement time-out, for what is known to take long */
   struct pgw_args args; /* of the next statement */
   const struct pg_sql *prepared[PG_PREPARED_MAX];
@@ -143,10 +143,10 @@ void pgc_close(struct store *s);
 /* 0 rows or more; the text of a server's error, on one line. */
 int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 
-#define PG_UNIQUE_VIOLATION   "23505"
+#define PG_UNIQUE_VIOLATION      "23505"
 #define PG_FOREIGN_KEY_VIOLATION "23503"
-#define PG_CHECK_VIOLATION    "23514"
-#define PG_LOCK_NOT_AVAILABLE "55P03"
+#define PG_CHECK_VIOLATION       "23514"
+#define PG_LOCK_NOT_AVAILABLE    "55P03"
 
 /* The beginning of the day whose runs stand in the table of that name; NULL: it is none of run_history's days. */
 #define PG_DAY_OF(name)                                                                                      \

@@ -20,7 +20,8 @@ static int write_calendar(struct sqlite_tx *tx, const struct st_calendar_put *in
   if (in->expected_version)
     return db_run(tx->db, SQL_CALENDAR_CHANGE, tx->e, "ttttli", c->ns, c->name, c->definition, c->updated_by,
                   tx->now, in->expected_version);
-  int r = db_run(tx->db, SQL_CALENDAR_NEW, tx->e, "ttttl", c->ns, c->name, c->definition, c->updated_by, tx->now);
+  int r =
+      db_run(tx->db, SQL_CALENDAR_NEW, tx->e, "ttttl", c->ns, c->name, c->definition, c->updated_by, tx->now);
   if (r < 0 && db_is_duplicate(tx->db))
     return err_field(tx->e, ERR_CONFLICT, "/name", "the calendar %.*s exists", SLICE_FMT(c->name));
   return r;
@@ -36,7 +37,8 @@ int sqlite_calendar_put(struct store *s, const struct st_calendar_put *in, struc
   int changed = write_calendar(&tx, in);
   r = changed < 0 ? changed : find_calendar(&tx, in->calendar.ns, in->calendar.name, &now);
   if (r == 0 && changed == 0)
-    r = err_set(e, ERR_STALE, "the calendar is at version %d, not %d", (int)now.version, (int)in->expected_version);
+    r = err_set(e, ERR_STALE, "the calendar is at version %d, not %d", (int)now.version,
+                (int)in->expected_version);
   r = sqlite_write_end(&tx, r);
   if (r == 0)
     ret->calendar = now;
@@ -73,8 +75,8 @@ int sqlite_calendar_list(struct store *s, const struct st_calendar_list *in, str
   return 0;
 }
 
-int sqlite_calendar_delete(struct store *s, const struct st_calendar_delete *in, struct st_calendar_delete_ret *ret,
-                           struct arena *mem, struct err *e) {
+int sqlite_calendar_delete(struct store *s, const struct st_calendar_delete *in,
+                           struct st_calendar_delete_ret *ret, struct arena *mem, struct err *e) {
   struct calendar_row found;
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
@@ -83,14 +85,15 @@ int sqlite_calendar_delete(struct store *s, const struct st_calendar_delete *in,
     return r;
   r = find_calendar(&tx, in->ns, in->name, &found);
   if (r == 0 && found.tasks)
-    r = err_set(e, ERR_CONFLICT, "%lld tasks use the calendar %.*s", (long long)found.tasks, SLICE_FMT(in->name));
+    r = err_set(e, ERR_CONFLICT, "%lld tasks use the calendar %.*s", (long long)found.tasks,
+                SLICE_FMT(in->name));
   if (r == 0)
     r = db_run(tx.db, SQL_CALENDAR_DELETE, e, "tt", in->ns, in->name);
   return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
-int sqlite_calendar_behind(struct store *s, const struct st_calendar_behind *in, struct st_calendar_behind_ret *ret,
-                           struct arena *mem, struct err *e) {
+int sqlite_calendar_behind(struct store *s, const struct st_calendar_behind *in,
+                           struct st_calendar_behind_ret *ret, struct arena *mem, struct err *e) {
   struct st_calendar_behind_ret out = {};
   size_t cap = 0;
   struct sqlite_tx tx;

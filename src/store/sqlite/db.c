@@ -51,7 +51,8 @@ int db_exec(struct db *db, const char *sql, struct err *e) {
 static int db_configure(struct db *db, bool read_only, struct err *e) {
   char text[256];
   snprintf(text, sizeof text,
-           "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON; PRAGMA "
+           "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA "
+           "foreign_keys = ON; PRAGMA "
            "cache_size = -%d;"
            "PRAGMA wal_autocheckpoint = %d; %s",
            read_only ? CACHE_KIB_READER : CACHE_KIB_WRITER, read_only ? 0 : WAL_AUTOCHECKPOINT_PAGES,
