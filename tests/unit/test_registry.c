@@ -32,6 +32,18 @@ static void on_capacity(void *arg, struct slice ns, struct slice group) {
   told.capacity++;
 }
 
+static struct {
+  int count;
+  struct group_bounds last;
+} bounds;
+
+static void on_bounds(void *arg, struct slice ns, struct slice group, const struct group_bounds *b) {
+  (void)arg;
+  assert_true(slice_eqz(ns, "default") && slice_eqz(group, "g"));
+  bounds.count++;
+  bounds.last = *b;
+}
+
 static struct registry *node(uint8_t key) {
   struct registry_options o;
   struct registry *x = NULL;
@@ -52,12 +64,13 @@ static int setup(void **state) {
   OK(store_namespace_put(t.store, &ns, &out, &mem, &e));
   r = node(7);
   other = node(7);
-  registry_hook(r, &(struct registry_hooks){on_lost, on_capacity, NULL, NULL});
+  registry_hook(r, &(struct registry_hooks){on_lost, on_capacity, on_bounds, NULL});
   struct group_row row;
   OK(registry_group_create(
       r, &(struct group_new){SLICE("default"), SLICE("g"), CHANNEL_HTTP, ROUTING_ROUND_ROBIN, 16}, secret,
       &row, &mem, &e));
   memset(&told, 0, sizeof told);
+  memset(&bounds, 0, sizeof bounds);
   return 0;
 }
 
@@ -132,6 +145,42 @@ static void test_secrets(void **state) {
   assert_int_equal(registry_adopt(stranger, SLICE("default"), SLICE("g"), SLICE("a"), &there), ERR_NOT_FOUND);
   registry_free(&stranger);
   registry_release(r, &i);
+}
+
+/* Bounds are told when they change, whoever changed them, and when the group goes. */
+static void test_bounds(void **state) {
+  (void)state;
+  struct group_row row;
+  struct group_new g = {SLICE("default"), SLICE("g"), CHANNEL_HTTP, ROUTING_ROUND_ROBIN, 16, {3, 2500, 4}};
+  assert_int_equal(bounds.count, 0);
+  OK(registry_group_change(r, &g, 0, &row, &mem, &e));
+  assert_int_equal(row.max_concurrent, 3);
+  assert_int_equal(row.rate_milli, 2500);
+  assert_int_equal(bounds.count, 1);
+  assert_int_equal(bounds.last.rate_burst, 4);
+  g.routing = ROUTING_LEAST_BUSY;
+  OK(registry_group_change(r, &g, 0, &row, &mem, &e));
+  assert_int_equal(bounds.count, 1);
+  g.bounds.max_concurrent = 5;
+  OK(registry_group_change(other, &g, 0, &row, &mem, &e));
+  OK(registry_refresh(r, &e));
+  assert_int_equal(bounds.count, 2);
+  assert_int_equal(bounds.last.max_concurrent, 5);
+  static const struct {
+    struct group_bounds b;
+    const char *field;
+  } bad[] = {{{-1, 0, 0}, "/max_concurrent"},
+             {{GROUP_CONCURRENT_MAX + 1, 0, 0}, "/max_concurrent"},
+             {{0, -1, 0}, "/rate_limit"},
+             {{0, 0, GROUP_BURST_MAX + 1}, "/rate_burst"}};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    g.bounds = bad[i].b;
+    assert_int_equal(registry_group_change(r, &g, 0, &row, &mem, &e), ERR_INVALID);
+    assert_string_equal(e.field, bad[i].field);
+  }
+  OK(registry_group_delete(r, SLICE("default"), SLICE("g"), &e));
+  assert_int_equal(bounds.count, 3);
+  assert_int_equal(bounds.last.max_concurrent, 0);
 }
 
 static void test_groups(void **state) {
@@ -492,11 +541,21 @@ static void test_cost(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-  const struct CMUnitTest tests[] = {T(test_secrets),         T(test_groups),     T(test_round_robin),
-                                     T(test_least_busy),      T(test_hints),      T(test_cooling),
-                                     T(test_new_incarnation), T(test_drain),      T(test_expiry),
-                                     T(test_outage),          T(test_other_node), T(test_register_refusals),
-                                     T(test_threads),         T(test_cost)};
+  const struct CMUnitTest tests[] = {T(test_secrets),
+                                     T(test_groups),
+                                     T(test_bounds),
+                                     T(test_round_robin),
+                                     T(test_least_busy),
+                                     T(test_hints),
+                                     T(test_cooling),
+                                     T(test_new_incarnation),
+                                     T(test_drain),
+                                     T(test_expiry),
+                                     T(test_outage),
+                                     T(test_other_node),
+                                     T(test_register_refusals),
+                                     T(test_threads),
+                                     T(test_cost)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   arena_done(&mem);
   return failed;
