@@ -146,7 +146,7 @@ def test_by_namespace(make_scene):
     assert all(t.stats()["success"] == 18 for t in tasks.values())
     # a rule that changes is obeyed; null is the setting again
     got = api.ok("PATCH", "/namespaces/few", {"retention_age": "36h", "retention_runs": None})
-    assert got == {"name": "few", "retention_age": "36h"}
+    assert got == {"name": "few", "max_concurrent": 0, "retention_age": "36h"}
     scene.node.restart()
     wait_for(lambda: left(few=2), 20, "the new rule")
     assert {n["name"]: n.get("retention_runs") for n in api.items("/namespaces")} == {"default": None, "short": None, "few": None, "all": None}
@@ -218,7 +218,7 @@ def test_command_line(make_scene, tmp_path):
     node = scene.node
     node.cli("namespace", "set", "default", check=2)
     got = json.loads(node.cli("namespace", "set", "default", "--retention-age", "30d", "--retention-runs", "100000", "-o", "json", check=0).stdout)
-    assert got == {"name": "default", "retention_age": "30d", "retention_runs": 100000}
+    assert got == {"name": "default", "max_concurrent": 0, "retention_age": "30d", "retention_runs": 100000}
     assert "30d" in node.cli("namespace", "list", check=0).stdout
     node.cli("namespace", "set", "nowhere", "--retention-age", "30d", check=3)
     node.cli("namespace", "set", "default", "--retention-age", "soon", check=2)
