@@ -33,7 +33,7 @@ def days_ago(n):
 
 def make_tasks(s, count):
     """As many tasks as the million set, in the state of a database that has been used for a while."""
-    command = [built("tests/bench/kelou-bench"), "--store", s.database.url, "--state-dir", s.folder, "--tasks", str(count), "--rate", "100",
+    command = [built("tests/bench/kelou-bench"), "--store", s.database.url, "--state-dir", s.folder, "--tasks", str(count), "--rate", "1",
                "--seconds", "0", "--warmup", "0"]
     subprocess.run(dies_with_me(command), capture_output=True, text=True, timeout=240, check=True)
     sql = s.database.rows

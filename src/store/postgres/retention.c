@@ -178,11 +178,15 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
     struct pgw_cursor c = pgw_row_of(r, (size_t)row, mem);
     code = text_copy(name, sizeof name, pgw_next_text(&c));
     day = pgw_next_int(&c);
-    if (code == 0)
+    over = code == 0 && strcmp(name, s->day_over) == 0; /* it was in use a moment ago */
+    if (code == 0 && !over)
       code = day_is_over(s, name, in->before, &over, e);
   }
+  s->day_over[0] = '\0';
   if (code == 0 && over)
     code = detach(s, name, e);
+  if (code == ERR_BUSY)
+    (void)text_copy(s->day_over, sizeof s->day_over, slice_of(name)); /* run_history_YYYYMMDD fits */
   if (code == 0)
     *ret = (struct st_history_take_day_ret){over, day};
   return code;
