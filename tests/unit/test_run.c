@@ -11,6 +11,10 @@
 
 enum { RUNS = 40, POISON = 17 };
 #define DEFINITION "{\"executor_group\":\"g\",\"handler\":\"h\",\"schedule\":{\"kind\":\"MANUAL\"}}"
+#define RETRIES                                                                                              \
+  "{\"executor_group\":\"g\",\"handler\":\"h\",\"retry\":{\"initial_interval\":\"5m\",\"max_attempts\":3},"  \
+  "\"schedule\":{\"kind\":\"MANUAL\"}}"
+static const char *definition;
 
 static struct test_store t;
 static struct err e;
@@ -27,17 +31,21 @@ static struct {
   struct store *real;
   _Atomic int refuse; /* 0 nothing, 1 the text POISON, 2 also the run without it, 3 away */
   _Atomic int calls;
+  _Atomic int away_at; /* this call finds it away; 0: none */
 } bad;
 
 static int bad_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret,
                          struct arena *m, struct err *err) {
   (void)s;
   bad.calls++;
-  if (bad.refuse == 3)
+  if (bad.refuse == 3 || bad.calls == bad.away_at)
     return err_set(err, ERR_UNAVAILABLE, "away");
   for (size_t i = 0; i < in->finish_count; i++)
     if ((bad.refuse && slice_eqz(in->finishes[i].result, "POISON")) ||
         (bad.refuse == 2 && in->finishes[i].key.part == POISON))
+      return err_set(err, ERR_INVALID, "invalid byte sequence");
+  for (size_t i = 0; bad.refuse && i < in->attempt_count; i++)
+    if (slice_eqz(in->attempts[i].error_message, "POISON"))
       return err_set(err, ERR_INVALID, "invalid byte sequence");
   return store_run_apply(bad.real, in, ret, m, err);
 }
@@ -92,6 +100,7 @@ static int setup(void **state) {
   (void)state;
   test_ahead = 0;
   delivered = lost = 0;
+  definition = DEFINITION;
   memset(&bad, 0, sizeof bad);
   test_store_open(&t);
   struct task_def def = {.ns = SLICE("default"),
@@ -154,7 +163,7 @@ static void fire(int count) {
                                .fired_at = now(NULL),
                                .attempt_at = now(NULL),
                                .progress = -1};
-    OK(spec_cache_get(specs, SLICE(DEFINITION), &spec[i], &e));
+    OK(spec_cache_get(specs, slice_of(definition), &spec[i], &e));
     struct live *l = run_decide_begin(runs);
     assert_int_equal(live_decide(l, &(struct overlap_ask){.task_id = task.task_id,
                                                           .spec = spec[i],
@@ -252,6 +261,39 @@ static void one_refused_run_stops_nobody(void **state) {
   delivered = 0;
   OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
   assert_int_equal(delivered, 1); /* the one that is still open */
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* The same of attempts that will be made again: their rows, and a database that is away in between. */
+static void one_refused_attempt_stops_nobody(void **state) {
+  (void)state;
+  definition = RETRIES;
+  fire(RUNS);
+  bad.refuse = 1;
+  bad.away_at = 3;
+  struct live_event ev[RUNS];
+  for (int i = 0; i < RUNS; i++)
+    ev[i] = (struct live_event){.kind = EV_DONE_FAIL,
+                                .key = key(i + 1),
+                                .attempt = 1,
+                                .progress = -1,
+                                .error_type = SLICE("Error"),
+                                .error_message = i + 1 == POISON ? SLICE("POISON") : SLICE("boom")};
+  told.answered = 0;
+  OK(run_post(runs, ev, RUNS, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  wait_answer();
+  for (int i = 1; i <= RUNS; i++) {
+    struct st_attempt_list_ret attempts;
+    struct run_key k = key(i);
+    assert_int_equal(told.results[i - 1], RUN_RESULT_RECORDED);
+    assert_int_equal(stored(i).state, RUN_PENDING);
+    assert_int_equal(stored(i).reason, REASON_RETRY_WAIT);
+    OK(run_attempts(runs, &k, &attempts, &mem, &e));
+    assert_int_equal(attempts.count, 1);
+    assert_int_equal(attempts.rows[0].error_message.n > 0, i != POISON);
+  }
+  assert_int_equal(lost, 0);
   run_service_stop(runs, USEC_PER_SEC);
 }
 
@@ -364,6 +406,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(one_refused_text_stops_nobody, setup, teardown),
       cmocka_unit_test_setup_teardown(one_refused_run_stops_nobody, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_refused_attempt_stops_nobody, setup, teardown),
       cmocka_unit_test_setup_teardown(nothing_is_delivered_for_a_lost_shard, setup, teardown),
       cmocka_unit_test_setup_teardown(adopting_again_opens_nothing_twice, setup, teardown),
       cmocka_unit_test_setup_teardown(runs_of_a_successor_are_not_taken_over, setup, teardown),
