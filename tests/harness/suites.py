@@ -267,14 +267,14 @@ def suite_tsan(session):
 
 
 def suite_coverage(session):
-    """--long: unit, fsm, sim and integration (SQLite) reach 95 of 100 lines of core and of run"""
+    """--long: unit, fsm, sim and integration reach 95 of 100 lines of core and of run"""
     if not session.long:
         return Counts(skipped=1, notes=["skip coverage: only with --long"])
     counts = build_covered(session)
     if counts.failed:
         return counts
     counts.add(meson_suites(session, COVERED, ["unit", "fsm", "sim"], 3))
-    counts.add(pytest_suite(session, "coverage-integration", ["tests/integration", "--store", "sqlite"], 3600, {"KELOU_BUILD": COVERED}))
+    counts.add(pytest_suite(session, "coverage-integration", ["tests/integration"], 3600, {"KELOU_BUILD": COVERED}))
     for room in COVERED_ROOMS:
         code, text = session.run("coverage-" + room, ["gcovr", "--root", ".", COVERED, "--filter", f"src/{room}/", "--fail-under-line",
                                                       str(COVERED_LEAST), "--exclude-throw-branches", "--print-summary"], 300)
