@@ -105,7 +105,7 @@ struct pg_store {
   bool in_tx;   /* inside a transaction of one operation */
   bool listening;
   bool history_locked;  /* the retention is ours (retention.c), for as long as the connection lives */
-  char day_over[24];   /* the day that is to be taken has been looked at: run_history_YYYYMMDD */
+  char day_over[24];    /* the day that is to be taken has been looked at: run_history_YYYYMMDD */
   usec_t patience;      /* beyond the statement time-out, for what is known to take long */
   struct pgw_args args; /* of the next statement */
   const struct pg_sql *prepared[PG_PREPARED_MAX];
