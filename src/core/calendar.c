@@ -112,7 +112,8 @@ static int range_cmp(const void *a, const void *b) {
 /* Sorted, and those that overlap or touch as one. */
 static size_t merge(struct range *r, size_t n) {
   size_t kept = 0;
-  qsort(r, n, sizeof *r, range_cmp);
+  if (n) /* NULL is not sorted */
+    qsort(r, n, sizeof *r, range_cmp);
   for (size_t i = 0; i < n; i++) {
     if (kept && r[i].first <= r[kept - 1].last + 1)
       r[kept - 1].last = r[i].last > r[kept - 1].last ? r[i].last : r[kept - 1].last;
