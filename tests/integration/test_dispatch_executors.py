@@ -64,11 +64,12 @@ def test_slots_are_respected(scene):
         scene.wait_run(run_id, "PENDING", "RUNNING")
     assert len(executor.deliveries) == 3
     for done in range(9):
-        d = executor.wait_deliveries(done + 1)[done]
+        d = executor.wait_deliveries(min(done + 3, 9))[done]
         assert len(executor.deliveries) <= done + 3
         executor.report(d.run_id, d.attempt, d.fence)
     assert Counter(scene.wait_run(i, "SUCCESS")["attempt"] for i in ids) == {1: 9}
-    assert [d.run_id for d in executor.deliveries] == ids  # first come, first served
+    came = [d.run_id for d in executor.deliveries]  # first come, first served; the first three are on their way at once
+    assert (sorted(came[:3]), came[3:]) == (sorted(ids[:3]), ids[3:])
 
 
 def test_handlers_are_respected(scene):
