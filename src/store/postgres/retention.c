@@ -500,7 +500,7 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
 }
 
 /* ---------------------------------------------------------------- a day that is over */
-/* The oldest one that has not been settled; what an earlier try has left of its index; "" = none. */
+/* The newest one that has not been settled; what an earlier try has left of its index; "" = none. */
 static int unsettled(struct pg_store *s, char name[NAME_MAX_BYTES], bool *ret_rest, struct err *e) {
   static const struct pg_sql q = {
       "history_unsettled",
