@@ -71,6 +71,7 @@ CREATE TABLE task (
   created_by text NOT NULL,
   updated_by text NOT NULL,
   note text,
+  managed_by text NOT NULL DEFAULT '', -- the source whose `apply` made it; '': made by hand, or by an apply without a source
   -- a definition that names a calendar has the calendar in it; the first condition spares all others the reading
   calendar text GENERATED ALWAYS AS (CASE WHEN strpos(definition, '"calendar":{') > 0 AND state <> 3
     THEN definition::jsonb #>> '{schedule,calendar}' END) STORED,
@@ -85,6 +86,7 @@ CREATE INDEX task_group ON task (ns, group_name, id) WHERE state <> 3;
 CREATE INDEX task_ns ON task (ns, id);
 CREATE INDEX task_handler ON task (handler, id);
 CREATE INDEX task_state ON task (state, kind, id);
+CREATE INDEX task_managed ON task (managed_by, id) WHERE managed_by <> '';
 CREATE INDEX task_prefix ON task (name COLLATE "C");
 -- For ?name_contains=, where the server has the extension; without it such a list reads all tasks.
 DO $$ BEGIN

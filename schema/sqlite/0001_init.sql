@@ -71,6 +71,7 @@ CREATE TABLE task (
   handler TEXT NOT NULL,
   created_by TEXT NOT NULL,
   definition TEXT NOT NULL,
+  managed_by TEXT NOT NULL DEFAULT '', -- the source whose `apply` made it; '': made by hand, or by an apply without a source
   -- A definition that names a calendar has that calendar in it. It is canonical: keys in order, no spaces, quotes within texts escaped;
   -- read as text, since a trusted schema has no JSON functions.
   calendar TEXT GENERATED ALWAYS AS (CASE WHEN instr(definition, '"calendar":{') > 0 AND state <> 3
@@ -86,6 +87,7 @@ CREATE UNIQUE INDEX task_name ON task (ns, name) WHERE state <> 3; -- a DELETED 
 CREATE INDEX task_group ON task (ns, grp, id) WHERE state <> 3;
 CREATE INDEX task_ns ON task (ns, id);
 CREATE INDEX task_calendar ON task (ns, calendar, calendar_version) WHERE calendar IS NOT NULL;
+CREATE INDEX task_managed ON task (managed_by, id) WHERE managed_by <> '';
 
 -- Immutable, but that a version's state goes from ENABLED to COMPLETED.
 CREATE TABLE task_version (
