@@ -11,7 +11,7 @@
 #include "trigger/engine.h"
 
 #define EVERY (60 * USEC_PER_MIN)
-#define IDLE (20 * USEC_PER_SEC) /* a shard without work moves its watermark on within this */
+#define IDLE  (20 * USEC_PER_SEC) /* a shard without work moves its watermark on within this */
 #define DEFINITION                                                                                           \
   "{\"executor_group\":\"g\",\"handler\":\"h\",\"dispatch_timeout\":\"10m\",\"overlap_policy\":\"%s\","      \
   "\"schedule\":{\"kind\":\"%s\"%s}}"
