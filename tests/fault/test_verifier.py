@@ -3,11 +3,14 @@ import json
 import shutil
 import sqlite3
 import time
+from types import SimpleNamespace as Plain
 
 import pytest
 
 from tests.fault.loop import Loop, Plan
 from tests.harness.kelou import binary
+from tests.verify.instants import Due
+from tests.verify.rules import Rules
 from tests.verify.verify import report, verify
 
 
@@ -122,3 +125,17 @@ def test_further_starts_are_listed_with_their_cause(copy):
     found = found_in(copy)
     assert len(found.starts) == before + 1, report(found)
     assert any("acknowledgement was lost, at executor-2 after executor-1" in text for text in found.starts), found.starts
+
+
+def row(first, last, state="SUCCESS", origin="SCHEDULE"):
+    return Plain(first=first, scheduled_at=last, state=state, origin=origin, version=1)
+
+
+@pytest.mark.parametrize("stands", [row(2, 5, "SKIPPED"), row(2, 5, "SUCCESS", "CATCHUP")], ids=lambda r: r.state)
+def test_a_range_does_not_use_up_max_runs(stands):
+    """What was missed in an outage and stands in one row counts as often as it was fired."""
+    versions = [Plain(version=1, schedule={"max_runs": 3})]
+    rows = [row(1, 1), stands, row(6, 6), row(7, 7)]
+    kept, may = Rules.cut_at_max_runs(None, versions, rows, [Due(t, t, 1) for t in range(1, 11)])
+    fired = 1 if stands.state == "SUCCESS" else 0
+    assert ([d.nominal for d in kept], may) == (list(range(1, 8 - fired)), set())

@@ -1,4 +1,5 @@
 """The invariants I1–I5 of docs/testing.md over what was read. Each rule adds findings; `Findings` counts them."""
+import bisect
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -122,12 +123,16 @@ class Rules:
         return self.cut_at_max_runs(versions, rows, found)
 
     def cut_at_max_runs(self, versions, rows, dues):
-        """max_runs counts what was fired, not what was skipped; what was caught up on request counts, too, at some time after the resume."""
+        """max_runs counts what was fired, not what was skipped, and a row that stands for a range once at most; what was caught up on request
+        counts, too, at some time after the resume."""
         most = {v.version: v.schedule.get("max_runs", 0) for v in versions}
         if not any(most.values()):
             return dues, set()
-        skipped = {r.scheduled_at for r in rows if r.state == "SKIPPED"}
         due = {d.nominal for d in dues}
+        order, uncounted = sorted(due), set()
+        for r in rows:
+            covered = order[bisect.bisect_left(order, r.first):bisect.bisect_right(order, r.scheduled_at)]
+            uncounted.update(covered if r.state == "SKIPPED" else (t for t in covered if t != r.scheduled_at))
         asked = sum(r.origin == "CATCHUP" and r.state != "SKIPPED" and r.scheduled_at not in due and most.get(r.version, 0) > 0
                     for r in rows)
         fired, kept, may = 0, [], set()
@@ -137,7 +142,7 @@ class Rules:
             if most[d.version] and fired + asked >= most[d.version]:
                 may.add(d.nominal)
             kept.append(d)
-            fired += d.nominal not in skipped
+            fired += d.nominal not in uncounted
         return kept, may
 
     def optional(self, versions):
