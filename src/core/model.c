@@ -50,6 +50,10 @@ const char *const channel_names[] = {
 const char *const executor_state_names[] = {
 #include "core/words.def"
     NULL};
+#define BREAKER_STATE(x) #x,
+const char *const breaker_state_names[] = {
+#include "core/words.def"
+    NULL};
 #define ALERT_STATE(x) #x,
 const char *const alert_state_names[] = {
 #include "core/words.def"

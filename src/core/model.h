@@ -64,6 +64,11 @@ enum executor_state {
 #include "core/words.def"
   EXECUTOR_STATE_MAX_
 };
+#define BREAKER_STATE(x) BREAKER_##x,
+enum breaker_state { /* of an executor, as one node sees it; not stored */
+#include "core/words.def"
+                     BREAKER_STATE_MAX_
+};
 #define ALERT_STATE(x) ALERT_##x,
 enum alert_state {
 #include "core/words.def"
@@ -87,8 +92,9 @@ extern const char *const run_state_names[],
                                                            *const on_lost_names[],
                                                                *const channel_names[],
                                                                    *const executor_state_names[],
-                                                                       *const token_role_names[],
-                                                                           *const alert_state_names[];
+                                                                       *const breaker_state_names[],
+                                                                           *const token_role_names[],
+                                                                               *const alert_state_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 
