@@ -295,6 +295,7 @@ CREATE TABLE executor (
   beat_at int8 NOT NULL,
   slots int4 NOT NULL,
   running int4 NOT NULL,
+  weight int4 NOT NULL,
   state int2 NOT NULL,
   PRIMARY KEY (ns, group_name, id)
 ) WITH (fillfactor = 50);

@@ -285,6 +285,7 @@ CREATE TABLE executor (
   incarnation INTEGER NOT NULL,
   slots INTEGER NOT NULL,
   running INTEGER NOT NULL,
+  weight INTEGER NOT NULL,
   state INTEGER NOT NULL,
   registered_at INTEGER NOT NULL,
   beat_at INTEGER NOT NULL,

@@ -9,6 +9,7 @@
 enum {
   SLOTS_MAX = 10000,
   QUEUE_MAX = 100000,
+  WEIGHT_MAX = 1000,
   HANDLERS_MAX = 256,
   BATCH_MAX = 1000,
   NAME_MAX_BYTES = 128,
@@ -37,6 +38,7 @@ void kelou_options_init(struct kelou_options *o) {
   *o = (struct kelou_options){.listen_address = "127.0.0.1",
                               .slots = 10,
                               .queue = 16,
+                              .weight = -1,
                               .journal_fsync = 1,
                               .report_batch = 500,
                               .remember = 100000,
@@ -74,6 +76,7 @@ static int check_numbers(const struct kelou_options *o, struct err *e) {
   } numbers[] = {{o->listen_port, 0, 65535, "listen_port"},
                  {o->slots, 1, SLOTS_MAX, "slots"},
                  {o->queue, 0, QUEUE_MAX, "queue"},
+                 {o->weight, -1, WEIGHT_MAX, "weight"},
                  {o->report_batch, 1, BATCH_MAX, "report_batch"},
                  {o->remember, 0, INT32_MAX, "remember"},
                  {o->remember_for, 0, INT64_MAX, "remember_for"},

@@ -68,7 +68,8 @@ struct kelou_options {
   int queue;         /* runs that wait for a slot; beyond: 429; 16 */
   int answer_inline; /* not 0: runs of KELOU_INLINE handlers are answered 200 with their result, without a report */
   const char *version; /* of the program, shown in the executor list; NULL */
-  const char *labels;  /* JSON object text; NULL */
+  const char *labels;  /* JSON object text: tasks may ask for them; NULL */
+  int weight; /* its share of the runs, 0 (only those that name it) to 1000; -1: as the centre has it, 1 at first */
   int64_t heartbeat;   /* 0: as the centre says */
   const char *ca_file; /* for an https server; NULL: the system's certificates */
   const char

@@ -363,6 +363,8 @@ static char *registration_of(const struct kelou_options *o, const char *url) {
   struct str s;
   str_init(&s, BODY_MAX);
   str_addf(&s, "{\"slots\":%d", o->slots);
+  if (o->weight >= 0)
+    str_addf(&s, ",\"weight\":%d", o->weight);
   add_field(&s, "id", o->id);
   add_field(&s, "namespace", o->ns);
   add_field(&s, "group", o->group);

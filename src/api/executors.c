@@ -153,6 +153,7 @@ int on_groups_retire(struct call *c) {
 /* ------------------------------------------------------------------ executors */
 
 json_t *executor_json(struct api *a, const struct executor_row *x) {
+  struct executor_here here = registry_here(a->o.registry, x->ns, x->group, x->id);
   json_t *o = json_object();
   put_text(o, "id", x->id);
   put_text(o, "namespace", x->ns);
@@ -162,7 +163,9 @@ json_t *executor_json(struct api *a, const struct executor_row *x) {
   put_raw(o, "handlers", x->handlers);
   put(o, "slots", json_integer(x->slots));
   put(o, "running", json_integer(x->running));
-  put(o, "slots_taken", json_integer(registry_running(a->o.registry, x->ns, x->group, x->id)));
+  put(o, "slots_taken", json_integer(here.running));
+  put(o, "weight", json_integer(x->weight));
+  put(o, "breaker", json_string(breaker_state_names[here.breaker]));
   put_text(o, "version", x->version);
   put_raw(o, "labels", x->labels);
   put(o, "incarnation", json_integer(x->incarnation));
@@ -248,6 +251,15 @@ int on_executors_get(struct call *c) {
   return r < 0 ? r : executor_answer(c, &w);
 }
 
+int on_executors_patch(struct call *c) {
+  struct which w;
+  const struct value *weight = IN(c, executor_patch, weight);
+  int r = find_which(c, &w);
+  if (r >= 0 && weight->there)
+    r = registry_set_weight(c->api->o.registry, w.ns, w.group, w.id, (int32_t)weight->i, &c->e);
+  return r < 0 ? r : executor_answer(c, &w);
+}
+
 static int set_state(struct call *c, enum executor_state st, struct which *w) {
   int r = find_which(c, w);
   return r < 0 ? r : registry_set_state(c->api->o.registry, w->ns, w->group, w->id, st, &c->e);
@@ -315,9 +327,11 @@ static int registration_group(struct call *c, struct executor_new *x) {
 }
 
 int on_executors_register(struct call *c) {
+  const struct value *weight = IN(c, executor_new, weight);
   struct executor_new x = {.id = IN(c, executor_new, id)->s,
                            .url = IN(c, executor_new, url)->s,
                            .slots = (int32_t)IN(c, executor_new, slots)->i,
+                           .weight = weight->there ? (int32_t)weight->i : -1,
                            .version = IN(c, executor_new, version)->s,
                            .labels = IN(c, executor_new, labels)->s};
   handlers_of(c, &x);

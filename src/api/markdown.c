@@ -114,6 +114,7 @@ static void task_limits(struct str *out, const struct task_field *f) {
   switch (f->type) {
   case FIELD_NAME:
   case FIELD_TEXT:
+  case FIELD_LABELS:
   case FIELD_JSON: byte_range(out, (int64_t)f->min, (int64_t)f->max); break;
   case FIELD_ENUM: words(out, f->names); break;
   case FIELD_DURATION:

@@ -174,6 +174,10 @@ static json_t *task_field_schema(const struct task_field *f) {
     put(o, "items", reasons_of((uint32_t)f->value));
     put(o, "uniqueItems", json_true());
     return o;
+  case FIELD_LABELS:
+    o = type_of("object");
+    put(o, "additionalProperties", json_pack("{s[sss]}", "type", "string", "integer", "boolean"));
+    return o;
   case FIELD_OBJECT: return ref("schemas", strcmp(f->name, "retry") == 0 ? "RetryPolicy" : "Schedule");
   case FIELD_JSON: break;
   }

@@ -53,7 +53,8 @@ json_t *run_json(const struct run_row *r, struct slice task_name, struct slice n
   put_times(o, r);
   put(o, "attempt", json_integer(r->attempt));
   put_text(o, "executor", r->executor);
-  put_text(o, "pinned_to", r->pin);
+  put_text(o, "pinned_to", pin_executor(r->pin));
+  put_text(o, "routing_key", pin_key(r->pin));
   if (r->progress >= 0 && r->attempt > 0)
     put(o, "progress", json_real(r->progress));
   put_error(o, r->error_type, r->error_message, whole ? r->error_detail : (struct slice){0});
@@ -209,6 +210,7 @@ int on_runs_cancel(struct call *c) {
 }
 
 int on_runs_retry(struct call *c) {
+  const struct value *pin = IN(c, retry, executor);
   struct run_key key;
   struct st_run_get_ret g;
   int r = find(c, &key, &g);
@@ -218,7 +220,9 @@ int on_runs_retry(struct call *c) {
     return err_set(&c->e, ERR_CONFLICT, "the run is %s; only an ended one can be retried",
                    run_state_names[g.run.state]);
   struct task_trigger t = {.payload = g.run.payload,
-                           .pin = IN(c, retry, executor)->s,
+                           .pin = pin->there             ? pin->s
+                                  : pin_key(g.run.pin).n ? g.run.pin
+                                                         : (struct slice){0},
                            .ignore_overlap = IN(c, retry, ignore_overlap)->b,
                            .origin = ORIGIN_RETRY,
                            .retry_of = c->param[0]};

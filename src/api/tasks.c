@@ -176,8 +176,13 @@ int on_tasks_resume(struct call *c) {
 }
 
 int on_tasks_trigger(struct call *c) {
+  const struct value *executor = IN(c, trigger, executor), *key = IN(c, trigger, routing_key);
+  if (executor->there && key->there)
+    return err_field(&c->e, ERR_INVALID, "/routing_key", "expected either an executor or a routing_key");
+  struct slice keyed =
+      key->there ? slice_of(arena_printf(&c->mem, "%c%.*s", PIN_KEY, SLICE_FMT(key->s))) : key->s;
   struct task_trigger t = {.payload = IN(c, trigger, payload)->s,
-                           .pin = IN(c, trigger, executor)->s,
+                           .pin = executor->there ? executor->s : keyed,
                            .ignore_overlap = IN(c, trigger, ignore_overlap)->b,
                            .origin = ORIGIN_API};
   return call_trigger(c, REF, &t);

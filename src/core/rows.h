@@ -7,6 +7,14 @@ struct fence_row { /* of FIRE (epoch in shard) or of every other write of run st
   int32_t shard;
   int64_t epoch;
 };
+/* Who may have a run, as its caller said, is one text: the id of an instance, or '#' (which no id has) and a routing key. */
+#define PIN_KEY '#'
+static inline struct slice pin_key(struct slice pin) {
+  return pin.n && *pin.p == PIN_KEY ? slice_n(pin.p + 1, pin.n - 1) : (struct slice){0};
+}
+static inline struct slice pin_executor(struct slice pin) {
+  return pin.n && *pin.p == PIN_KEY ? (struct slice){0} : pin;
+}
 /* Open or ended run. Slices with p == NULL are SQL NULL. */
 struct run_row {
   struct run_key key;
@@ -22,7 +30,7 @@ struct run_row {
   usec_t missed_first;     /* folded range of missed instants: first (last = scheduled_at); 0 = no range */
   int64_t missed_count;    /* instants in the range, incl. this one; 0 or 1 = no range */
   struct slice executor;   /* instance id it was given to */
-  struct slice pin;        /* instance asked for by the caller */
+  struct slice pin;        /* what the caller says of the executor: pin_executor, pin_key */
   struct slice payload;    /* overrides the task's */
   struct slice origin_run; /* retry_of: the ended run's id */
   struct slice result, error_type, error_message, error_detail; /* of the last attempt */

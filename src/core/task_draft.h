@@ -6,6 +6,8 @@
 struct task_draft {
   struct task_spec s;                                 /* numbers and enums only */
   struct slice name, description, ns, group, handler; /* borrowed from the document */
+  struct slice routing_key, executor;
+  const json_t *executor_labels; /* NULL: any executor */
   struct slice expression, timezone, run_at, calendar;
   enum cron_dialect dialect;
   struct dst_rule dst;

@@ -5,9 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *const task_field_type_names[] = {"name",    "text",    "enum",   "duration",        "instant",
-                                             "integer", "integer", "number", "list of reasons", "any JSON",
-                                             "object",  NULL};
+const char *const task_field_type_names[] = {"name",     "text",    "enum",   "duration",        "instant",
+                                             "integer",  "integer", "number", "list of reasons", "labels",
+                                             "any JSON", "object",  NULL};
 
 #define K(kind) (1u << SCHEDULE_##kind)
 #define K_ALL   ((1u << SCHEDULE_KIND_MAX_) - 1)
@@ -86,6 +86,7 @@ json_t *task_field_default(const struct task_field *f) {
   case FIELD_INT64: return json_integer((json_int_t)f->value);
   case FIELD_REAL: return json_real(f->value);
   case FIELD_REASONS: return reasons_json((uint32_t)f->value);
+  case FIELD_LABELS:
   case FIELD_JSON:
   case FIELD_OBJECT: break;
   }
@@ -110,6 +111,7 @@ static void put_number(struct task_draft *d, const struct task_field *f, double 
   case FIELD_REAL: put(d, f, &v, sizeof v); break;
   case FIELD_NAME:
   case FIELD_TEXT:
+  case FIELD_LABELS:
   case FIELD_JSON:
   case FIELD_OBJECT: break;
   }
@@ -117,7 +119,7 @@ static void put_number(struct task_draft *d, const struct task_field *f, double 
 
 void task_draft_defaults(struct task_draft *d) {
   _Static_assert(sizeof(enum schedule_kind) == sizeof(uint32_t), "enums are stored as 32 bits");
-  *d = (struct task_draft){.s.end_at = USEC_NEVER};
+  *d = (struct task_draft){.s.end_at = USEC_NEVER, .s.routing = ROUTING_MAX_};
   for (size_t i = 0; i < task_field_count; i++) {
     const struct task_field *f = &task_fields[i];
     struct slice text = slice_of(f->text);
@@ -223,6 +225,32 @@ static int read_reasons(const json_t *object, const struct task_field *f, struct
   return 0;
 }
 
+/* An object of plain values; none at all is as if it were not there. */
+static int read_labels(const json_t *object, const struct task_field *f, struct task_draft *d, json_t **ret,
+                       struct err *e) {
+  const json_t *labels = json_object_get(object, f->name);
+  const char *key;
+  json_t *value;
+  if (!json_is_object(labels))
+    return at_field(e, f, err_set(e, ERR_INVALID, "expected an object of labels"));
+  json_object_foreach ((json_t *)(uintptr_t)labels, key, value) {
+    if (*key && (json_is_string(value) || json_is_integer(value) || json_is_boolean(value)))
+      continue;
+    return at_field(
+        e, f,
+        err_set(e, ERR_INVALID, "\"%s\": expected a label with a text, a whole number, true or false", key));
+  }
+  auto_free char *text = json_text(labels);
+  if (strlen(text) > (size_t)f->max)
+    return at_field(e, f,
+                    err_set(e, ERR_TOO_LARGE, "expected at most %d bytes of compact JSON", (int)f->max));
+  if (!json_object_size(labels))
+    return 0;
+  put(d, f, &labels, sizeof labels);
+  *ret = json_incref((json_t *)(uintptr_t)labels);
+  return 0;
+}
+
 /* A field that is there and not null. */
 static int read_field(const json_t *object, const struct task_field *f, struct task_draft *d, json_t **ret,
                       struct err *e) {
@@ -236,6 +264,7 @@ static int read_field(const json_t *object, const struct task_field *f, struct t
   case FIELD_INT64:
   case FIELD_REAL: return read_number(object, f, d, ret, e);
   case FIELD_REASONS: return read_reasons(object, f, d, ret, e);
+  case FIELD_LABELS: return read_labels(object, f, d, ret, e);
   case FIELD_JSON:
   case FIELD_OBJECT: break; /* the document's reader sees to them */
   }

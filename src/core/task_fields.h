@@ -7,6 +7,7 @@
 #define TASK_NAME_MAX        128
 #define TASK_DESCRIPTION_MAX 1024
 #define TASK_PAYLOAD_MAX     (1024 * 1024)
+#define TASK_LABELS_MAX      1024 /* bytes of compact JSON */
 #define TASK_RETRY_ON_ALL                                                                                    \
   (1u << REASON_ERROR | 1u << REASON_TIMEOUT | 1u << REASON_LOST | 1u << REASON_REJECTED |                   \
    1u << REASON_NO_EXECUTOR)
@@ -22,6 +23,7 @@ enum task_field_type {
   FIELD_INT64,
   FIELD_REAL,
   FIELD_REASONS,
+  FIELD_LABELS,
   FIELD_JSON,
   FIELD_OBJECT
 };

@@ -55,6 +55,21 @@ static int read_part(enum task_section section, const json_t *doc, struct task_d
   return below(e, prefix, r);
 }
 
+/* The routing decides which of its fields have a meaning. Where it is left to the group, a routing_key may wait for its day. */
+static int check_routing(const struct task_draft *d, struct err *e) {
+  enum routing routing = d->s.routing;
+  if (d->executor.n && routing != ROUTING_PINNED && routing != ROUTING_MAX_)
+    return err_field(e, ERR_INVALID, "/executor", "belongs to the routing PINNED, it is %s",
+                     routing_names[routing]);
+  if (!d->executor.n && routing == ROUTING_PINNED)
+    return err_field(e, ERR_MISSING, "/executor", "the routing PINNED needs this field");
+  bool pinned = d->executor.n || routing == ROUTING_PINNED;
+  if (d->routing_key.n && (pinned || (routing != ROUTING_CONSISTENT_HASH && routing != ROUTING_MAX_)))
+    return err_field(e, ERR_INVALID, "/routing_key", "belongs to the routing CONSISTENT_HASH, it is %s",
+                     routing_names[pinned ? ROUTING_PINNED : routing]);
+  return 0;
+}
+
 /* The checks that need more than one field. */
 static int check_together(const struct task_draft *d, struct err *e) {
   const struct retry_policy *p = &d->s.retry;
@@ -68,7 +83,7 @@ static int check_together(const struct task_draft *d, struct err *e) {
                      overlap_policy_names[d->s.overlap_policy]);
   if (d->s.end_at < d->s.start_at)
     return err_field(e, ERR_INVALID, "/schedule/end_at", "expected an instant after start_at");
-  return 0;
+  return check_routing(d, e);
 }
 
 static int read_all(const json_t *doc, struct task_draft *d, json_t *out, struct err *e) {
@@ -129,6 +144,8 @@ static int build_schedule(struct task_draft *d, struct zone_set *zones, struct s
   return below(e, "/schedule", schedule_new(&in, ret, e));
 }
 
+static char *text_or_null(struct slice s) { return s.n ? mem_slicedup(s) : NULL; }
+
 static int build_spec(struct task_draft *d, struct zone_set *zones, struct task_spec **ret, struct err *e) {
   struct schedule *schedule;
   int r = build_schedule(d, zones, &schedule, e);
@@ -140,7 +157,10 @@ static int build_spec(struct task_draft *d, struct zone_set *zones, struct task_
   s->ns = mem_slicedup(d->ns);
   s->group = mem_slicedup(d->group);
   s->handler = mem_slicedup(d->handler);
-  s->calendar = d->calendar.n ? mem_slicedup(d->calendar) : NULL;
+  s->calendar = text_or_null(d->calendar);
+  s->executor = text_or_null(d->executor);
+  s->routing_key = text_or_null(d->routing_key);
+  s->executor_labels = d->executor_labels ? json_canonical(d->executor_labels) : NULL;
   *ret = s;
   return 0;
 }
@@ -153,6 +173,9 @@ void task_spec_free(struct task_spec **s) {
   mem_free((*s)->group);
   mem_free((*s)->handler);
   mem_free((*s)->calendar);
+  mem_free((*s)->executor);
+  mem_free((*s)->routing_key);
+  mem_free((*s)->executor_labels);
   mem_freep(s);
 }
 

@@ -44,6 +44,10 @@ struct task_spec {
   char *ns;                 /* namespace, owned text */
   char *group;              /* executor group, owned text */
   char *handler;            /* owned text */
+  enum routing routing;     /* ROUTING_MAX_: as the group says */
+  char *executor;           /* the only one that may have a run; NULL: any */
+  char *routing_key;        /* CONSISTENT_HASH; NULL: the task's id */
+  char *executor_labels;    /* that it must have: canonical JSON object text; NULL: none */
   char *calendar;           /* its name, owned text; NULL: none */
   int32_t calendar_version; /* in the definition; 0: the name only */
 };

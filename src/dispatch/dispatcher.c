@@ -1,5 +1,6 @@
 #include "dispatch/internal.h"
 #include "base/log.h"
+#include "base/rng.h"
 
 enum { LOOK_AGAIN_MS = 200, BATCH = 256 };
 static const double DURATION_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 0};
@@ -10,9 +11,7 @@ void dispatch_options_default(struct dispatch_options *o) {
                                  .ack_timeout = 5 * USEC_PER_SEC,
                                  .retry_first = 100 * USEC_PER_MS,
                                  .retry_most = 2 * USEC_PER_SEC,
-                                 .cool_busy = 200 * USEC_PER_MS,
-                                 .cool_unreachable = 2 * USEC_PER_SEC,
-                                 .shun = 5 * USEC_PER_SEC};
+                                 .cool_busy = 200 * USEC_PER_MS};
 }
 
 static usec_t mono_now(void) { return clock_system.mono(&clock_system); }
@@ -103,22 +102,46 @@ static void post_event(struct dispatcher *d, const struct run_job *j, enum run_e
     log_warn("the run writer does not take an event, its timer will", LF_I("task", j->key.task_id), LF_E(&e));
 }
 
-/* The instance for this delivery: where it may be already, or a free one. */
-static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret, usec_t *ret_retry_at) {
+struct choose_ask ask_of(const struct waiting *w) {
   const struct run_job *j = w->job;
+  const struct task_spec *s = j->spec;
+  struct slice key = pin_key(slice_of(j->pin)), pin = pin_executor(slice_of(j->pin));
+  key = key.n ? key : slice_of(s->routing_key);
+  return (struct choose_ask){.ns = slice_of(s->ns),
+                             .group = slice_of(s->group),
+                             .handler = slice_of(s->handler),
+                             .labels = slice_of(s->executor_labels),
+                             .routing = s->routing,
+                             .key = key.n ? slice_hash(key) : hash_u64((uint64_t)j->key.task_id),
+                             .pin = pin.n ? pin : slice_of(s->executor),
+                             .previous = slice_of(j->previous)};
+}
+
+/* The instance for this delivery: where it may be already, or a free one. */
+static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret, usec_t *ret_retry_at,
+                  struct err *e) {
   if (w->instance) {
     *ret = take(w->instance);
     return 0;
   }
   struct slice avoid = slice_of(w->avoid);
-  struct choose_ask ask = {.ns = slice_of(j->spec->ns),
-                           .group = slice_of(j->spec->group),
-                           .handler = slice_of(j->spec->handler),
-                           .pin = slice_of(j->pin),
-                           .previous = slice_of(j->previous),
-                           .exclude = &avoid,
-                           .exclude_count = w->avoid ? 1 : 0};
-  return registry_choose(d->o.registry, &ask, ret, ret_retry_at, NULL);
+  struct choose_ask ask = ask_of(w);
+  ask.exclude = &avoid;
+  ask.exclude_count = w->avoid ? 1 : 0;
+  return registry_choose(d->o.registry, &ask, ret, ret_retry_at, e);
+}
+
+/* Nobody can take it now: said when it is news. What the run has met itself says more than that all are busy or fail. */
+static void post_none(struct dispatcher *d, struct waiting *w, const struct err *why) {
+  if (w->told == why->code || (w->avoid && why->code != ERR_NOT_FOUND))
+    return;
+  bool busy = why->code == ERR_BUSY;
+  w->told = why->code;
+  post_event(d, w->job, busy ? EV_BUSY : EV_NO_EXECUTOR,
+             &(struct live_event){.error_type =
+                                      slice_of(run_reason_names[busy ? REASON_REJECTED : REASON_NO_EXECUTOR]),
+                                  .error_message = slice_of(why->text),
+                                  .progress = -1});
 }
 
 static struct delivery *new_delivery(struct dispatcher *d, struct waiting *w, struct instance *i) {
@@ -144,11 +167,9 @@ enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, 
   }
   struct instance *i = NULL;
   usec_t retry_at = USEC_NEVER;
-  int rc = choose(d, w, &i, &retry_at);
-  if (rc < 0) {
-    if (!w->told && !(w->avoid && rc == ERR_BUSY)) /* what it met itself says more */
-      post_event(d, w->job, rc == ERR_BUSY ? EV_BUSY : EV_NO_EXECUTOR, NULL);
-    w->told = true;
+  struct err why = {0};
+  if (choose(d, w, &i, &retry_at, &why) < 0) {
+    post_none(d, w, &why);
     usec_t soon = mono + LOOK_AGAIN_MS * USEC_PER_MS;
     *ret_retry_at = retry_at < soon ? retry_at : soon;
     return SEND_FULL;
@@ -197,11 +218,10 @@ static void send_again(struct dispatcher *d, struct delivery **p, usec_t pause) 
 }
 
 /* The slot goes back at once, unless the attempt ended meanwhile and gave it back itself. */
-static void give_slot_back(struct dispatcher *d, struct delivery *v, usec_t cool) {
+static void give_slot_back(struct dispatcher *d, struct delivery *v) {
   struct instance *i = run_take_slot(d->o.runs, v->job);
   if (!i)
     return;
-  registry_cool(i, mono_now() + cool);
   mem_free(v->again->avoid);
   v->again->avoid = mem_strdup(i->id);
   registry_release(d->o.registry, &i);
@@ -224,6 +244,19 @@ static void deliver_lost_again(struct dispatcher *d, struct delivery **p) {
     end_delivery(d, p); /* the attempt ended meanwhile */
 }
 
+/* What its breaker learns from it. */
+static enum breaker_event breaker_event_of(const struct dispatch_answer *a) {
+  switch (a->outcome) {
+  case DISPATCH_ACCEPTED:
+  case DISPATCH_DONE:
+  case DISPATCH_BUSY: break;
+  case DISPATCH_REFUSED: return a->out_of_order ? BREAKER_FAILED : BREAKER_REFUSED;
+  case DISPATCH_UNREACHABLE:
+  case DISPATCH_LOST: return BREAKER_FAILED;
+  }
+  return BREAKER_ANSWERED;
+}
+
 void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct dispatch_answer *a) {
   static const enum run_event events[] = {
       [DISPATCH_ACCEPTED] = EV_ACCEPT,         [DISPATCH_BUSY] = EV_BUSY,     [DISPATCH_REFUSED] = EV_REFUSE,
@@ -233,15 +266,14 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
   struct live_event ev = a->event;
   ev.executor = slice_of(v->instance_id);
   post_event(d, v->job, a->outcome == DISPATCH_DONE ? a->event.kind : events[a->outcome], &ev);
+  registry_answered(d->o.registry, v->instance, breaker_event_of(a));
   switch (a->outcome) {
   case DISPATCH_ACCEPTED:
-  case DISPATCH_DONE: end_delivery(d, &v); break;
-  case DISPATCH_REFUSED:
-    registry_shun(v->instance, mono_now() + d->o.shun);
-    end_delivery(d, &v);
-    break;
+  case DISPATCH_DONE:
+  case DISPATCH_REFUSED: end_delivery(d, &v); break;
   case DISPATCH_BUSY:
-    give_slot_back(d, v, a->retry_after ? a->retry_after : d->o.cool_busy);
+    registry_cool(v->instance, mono_now() + (a->retry_after ? a->retry_after : d->o.cool_busy));
+    give_slot_back(d, v);
     send_again(d, &v, 0);
     break;
   case DISPATCH_UNREACHABLE:
@@ -249,12 +281,13 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
       deliver_lost_again(d, &v);
       break;
     }
-    give_slot_back(d, v, d->o.cool_unreachable);
-    send_again(d, &v, 0);
+    usec_t pause =
+        v->again->avoid ? next_pause(d, v->again) : 0; /* the first time another one may have it at once */
+    give_slot_back(d, v);
+    send_again(d, &v, pause);
     break;
   case DISPATCH_LOST:
     v->again->was_lost = true;
-    registry_shun(v->instance, mono_now() + d->o.shun);
     deliver_lost_again(d, &v);
     break;
   }

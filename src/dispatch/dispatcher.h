@@ -23,7 +23,7 @@ enum dispatch_outcome {
   DISPATCH_ACCEPTED,    /* it runs on and will report */
   DISPATCH_DONE,        /* it is done: the event says how (SUCCESS, FAIL, CANCELLED) */
   DISPATCH_BUSY,        /* 429, 503: not now; retry_after */
-  DISPATCH_REFUSED,     /* it will not have it */
+  DISPATCH_REFUSED,     /* it will not have it; out_of_order: nor anything else */
   DISPATCH_UNREACHABLE, /* surely not received */
   DISPATCH_LOST,        /* may have been received */
 };
@@ -32,6 +32,7 @@ struct dispatch_answer {
   struct live_event
       event; /* DONE: kind, result, error…; others: error_type and error_message if there is something to say */
   usec_t retry_after; /* BUSY; 0 = not said */
+  bool out_of_order;  /* REFUSED: by a fault of its own (5xx), which counts for its breaker */
 };
 struct dispatch_channel {
   const char *name;
@@ -50,9 +51,7 @@ struct dispatch_options {
   size_t text_cache_bytes; /* names and payloads kept in memory: 64 MiB */
   usec_t ack_timeout; /* for one acknowledgement, at most: 5 s (and half of the task's dispatch_timeout) */
   usec_t retry_first, retry_most; /* between deliveries of one attempt: 100 ms … 2 s */
-  usec_t cool_busy,
-      cool_unreachable; /* an instance is left alone so long: 200 ms (or its Retry-After, at most 30 s), 2 s */
-  usec_t shun;          /* one that refused or did not answer is asked after all others for so long: 5 s */
+  usec_t cool_busy; /* an instance is left alone so long: 200 ms, or its Retry-After, at most 30 s */
 };
 void dispatch_options_default(struct dispatch_options *o);
 int dispatcher_new(const struct dispatch_options *o, struct dispatcher **ret, struct err *e);

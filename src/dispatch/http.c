@@ -167,6 +167,7 @@ static void answer_of(const struct http_result *r, struct arena *mem, struct dis
       bool busy = r->status == 429 || r->status == 503;
       a->outcome = busy ? DISPATCH_BUSY : DISPATCH_REFUSED;
       a->retry_after = busy ? retry_after(r) : 0;
+      a->out_of_order = !busy && r->status >= 500;
       why = arena_printf(mem, "the executor answered %d: %.*s", r->status,
                          (int)(r->body.n > 200 ? 200 : r->body.n), r->body.p ? r->body.p : "");
     }

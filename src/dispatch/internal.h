@@ -32,7 +32,8 @@ void text_cache_done(struct text_cache *c);
 
 enum { DISPATCH_PRIORITIES = 10 };
 
-/* Jobs that wait for capacity, the higher priority first: one place for each (namespace, group, handler, pin); and one for each instance that may have a job
+/* Jobs that wait for capacity, the higher priority first: one place for each (namespace, group, handler, labels), and for each instance
+ * when the routing names one; and one for each instance that may have a job
  * already: such a job holds its slot, it must not stand behind those that wait for one. */
 struct parking {
   char *key, *ns, *group;
@@ -53,7 +54,7 @@ struct waiting { /* a job and what it met so far */
   char *avoid;               /* instance id that was busy or not reached */
   usec_t not_before, pause;  /* monotonic; back-off */
   bool was_lost;             /* a delivery of this attempt may have been received by `instance` */
-  bool told;                 /* NO_EXECUTOR or BUSY has been posted */
+  int told;                  /* why there is nobody: the last answer of registry_choose that was posted */
   struct waiting *next;
 };
 
@@ -99,4 +100,5 @@ enum send_result {
   SEND_FULL,  /* no executor can take it now: look again at *ret_retry_at or when there is capacity */
   SEND_LATER, /* not before *ret_retry_at */
 };
+struct choose_ask ask_of(const struct waiting *w); /* borrows from it; without `exclude` */
 enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, usec_t *ret_retry_at);

@@ -2,12 +2,16 @@
 
 /* Jobs that no executor can take now wait here: the higher priority first, first come first served within one. */
 
-static char *key_of(const struct waiting *w) {
-  const struct run_job *j = w->job;
+static char *key_of(const struct dispatcher *d, const struct waiting *w) {
+  const struct task_spec *s = w->job->spec;
+  struct choose_ask ask = ask_of(w);
+  char only[REGISTRY_ID_MAX] = "";
   struct arena none = {0};
-  char *key =
-      mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s\x1f%s", j->spec->ns, j->spec->group,
-                              j->spec->handler, j->pin ? j->pin : "", w->instance ? w->instance->id : ""));
+  if (!w->instance)
+    registry_only(d->o.registry, &ask, only);
+  char *key = mem_strdup(arena_printf(&none, "%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s", s->ns, s->group, s->handler,
+                                      s->executor_labels ? s->executor_labels : "", only,
+                                      w->instance ? w->instance->id : ""));
   arena_done(&none);
   return key;
 }
@@ -56,14 +60,14 @@ static struct waiting *pop(struct lane *p) {
 bool parking_full(struct dispatcher *d, const struct waiting *w) {
   if (!d->parked)
     return false;
-  auto_free char *key = key_of(w);
+  auto_free char *key = key_of(d, w);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
   return p && p->full;
 }
 
 void park(struct dispatcher *d, struct waiting *w, usec_t retry_at, bool full) {
-  auto_free char *key = key_of(w);
+  auto_free char *key = key_of(d, w);
   struct parking *p;
   HASH_FIND_STR(d->parked, key, p);
   if (!p) {
@@ -89,6 +93,12 @@ static void parking_free(struct dispatcher *d, struct parking *p) {
   mem_free(p);
 }
 
+/* The routing names another executor than before: it must not stand in line with those who wait for that one. */
+static bool moved(const struct dispatcher *d, const struct parking *p, const struct waiting *w) {
+  auto_free char *key = key_of(d, w);
+  return strcmp(key, p->key) != 0;
+}
+
 /* Try those of one priority that wait in one place, each at most once, until one finds no executor. */
 static void unpark(struct dispatcher *d, struct parking *p, struct lane *lane, usec_t mono) {
   struct waiting *last = lane->tail;
@@ -100,6 +110,12 @@ static void unpark(struct dispatcher *d, struct parking *p, struct lane *lane, u
     if (r == SEND_GONE) {
       p->count--;
       d->parked_count--;
+      continue;
+    }
+    if (r == SEND_FULL && moved(d, p, w)) {
+      p->count--;
+      d->parked_count--;
+      park(d, w, retry_at, true);
       continue;
     }
     p->soonest = retry_at < p->soonest ? retry_at : p->soonest;

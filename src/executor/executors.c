@@ -48,6 +48,8 @@ static int check_executor(const struct executor_new *x, struct err *e) {
     return code;
   if (x->slots < 1 || x->slots > REGISTRY_SLOTS_MAX)
     return err_field(e, ERR_INVALID, "/slots", "expected a whole number from 1 to %d", REGISTRY_SLOTS_MAX);
+  if (x->weight > REGISTRY_WEIGHT_MAX)
+    return err_field(e, ERR_INVALID, "/weight", "expected a whole number from 0 to %d", REGISTRY_WEIGHT_MAX);
   if (x->version.n > EXECUTOR_NAME_MAX)
     return err_field(e, ERR_INVALID, "/version", "expected a text of at most %d bytes", EXECUTOR_NAME_MAX);
   if (!x->url.n || x->url.n > EXECUTOR_URL_MAX)
@@ -130,11 +132,13 @@ int registry_register(struct registry *r, const struct executor_new *x, struct e
                                             .handlers = handlers_text(x, &mem),
                                             .labels = x->labels.n ? x->labels : SLICE("{}"),
                                             .slots = x->slots,
+                                            .weight = x->weight,
                                             .state = EXECUTOR_ONLINE}};
   struct st_executor_put_ret out;
   code = store_executor_put(r->o.store, &in, &out, &mem, e);
   if (code >= 0) {
     in.executor.incarnation = out.incarnation;
+    in.executor.weight = out.weight;
     take_in(r, &in.executor, t);
     *ret = (struct executor_registered){out.incarnation, r->o.lost_after / 3, r->o.lost_after};
     log_info("executor registered", LF_L("namespace", x->ns), LF_L("group", x->group),
@@ -214,10 +218,10 @@ int registry_set_state(struct registry *r, struct slice ns, struct slice group, 
                        enum executor_state st, struct err *e) {
   if (st == EXECUTOR_LOST || st >= EXECUTOR_STATE_MAX_)
     return err_field(e, ERR_INVALID, "/state", "expected ONLINE, DRAINING or OFFLINE");
-  struct st_executor_state in = {.ns = ns, .group = group, .id = id, .state = st};
-  struct st_executor_state_ret out;
+  struct st_executor_set in = {.ns = ns, .group = group, .id = id, .state = st, .weight = -1};
+  struct st_executor_set_ret out;
   auto_arena mem = {0};
-  int code = store_executor_state(r->o.store, &in, &out, &mem, e);
+  int code = store_executor_set(r->o.store, &in, &out, &mem, e);
   if (code == ERR_NOT_FOUND)
     return unknown(id, e);
   if (code < 0)
@@ -236,6 +240,35 @@ int registry_set_state(struct registry *r, struct slice ns, struct slice group, 
   events_deliver(r, &v);
   log_info("executor state changed", LF_L("namespace", ns), LF_L("group", group), LF_L("executor", id),
            LF_S("state", executor_state_names[st]));
+  return 0;
+}
+
+int registry_set_weight(struct registry *r, struct slice ns, struct slice group, struct slice id,
+                        int32_t weight, struct err *e) {
+  if (weight < 0 || weight > REGISTRY_WEIGHT_MAX)
+    return err_field(e, ERR_INVALID, "/weight", "expected a whole number from 0 to %d", REGISTRY_WEIGHT_MAX);
+  struct st_executor_set in = {
+      .ns = ns, .group = group, .id = id, .state = EXECUTOR_STATE_MAX_, .weight = weight};
+  struct st_executor_set_ret out;
+  auto_arena mem = {0};
+  int code = store_executor_set(r->o.store, &in, &out, &mem, e);
+  if (code == ERR_NOT_FOUND)
+    return unknown(id, e);
+  if (code < 0)
+    return code;
+  struct events v = {0};
+  mutex_lock(&r->lock);
+  struct group *g = group_find(r, ns, group);
+  struct member *m = g ? member_find(g, id) : NULL;
+  if (m) {
+    member_set_weight(m, weight);
+    m->changed_at = registry_mono(r);
+    event_capacity(&v, g);
+  }
+  mutex_unlock(&r->lock);
+  events_deliver(r, &v);
+  log_info("executor weight changed", LF_L("namespace", ns), LF_L("group", group), LF_L("executor", id),
+           LF_I("weight", weight));
   return 0;
 }
 

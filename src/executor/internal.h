@@ -2,6 +2,9 @@
 /* Private to src/executor. */
 #include "base/mem.h"
 #include "base/thread.h"
+#include "core/breaker.h"
+#include "base/json.h"
+#include "base/rng.h"
 #include "executor/registry.h"
 #include <uthash.h>
 
@@ -12,11 +15,15 @@ struct inst {
   struct instance i;
   struct group *group;        /* lives as long as the registry */
   _Atomic int64_t cool_until; /* monotonic */
-  _Atomic int64_t shun_until; /* monotonic */
-  bool online;                /* its member is ONLINE; under the lock */
-  char **handlers;            /* owned */
+  _Atomic bool troubled;      /* the breaker is not calm: a good answer has to be told to it */
+  struct breaker breaker;     /* under the lock, as what follows */
+  bool online;                /* its member is ONLINE */
+  int32_t weight;
+  uint64_t hash;   /* of its id */
+  char **handlers; /* owned, sorted */
   size_t handler_count;
   bool any_handler; /* "*" */
+  json_t *labels;   /* owned; NULL: none that can be read */
 };
 
 /* An executor as this node knows it. */
@@ -32,12 +39,18 @@ struct member {
   UT_hash_handle hh; /* by inst->i.id, in its group */
 };
 
-/* The instances that have one handler. */
+/* The instances that may have runs of one handler that ask for one set of labels, in the order of their ids; those of weight 0, for
+ * pinned runs only, stand behind `count`. Made when it is first asked for. */
 struct route {
-  struct inst **list; /* borrowed from the members */
-  size_t count, next; /* next: where the round goes on */
+  struct place {
+    struct inst *inst; /* borrowed from the members */
+    int64_t credit; /* ROUND_ROBIN with weights: grows by the weight, the highest is next and pays for all */
+  } * list;
+  size_t count, all;
+  size_t next; /* where the round goes on */
+  bool even;   /* all have the same weight */
   UT_hash_handle hh;
-  char handler[];
+  char key[];
 };
 
 /* A group, known by "namespace/name" (neither contains a slash). Never freed before the registry (it comes back under the same
@@ -52,7 +65,8 @@ struct group {
   char *sealed[2]; /* as stored, to see whether they changed */
   struct registry_secrets secrets;
   struct member *members;
-  struct route *routes;       /* built on demand; "*" stands for handlers that nobody named */
+  struct route *routes;       /* at most ROUTES_MAX */
+  size_t routes_made;         /* since ever: their rounds begin at different places */
   bool routes_stale, waiting; /* waiting: a choose was refused since the last on_capacity */
   char *ns, *name;
   UT_hash_handle hh;
@@ -74,10 +88,12 @@ struct registry {
   struct registry_hooks hooks;
   struct network_list *own_networks; /* when none were given */
   struct thread beats, refresher;
-  struct mutex lock; /* protects what follows, and all groups, members and routes */
+  struct metric *opened; /* breakers */
+  struct mutex lock;     /* protects what follows, and all groups, members and routes */
   struct cond wake;
   bool stopping, refresh_now;
   struct group *groups;
+  struct rng rng;
   uint64_t refresh_no;
   struct member **pending; /* beats to be flushed */
   size_t pending_count, pending_cap;
@@ -100,14 +116,18 @@ struct member *member_find(struct group *g, struct slice id);
 /* `x` (a reference, taken over) becomes the member's present incarnation. */
 struct member *member_put(struct group *g, struct inst *x, enum executor_state state, struct events *v);
 void member_set_state(struct member *m, enum executor_state state, struct events *v);
+void member_set_weight(struct member *m, int32_t weight);
 void member_remove(struct registry *r, struct group *g, struct member *m, struct events *v);
 /* The group has these bounds: said once when they are others than before. */
 void group_set_bounds(struct registry *r, struct group *g, const struct group_bounds *b);
 void group_gone(struct registry *r, struct group *g, struct events *v);
 /* Without the lock: a new incarnation from a row. `target` may be NULL; it is taken over. handlers: JSON array text. */
 struct inst *inst_new(struct group *g, const struct executor_row *row, struct target *target);
-void routes_clear(struct group *g);
 void table_free(struct registry *r);
+
+/* route.c, with the lock */
+struct route *route_for(struct group *g, struct slice handler, struct slice labels);
+void routes_clear(struct group *g);
 
 /* refresh.c */
 int registry_refresh(struct registry *r, struct err *e);

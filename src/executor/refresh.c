@@ -131,12 +131,20 @@ static struct target *resolve(struct registry *r, const struct executor_row *row
   return t;
 }
 
+static void apply_state(struct group *g, const struct executor_row *row, struct events *v) {
+  struct member *m = member_find(g, row->id);
+  member_set_state(m, row->state, v);
+  if (m->inst->weight == 0 && row->weight > 0)
+    event_capacity(v, g);
+  member_set_weight(m, row->weight);
+}
+
 static void apply_row(struct registry *r, const struct executor_row *row, usec_t as_of, struct events *v) {
   struct group *g;
   mutex_lock(&r->lock);
   enum need need = look(r, row, as_of, &g);
   if (need == NEED_STATE || need == NEED_TARGET)
-    member_set_state(member_find(g, row->id), row->state, v);
+    apply_state(g, row, v);
   mutex_unlock(&r->lock);
   if (need != NEED_INSTANCE && need != NEED_TARGET)
     return;

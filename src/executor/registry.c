@@ -1,5 +1,6 @@
 #include "executor/registry.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "executor/internal.h"
 #include "net/crypto.h"
 
@@ -8,11 +9,16 @@ void registry_options_default(struct registry_options *o) {
                                  .lost_after = 30 * USEC_PER_SEC,
                                  .forget_after = USEC_PER_DAY,
                                  .refresh = USEC_PER_SEC,
-                                 .beat_flush = 200 * USEC_PER_MS};
+                                 .beat_flush = 200 * USEC_PER_MS,
+                                 .breaker = {.failures = 5,
+                                             .open_first = 2 * USEC_PER_SEC,
+                                             .open_most = USEC_PER_MIN,
+                                             .suspect = 5 * USEC_PER_SEC}};
 }
 
 int registry_new(const struct registry_options *o, struct registry **ret, struct err *e) {
   struct registry *r = mem_zalloc(sizeof *r);
+  uint64_t seed;
   r->o = *o;
   if (!r->o.allowed) {
     int code = network_list_parse(SLICE("loopback,private"), &r->own_networks, e);
@@ -22,6 +28,12 @@ int registry_new(const struct registry_options *o, struct registry **ret, struct
     }
     r->o.allowed = r->own_networks;
   }
+  crypto_random(&seed, sizeof seed);
+  rng_seed(&r->rng, seed);
+  r->opened = metric_series(metric_family("kelou_executor_breaker_opened_total",
+                                          "Times that deliveries to an executor were stopped for a while",
+                                          METRIC_COUNTER, "", NULL),
+                            NULL);
   mutex_init(&r->lock);
   cond_init(&r->wake);
   *ret = r;

@@ -5,6 +5,7 @@
  *
  * Thread-safe. Calls marked "memory" never block on the database or the network; the others do. Two threads of its own: beats (flush of
  * heartbeats, expiry) and refresh. No lock is held over a store call, a name look-up or a callback. */
+#include "core/breaker.h"
 #include "core/model.h"
 #include "net/target.h"
 #include "store/store.h"
@@ -14,6 +15,8 @@
 #define REGISTRY_HANDLERS_MAX     256 /* of one instance */
 #define REGISTRY_SLOTS_MAX        10000
 #define REGISTRY_LABELS_MAX_BYTES 4096
+#define REGISTRY_WEIGHT_MAX       1000
+#define REGISTRY_ID_MAX           129 /* bytes of an id with its end */
 
 /* Of all executors of a group together. */
 struct group_bounds {
@@ -36,6 +39,7 @@ struct registry_options {
   usec_t forget_after; /* LOST and OFFLINE ones are removed: 1 d */
   usec_t refresh;      /* 1 s */
   usec_t beat_flush;   /* 200 ms */
+  struct breaker_limits breaker;
 };
 void registry_options_default(struct registry_options *o);
 /* Called without locks, from any thread, possibly during a registry call of that thread. Hints: state is what calls answer. */
@@ -69,17 +73,23 @@ struct instance {
 };
 struct choose_ask {
   struct slice ns, group, handler;
-  struct slice pin;            /* only this instance id; empty = any */
+  struct slice labels;         /* canonical JSON object: only instances that have them all; empty = any */
+  enum routing routing;        /* ROUTING_MAX_ = as the group says */
+  uint64_t key;                /* CONSISTENT_HASH: hash of the key */
+  struct slice pin;            /* only this instance id (PINNED); empty = any */
   const struct slice *exclude; /* ids to avoid (they refused this run) while another one has a slot */
   size_t exclude_count;
   struct slice previous; /* the last attempt's instance: avoided in the same way */
 };
-/* Takes a slot of a fitting instance: ONLINE, with the handler (or "*"), a slot free, not cooling down; ROUND_ROBIN or LEAST_BUSY as
- * the group says. 0: *ret holds a slot and a reference, both given back by registry_release. ERR_BUSY: fitting ones exist, all are
- * full or cooling; *ret_retry_at (may be NULL) is then set: when the first has cooled down (monotonic), USEC_NEVER = all are full.
- * ERR_NOT_FOUND: no online instance has the handler (or the pinned one is not online). After either, on_capacity tells. */
+/* Takes a slot of a fitting instance: ONLINE, with the handler (or "*") and the labels, a slot free, not cooling down, its breaker not
+ * open; which one of them: the routing says (semantics.md §5). 0: *ret holds a slot and a reference, both given back by registry_release;
+ * its answer has to be told by registry_answered. ERR_BUSY: fitting ones exist, all that work are full or cooling; ERR_UNAVAILABLE: the
+ * breakers of all are open; *ret_retry_at (may be NULL) is then set: when that ends for the first (monotonic), USEC_NEVER = all are full.
+ * ERR_NOT_FOUND: none is online. The text says what was looked for. After each of them, on_capacity tells. */
 int registry_choose(struct registry *r, const struct choose_ask *ask, struct instance **ret,
                     usec_t *ret_retry_at, struct err *e);
+/* The id of the only instance that may have it now, be it free or not: under PINNED, FIRST and CONSISTENT_HASH; else "". */
+void registry_only(struct registry *r, const struct choose_ask *ask, char ret_id[REGISTRY_ID_MAX]);
 /* The current incarnation of this instance, ONLINE or DRAINING, with a slot taken even beyond its number (a run found at take-over).
  * ERR_NOT_FOUND when it is gone. */
 int registry_adopt(struct registry *r, struct slice ns, struct slice group, struct slice id,
@@ -89,10 +99,10 @@ void registry_release(struct registry *r, struct instance **i);
 /* A further reference without a slot (e.g. for a cancel call), and its end. */
 struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance **i);
-/* Not to be chosen until then (monotonic): it answered 429/503 or refused the connection. */
+/* Not to be chosen until then (monotonic): it answered 429/503. */
 void registry_cool(struct instance *i, usec_t until);
-/* Until then (monotonic) only chosen when no other has a slot: it refused a run or did not answer. */
-void registry_shun(struct instance *i, usec_t until);
+/* What came of a delivery to it. Logs when its breaker opens or closes. */
+void registry_answered(struct registry *r, struct instance *i, enum breaker_event ev);
 /* The group's secrets for signing: [0] the current one, [1] the one before while a rotation lasts ("" = none).
  * Sign with all that exist (several v1= in one header), so that executors of both sides of a rotation accept. */
 struct registry_secrets {
@@ -108,6 +118,7 @@ struct executor_new {
   const struct slice *handlers; /* names, or "*"; 1…REGISTRY_HANDLERS_MAX */
   size_t handler_count;
   int32_t slots;        /* 1…REGISTRY_SLOTS_MAX */
+  int32_t weight;       /* 0…REGISTRY_WEIGHT_MAX; < 0: as it was, 1 at first */
   struct slice version; /* ≤ 128 bytes */
   struct slice labels;  /* JSON object text, "" = none */
 };
@@ -130,10 +141,17 @@ int registry_beat(struct registry *r, const struct executor_beat *b, enum execut
 /* ONLINE (resume), DRAINING (no new runs), OFFLINE (deregister: its runs are lost at once). ERR_NOT_FOUND. */
 int registry_set_state(struct registry *r, struct slice ns, struct slice group, struct slice id,
                        enum executor_state st, struct err *e);
-/* Rows with texts in `mem`; from the store. `here` (memory): slots taken on this node for a row. */
+/* Its share of the runs, from now on. ERR_INVALID "/weight", ERR_NOT_FOUND. */
+int registry_set_weight(struct registry *r, struct slice ns, struct slice group, struct slice id,
+                        int32_t weight, struct err *e);
+/* Rows with texts in `mem`; from the store. `here` (memory): what this node knows of one. */
 int registry_list(struct registry *r, const struct st_executor_list *which, struct st_executor_list_ret *ret,
                   struct arena *mem, struct err *e);
-int32_t registry_running(struct registry *r, struct slice ns, struct slice group, struct slice id);
+struct executor_here {
+  int32_t running; /* slots taken by this node */
+  enum breaker_state breaker;
+};
+struct executor_here registry_here(struct registry *r, struct slice ns, struct slice group, struct slice id);
 
 /* ---------------------------------------------------------------- groups */
 struct group_new {
@@ -179,6 +197,7 @@ int registry_group_delete(struct registry *r, struct slice ns, struct slice name
 struct group_counts {
   const char *ns, *group;
   int64_t by_state[EXECUTOR_STATE_MAX_];
-  int64_t slots, taken; /* of those that are ONLINE or DRAINING; taken: by this node */
+  int64_t by_breaker[BREAKER_STATE_MAX_]; /* of those that are ONLINE or DRAINING, as this node sees them */
+  int64_t slots, taken;                   /* of those that are ONLINE or DRAINING; taken: by this node */
 };
 void registry_counts(struct registry *r, void (*each)(void *arg, const struct group_counts *c), void *arg);

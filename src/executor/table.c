@@ -1,6 +1,7 @@
 /* The snapshot: groups, their members, and who has which handler. */
 #include "base/json.h"
 #include "executor/internal.h"
+#include <stdlib.h>
 
 enum { GROUP_KEY_MAX = 512 };
 
@@ -56,6 +57,7 @@ static void inst_free(struct inst *x) {
   for (size_t n = 0; n < x->handler_count; n++)
     mem_free(x->handlers[n]);
   mem_free(x->handlers);
+  json_decref(x->labels);
   mem_free((char *)(uintptr_t)x->i.id); /* ns and group are the group's */
   mem_free(x);
 }
@@ -65,6 +67,8 @@ void instance_unref(struct instance **i) {
     inst_free((struct inst *)*i);
   *i = NULL;
 }
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 struct inst *inst_new(struct group *g, const struct executor_row *row, struct target *target) {
   struct inst *x = mem_zalloc(sizeof *x);
@@ -77,6 +81,10 @@ struct inst *inst_new(struct group *g, const struct executor_row *row, struct ta
                            .slots = row->slots,
                            .max_connections = g->max_connections,
                            .refs = 1};
+  x->hash = slice_hash(row->id);
+  x->weight = row->weight;
+  if (json_read(row->labels, REGISTRY_LABELS_MAX_BYTES, &x->labels, NULL) < 0)
+    x->labels = NULL;
   auto_json *list = NULL;
   if (json_read(row->handlers, SIZE_MAX, &list, NULL) < 0) /* then it has none: never chosen */
     return x;
@@ -89,6 +97,8 @@ struct inst *inst_new(struct group *g, const struct executor_row *row, struct ta
     else if (text)
       x->handlers[x->handler_count++] = mem_strdup(text);
   }
+  if (x->handler_count)
+    qsort(x->handlers, x->handler_count, sizeof *x->handlers, by_text);
   return x;
 }
 
@@ -138,6 +148,13 @@ void member_set_state(struct member *m, enum executor_state state, struct events
   m->inst->online = state == EXECUTOR_ONLINE;
 }
 
+void member_set_weight(struct member *m, int32_t weight) {
+  if (m->inst->weight == weight)
+    return;
+  m->inst->weight = weight;
+  m->inst->group->routes_stale = true;
+}
+
 void member_remove(struct registry *r, struct group *g, struct member *m, struct events *v) {
   pending_remove(r, m);
   HASH_DEL(g->members, m);
@@ -168,15 +185,6 @@ void group_gone(struct registry *r, struct group *g, struct events *v) {
 }
 
 /* ------------------------------------------------------------------ the end */
-
-void routes_clear(struct group *g) {
-  struct route *x, *next;
-  HASH_ITER (hh, g->routes, x, next) {
-    HASH_DEL(g->routes, x);
-    mem_free(x->list);
-    mem_free(x);
-  }
-}
 
 void table_free(struct registry *r) {
   struct group *g, *next;

@@ -18,7 +18,7 @@ static struct {
   struct run_service *runs;
   struct registry *registry;
   struct metric *inflight[3], *queued[WAIT_MAX_];
-  struct metric_family *executors, *slots;
+  struct metric_family *executors, *slots, *breakers;
 } gauges = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* What one look adds up, for the groups beyond the bound. */
@@ -31,6 +31,8 @@ static void set_group(const struct group_counts *c, const char *name) {
   const int64_t slots[SLOTS_KINDS] = {c->slots, c->taken};
   for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
     metric_set(metric_series(gauges.executors, name, executor_state_names[i], NULL), (double)c->by_state[i]);
+  for (int i = 0; i < BREAKER_STATE_MAX_; i++)
+    metric_set(metric_series(gauges.breakers, name, breaker_state_names[i], NULL), (double)c->by_breaker[i]);
   for (int i = 0; i < SLOTS_KINDS; i++)
     metric_set(metric_series(gauges.slots, name, slot_kinds[i], NULL), (double)slots[i]);
 }
@@ -46,6 +48,8 @@ static void on_group(void *arg, const struct group_counts *c) {
   }
   for (int i = 0; i < EXECUTOR_STATE_MAX_; i++)
     l->other.by_state[i] += c->by_state[i];
+  for (int i = 0; i < BREAKER_STATE_MAX_; i++)
+    l->other.by_breaker[i] += c->by_breaker[i];
   l->other.slots += c->slots;
   l->other.taken += c->taken;
 }
@@ -86,6 +90,9 @@ void monitor_gauges(struct run_service *runs, struct registry *registry, const c
     gauges.queued[i] = metric_series(f, run_wait_names[i], NULL);
   gauges.executors = metric_family("kelou_executors", "Executor instances by group and state", METRIC_GAUGE,
                                    "group,state", NULL);
+  gauges.breakers =
+      metric_family("kelou_executor_breakers", "Live executors by group and the state of their breaker",
+                    METRIC_GAUGE, "group,state", NULL);
   gauges.slots =
       metric_family("kelou_executor_slots", "Slots of live executors, and those that this node has taken",
                     METRIC_GAUGE, "group,kind", NULL);

@@ -144,7 +144,8 @@ static void add_line(struct str *s, const struct history_row *row) {
   add_time(s, "finished_at", r->finished_at);
   add_int(s, "attempt", r->attempt);
   add_text(s, "executor", r->executor);
-  add_text(s, "pinned_to", r->pin);
+  add_text(s, "pinned_to", pin_executor(r->pin));
+  add_text(s, "routing_key", pin_key(r->pin));
   if (r->missed_count > 1) {
     add_key(s, "missed");
     str_addc(s, '{');

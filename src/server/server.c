@@ -199,6 +199,9 @@ static int start_registry(struct server *s, struct err *e) {
   o.lost_after = conf_usec(s->conf, "executor.lost_after");
   o.forget_after = conf_usec(s->conf, "executor.forget_after");
   o.refresh = conf_usec(s->conf, "executor.refresh");
+  o.breaker.failures = (int32_t)conf_int(s->conf, "executor.breaker_failures");
+  o.breaker.open_first = conf_usec(s->conf, "executor.breaker_open_first");
+  o.breaker.open_most = conf_usec(s->conf, "executor.breaker_open_most");
   rc = registry_new(&o, &s->registry, e);
   if (rc >= 0)
     registry_hook(s->registry, &(struct registry_hooks){on_executor_lost, on_capacity, on_group_bounds, s});

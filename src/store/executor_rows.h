@@ -30,12 +30,14 @@ struct st_group_delete {
 struct st_group_delete_ret {
   char unused;
 };
-/* Register: insert or replace, ONLINE, beat now, incarnation + 1. ERR_NOT_FOUND without the group. */
+/* Register: insert or replace, ONLINE, beat now, incarnation + 1. A weight < 0 leaves the one that is there, 1 when there is none.
+ * ERR_NOT_FOUND without the group. */
 struct st_executor_put {
   struct executor_row executor;
 };
 struct st_executor_put_ret {
   int64_t incarnation;
+  int32_t weight;
   usec_t now;
 };
 /* Beats of n instances: ns, group, id and `running` are looked at (state LOST → ONLINE again; DRAINING stays). known[i] = false: not
@@ -49,12 +51,13 @@ struct st_executor_beat_ret {
   enum executor_state *states;
   usec_t now;
 };
-/* Set DRAINING, ONLINE or OFFLINE (deregistered). */
-struct st_executor_state {
+/* Set DRAINING, ONLINE or OFFLINE (deregistered); EXECUTOR_STATE_MAX_ leaves the state. A weight < 0 leaves the weight. */
+struct st_executor_set {
   struct slice ns, group, id;
   enum executor_state state;
+  int32_t weight;
 };
-struct st_executor_state_ret {
+struct st_executor_set_ret {
   char unused;
 };
 /* ONLINE/DRAINING ones without a beat for `timeout` → LOST; OFFLINE and LOST ones older than `forget` are removed. Returns the newly lost. Removal

@@ -60,7 +60,7 @@ struct group_row {
 struct executor_row {
   struct slice ns, group, id, url, handlers /* JSON array */, version, labels /* JSON object */;
   int64_t incarnation; /* raised by each register */
-  int32_t slots, running;
+  int32_t slots, running, weight;
   enum executor_state state;
   usec_t registered_at, beat_at;
 };

@@ -132,7 +132,7 @@ int task_calendar_follow(struct task_service *s, int32_t limit, struct err *e);
 
 struct task_trigger {
   struct slice payload; /* compact JSON text ≤ 1 MiB; p == NULL: the task's own */
-  struct slice pin;     /* executor instance id; empty = any */
+  struct slice pin;     /* as in run_row: executor instance id, or '#' and a routing key; empty = any */
   bool ignore_overlap;
   enum run_origin origin; /* ORIGIN_API, ORIGIN_RETRY */
   struct slice retry_of;  /* run id of the ended run; empty = none */

@@ -31,7 +31,8 @@ static int make_group(struct bench *b, struct err *e) {
   if (rc < 0 && rc != ERR_CONFLICT)
     return rc;
   struct slice handler = SLICE("*");
-  struct executor_new x = {.ns = SLICE("default"),
+  struct executor_new x = {.weight = -1,
+                           .ns = SLICE("default"),
                            .group = SLICE("bench"),
                            .id = SLICE("inproc"),
                            .url = SLICE("http://127.0.0.1:9"),

@@ -98,9 +98,10 @@ class Delivery:
 class FakeExecutor:
     """A scripted HTTP executor. `deliveries` and `cancels` list what came; `reports` what was answered to reports."""
 
-    def __init__(self, node, group, name="fake-1", handlers=("*",), journal=None, slots=100, register=True):
+    def __init__(self, node, group, name="fake-1", handlers=("*",), journal=None, slots=100, register=True, **more):
+        """`more`: further fields of its registration, such as weight and labels."""
         self.node, self.group, self.name = node, group, name
-        self.handlers, self.slots, self.want_register = list(handlers), slots, register
+        self.handlers, self.slots, self.want_register, self.more = list(handlers), slots, register, more
         self.api = Api(node.base_url, group.token)
         self.deliveries, self.cancels, self.reports = [], [], []
         self._default, self._script, self._lock = Accept(), [], threading.Lock()
@@ -177,7 +178,7 @@ class FakeExecutor:
 
     def register(self):
         body = {"id": self.name, "namespace": self.group.namespace, "group": self.group.name, "url": self.url,
-                "handlers": self.handlers, "slots": self.slots, "version": "test"}
+                "handlers": self.handlers, "slots": self.slots, "version": "test", **self.more}
         self.incarnation = self.api.ok("POST", "/executors/register", body)["incarnation"]
 
     def _verb(self, verb, body):

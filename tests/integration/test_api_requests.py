@@ -16,7 +16,7 @@ from tests.integration.test_api_openapi import fits
 TASK = {"name": "good", "description": "d", "schedule": {"kind": "CRON", "expression": "0 0 3 1 1 ?", "timezone": "UTC", "jitter": "1s", "max_runs": 9},
         "executor_group": "keep", "handler": "h", "misfire_policy": "SKIP", "misfire_threshold": "1m", "catchup_max_runs": 5, "catchup_rate": 2.5,
         "overlap_policy": "ALLOW", "retry": {"max_attempts": 2, "initial_interval": "1s", "multiplier": 1.5, "retry_on": ["ERROR"]},
-        "timeout": "1h", "on_lost": "FAIL", "priority": 3, "payload": {"a": 1}}
+        "timeout": "1h", "on_lost": "FAIL", "priority": 3, "routing": "CONSISTENT_HASH", "routing_key": "k", "executor_labels": {"zone": "a"}, "payload": {"a": 1}}
 REPORT = {"run_id": "0" * 36, "attempt": 1, "fence": 1, "state": "FAIL", "started_at": "2026-11-23T04:46:10Z", "finished_at": "2026-11-23T04:46:11Z",
           "error": {"type": "t", "message": "m", "detail": "d"}, "executor": "e-1", "progress": 0.5}
 # bodies that are good: each is sent once as it is, then spoiled at each of its places
@@ -25,8 +25,8 @@ GOOD = {"tasks_create": TASK, "tasks_create_many": {"tasks": [{**TASK, "name": "
         "tasks_resume": {"catch_up": False}, "tasks_trigger": {"executor": "e-1", "ignore_overlap": True},
         "schedules_preview": {"schedule": TASK["schedule"], "n": 3}, "groups_create": {"name": "g-new", "routing": "LEAST_BUSY", "max_connections": 3},
         "groups_patch": {"routing": "ROUND_ROBIN", "max_connections": 5},
-        "executors_register": {"id": "e-1", "group": "keep", "url": requests_of.LOOPBACK, "handlers": ["*"], "slots": 2, "labels": {"a": "b"}},
-        "executors_beat": {"running": 1}, "tokens_create": {"name": "t", "role": "VIEWER", "expires_at": "2999-01-01T00:00:00Z"},
+        "executors_register": {"id": "e-1", "group": "keep", "url": requests_of.LOOPBACK, "handlers": ["*"], "slots": 2, "weight": 3, "labels": {"a": "b"}},
+        "executors_patch": {"weight": 4}, "executors_beat": {"running": 1}, "tokens_create": {"name": "t", "role": "VIEWER", "expires_at": "2999-01-01T00:00:00Z"},
         "namespaces_create": {"name": "n-new"}, "reports": {"reports": [REPORT]}}
 EXAMPLES, LONG_EXAMPLES = 16, 400
 NAMES = ["keep", "default%2Fkeep", "none", "1", "9" * 30, "a%2Fb%2Fc", "%ff", "%00", "é"]  # of resources without a list of their own

@@ -135,6 +135,17 @@ def test_an_unknown_handler_is_refused(api, make_sample):
     assert listed[0]["handlers"] == ["echo", "sleep"]
 
 
+def test_weight_and_labels_are_registered(api, make_sample):
+    make_sample("w", "--weight", "0", "--labels", '{"zone": "x"}')
+    seen = api.ok("GET", "/executors/w")
+    assert (seen["weight"], seen["labels"], seen["breaker"]) == (0, {"zone": "x"}, "CLOSED")
+    make_sample("o", "--labels", '{"zone": "y"}')
+    api.ok("PATCH", "/executors/o", {"weight": 7})
+    run = run_in(api, start_run(api, "echo", executor_labels={"zone": "y"}), "SUCCESS")
+    assert run["executor"] == "o"
+    assert api.ok("GET", "/executors/o")["weight"] == 7
+
+
 def test_answered_at_once(api, make_sample):
     sample = make_sample("sample-1", "--answer-inline")
     run = run_in(api, start_run(api, "echo", {"quick": True}), "SUCCESS")

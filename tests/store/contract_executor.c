@@ -70,7 +70,8 @@ static struct executor_row executor(const char *id) {
                                .handlers = SLICE("[\"echo\"]"),
                                .version = SLICE("1.0"),
                                .labels = SLICE("{}"),
-                               .slots = 8};
+                               .slots = 8,
+                               .weight = -1};
 }
 
 static struct st_executor_list_ret executors(void) {
@@ -86,6 +87,7 @@ static void test_register(void **state) {
   new_group(SLICE("workers"));
   OK(CALL(executor_put, &put, .executor = executor("x1")));
   int64_t first = put.incarnation;
+  assert_int_equal(put.weight, 1);
   OK(CALL(executor_put, &put, .executor = executor("x1")));
   assert_int_equal(put.incarnation, first + 1);
   OK(CALL(executor_put, &put, .executor = executor("x2")));
@@ -101,6 +103,33 @@ static void test_register(void **state) {
   assert_true(list.now >= x->beat_at);
 }
 
+/* A registration that names no weight leaves what was set. */
+static void test_weight(void **state) {
+  struct st_executor_put_ret put;
+  struct st_executor_set_ret set;
+  struct executor_row x = executor("x1");
+  (void)state;
+  new_group(SLICE("workers"));
+  x.weight = 0;
+  OK(CALL(executor_put, &put, .executor = x));
+  assert_int_equal(put.weight, 0);
+  assert_int_equal(executors().rows[0].weight, 0);
+  OK(CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"),
+          .state = EXECUTOR_STATE_MAX_, .weight = 7));
+  assert_int_equal(executors().rows[0].weight, 7);
+  assert_int_equal(executors().rows[0].state, EXECUTOR_ONLINE);
+  OK(CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"),
+          .state = EXECUTOR_DRAINING, .weight = -1));
+  assert_int_equal(executors().rows[0].weight, 7);
+  assert_int_equal(executors().rows[0].state, EXECUTOR_DRAINING);
+  x.weight = -1;
+  OK(CALL(executor_put, &put, .executor = x));
+  assert_int_equal(put.weight, 7);
+  x.weight = 3;
+  OK(CALL(executor_put, &put, .executor = x));
+  assert_int_equal(executors().rows[0].weight, 3);
+}
+
 static void beat(struct st_executor_beat_ret *ret) {
   struct executor_row rows[3] = {executor("x1"), executor("x2"), executor("unknown")};
   rows[0].running = 5;
@@ -110,7 +139,7 @@ static void beat(struct st_executor_beat_ret *ret) {
 static void test_beat(void **state) {
   struct st_executor_put_ret put;
   struct st_executor_beat_ret ret;
-  struct st_executor_state_ret set;
+  struct st_executor_set_ret set;
   (void)state;
   new_group(SLICE("workers"));
   OK(CALL(executor_put, &put, .executor = executor("x1")));
@@ -120,29 +149,29 @@ static void test_beat(void **state) {
   assert_int_equal(ret.states[0], EXECUTOR_ONLINE);
   assert_int_equal(executors().rows[0].running, 5);
   assert_int_equal(executors().rows[0].slots, 8);
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"),
-          .state = EXECUTOR_DRAINING));
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
-          .state = EXECUTOR_OFFLINE));
+  OK(CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x1"),
+          .state = EXECUTOR_DRAINING, .weight = -1));
+  OK(CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
+          .state = EXECUTOR_OFFLINE, .weight = -1));
   beat(&ret);
   assert_true(ret.known[0] && !ret.known[1]);
   assert_int_equal(ret.states[0], EXECUTOR_DRAINING);
   assert_int_equal(executors().rows[1].state, EXECUTOR_OFFLINE);
-  REFUSED(ERR_NOT_FOUND, CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("no"),
-                              .state = EXECUTOR_ONLINE));
+  REFUSED(ERR_NOT_FOUND, CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("no"),
+                              .state = EXECUTOR_ONLINE, .weight = -1));
 }
 
 static void test_expire(void **state) {
   struct st_executor_put_ret put;
   struct st_executor_beat_ret beaten;
   struct st_executor_expire_ret ret;
-  struct st_executor_state_ret set;
+  struct st_executor_set_ret set;
   (void)state;
   new_group(SLICE("workers"));
   OK(CALL(executor_put, &put, .executor = executor("x1")));
   OK(CALL(executor_put, &put, .executor = executor("x2")));
-  OK(CALL(executor_state, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
-          .state = EXECUTOR_DRAINING));
+  OK(CALL(executor_set, &set, .ns = fx.ns, .group = SLICE("workers"), .id = SLICE("x2"),
+          .state = EXECUTOR_DRAINING, .weight = -1));
   OK(CALL(executor_expire, &ret, .timeout = USEC_PER_HOUR, .forget = 2 * USEC_PER_HOUR));
   assert_int_equal(executors().rows[0].state, EXECUTOR_ONLINE);
   while (db_now() <= put.now + 1) /* a microsecond */
@@ -170,4 +199,5 @@ static void test_expire(void **state) {
 }
 
 TESTS(executor_tests, cmocka_unit_test(test_group), cmocka_unit_test(test_group_in_use),
-      cmocka_unit_test(test_register), cmocka_unit_test(test_beat), cmocka_unit_test(test_expire));
+      cmocka_unit_test(test_register), cmocka_unit_test(test_weight), cmocka_unit_test(test_beat),
+      cmocka_unit_test(test_expire));

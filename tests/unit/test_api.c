@@ -442,7 +442,7 @@ static void test_a_run_has_all_its_fields(void **state) {
                       .error_message = SLICE("m"),
                       .error_detail = SLICE("d"),
                       .progress = 0.5};
-  static const char *const later[] = {"payload", "attempts", "not_before", "waits_for", NULL};
+  static const char *const later[] = {"payload", "attempts", "not_before", "waits_for", "routing_key", NULL};
   auto_json *whole = run_json(&r, SLICE("task"), SLICE("ns"), true),
             *item = run_json(&r, SLICE("task"), SLICE("ns"), false);
   every_field_is_there(whole, SCHEMA_run, later);
@@ -455,6 +455,11 @@ static void test_a_run_has_all_its_fields(void **state) {
   assert_int_equal(json_integer_value(json_object_get(json_object_get(whole, "result"), "a")), 1);
   assert_null(json_object_get(item, "result"));
   assert_null(json_object_get(json_object_get(item, "error"), "detail"));
+  assert_string_equal(at(whole, "pinned_to"), "p");
+  r.pin = SLICE("#a key"); /* the other thing that a call may say of the executor */
+  auto_json *keyed = run_json(&r, SLICE("task"), SLICE("ns"), false);
+  assert_string_equal(at(keyed, "routing_key"), "a key");
+  assert_null(json_object_get(keyed, "pinned_to"));
   r.result = SLICE("{\"a\":\"cut …[cut]");
   auto_json *cut = run_json(&r, SLICE("task"), SLICE("ns"), true);
   assert_string_equal(at(cut, "result"), "{\"a\":\"cut …[cut]");

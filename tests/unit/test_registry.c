@@ -93,15 +93,22 @@ static int64_t join_with(struct registry *x, const char *id, const char *handler
                                               .url = SLICE("http://127.0.0.1:8081"),
                                               .handlers = handlers,
                                               .handler_count = 2,
-                                              .slots = slots},
+                                              .slots = slots,
+                                              .weight = -1},
                        &done, &e));
   return done.incarnation;
 }
 static int64_t join(const char *id, int32_t slots) { return join_with(r, id, "h", slots); }
 
+static int32_t running(const char *id) {
+  return registry_here(r, SLICE("default"), SLICE("g"), slice_of(id)).running;
+}
+
 static int choose_as(struct choose_ask ask, struct instance **ret, usec_t *retry_at) {
   ask.ns = SLICE("default");
   ask.group = SLICE("g");
+  if (!ask.routing) /* ROUND_ROBIN is what the group says */
+    ask.routing = ROUTING_MAX_;
   if (!ask.handler.n)
     ask.handler = SLICE("h");
   return registry_choose(r, &ask, ret, retry_at, &e);
@@ -226,10 +233,10 @@ static void test_round_robin(void **state) {
       assert_string_not_equal(got[n]->id, got[n - 1]->id);
   }
   assert_true(count[0] == 3 && count[1] == 3 && count[2] == 3);
-  assert_int_equal(registry_running(r, SLICE("default"), SLICE("g"), SLICE("a")), 3);
+  assert_int_equal(running("a"), 3);
   for (int n = 0; n < 9; n++)
     registry_release(r, &got[n]);
-  assert_int_equal(registry_running(r, SLICE("default"), SLICE("g"), SLICE("a")), 0);
+  assert_int_equal(running("a"), 0);
 }
 
 static void test_least_busy(void **state) {
@@ -242,8 +249,7 @@ static void test_least_busy(void **state) {
   struct instance *got[10], *none;
   for (int n = 0; n < 10; n++) { /* filled in proportion */
     got[n] = choose();
-    int32_t a = registry_running(r, SLICE("default"), SLICE("g"), SLICE("a")),
-            b = registry_running(r, SLICE("default"), SLICE("g"), SLICE("b"));
+    int32_t a = running("a"), b = running("b");
     assert_true(a <= 2 && b <= 8 && 4 * a <= b + 4 && b <= 4 * a + 4);
   }
   usec_t retry_at = 0;
@@ -463,7 +469,8 @@ static void test_register_refusals(void **state) {
                             .url = SLICE("http://127.0.0.1:1"),
                             .handlers = &h,
                             .handler_count = 1,
-                            .slots = 1},
+                            .slots = 1,
+                            .weight = -1},
                       x;
   struct executor_registered done;
 #define BAD(member, value, code, place)                                                                      \
@@ -476,6 +483,7 @@ static void test_register_refusals(void **state) {
   BAD(group, SLICE("none"), ERR_NOT_FOUND, "/group");
   BAD(id, SLICE(""), ERR_INVALID, "/id");
   BAD(slots, 0, ERR_INVALID, "/slots");
+  BAD(weight, REGISTRY_WEIGHT_MAX + 1, ERR_INVALID, "/weight");
   BAD(handler_count, 0, ERR_INVALID, "/handlers");
   BAD(handlers, &empty, ERR_INVALID, "/handlers/0");
   BAD(labels, SLICE("[]"), ERR_INVALID, "/labels");

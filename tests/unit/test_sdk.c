@@ -182,6 +182,7 @@ static void test_options_are_checked(void **state) {
   REFUSED(o.token = "", "token");
   REFUSED(o.token = "a\nb", "token");
   REFUSED(o.slots = 0, "slots");
+  REFUSED(o.weight = 1001, "weight");
   REFUSED(o.secret_count = 0, "secret");
   REFUSED(o.handler_count = 0, "handler");
   REFUSED(o.labels = "[1]", "object");

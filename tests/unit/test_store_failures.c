@@ -197,6 +197,7 @@ static int executor_make(int n) {
                                                   .url = SLICE("http://127.0.0.1:1"),
                                                   .handlers = &any,
                                                   .handler_count = 1,
+                                                  .weight = -1,
                                                   .slots = 1},
                            &out.registered, &e);
 }

@@ -162,6 +162,31 @@ static void test_canonical(void **state) {
   task_input_done(&c);
 }
 
+/* Which executor: kept as it was said, the labels in one form whatever their order. */
+static void test_routing(void **state) {
+  (void)state;
+  struct task_input plain = good("{\"executor_labels\":{}}");
+  assert_int_equal(plain.spec->routing, ROUTING_MAX_);
+  assert_null(plain.spec->executor);
+  assert_null(plain.spec->routing_key);
+  assert_null(plain.spec->executor_labels);
+  assert_null(strstr(plain.definition, "executor_labels"));
+  struct task_input in = good("{\"routing\":\"CONSISTENT_HASH\",\"routing_key\":\"k 1\","
+                              "\"executor_labels\":{\"zone\":\"a\",\"gpu\":true,\"cores\":8}}");
+  assert_int_equal(in.spec->routing, ROUTING_CONSISTENT_HASH);
+  assert_string_equal(in.spec->routing_key, "k 1");
+  assert_string_equal(in.spec->executor_labels, "{\"cores\":8,\"gpu\":true,\"zone\":\"a\"}");
+  struct task_input same = good("{\"executor_labels\":{\"gpu\":true,\"cores\":8,\"zone\":\"a\"},"
+                                "\"routing_key\":\"k 1\",\"routing\":\"CONSISTENT_HASH\"}");
+  assert_string_equal(in.definition, same.definition);
+  struct task_input pinned = good("{\"executor\":\"e-1\"}");
+  assert_string_equal(pinned.spec->executor, "e-1");
+  task_input_done(&plain);
+  task_input_done(&in);
+  task_input_done(&same);
+  task_input_done(&pinned);
+}
+
 static void test_refusals(void **state) {
   (void)state;
   static const struct {
@@ -181,6 +206,18 @@ static void test_refusals(void **state) {
       {"{\"max_concurrent\":0}", ERR_INVALID, "/max_concurrent"},
       {"{\"max_concurrent\":2}", ERR_INVALID, "/max_concurrent"},
       {"{\"max_concurrent\":2,\"overlap_policy\":\"REPLACE\"}", ERR_INVALID, "/max_concurrent"},
+      {"{\"routing\":\"NEAREST\"}", ERR_INVALID, "/routing"},
+      {"{\"routing\":\"PINNED\"}", ERR_MISSING, "/executor"},
+      {"{\"routing\":\"FIRST\",\"executor\":\"e\"}", ERR_INVALID, "/executor"},
+      {"{\"executor\":\"a/b\"}", ERR_INVALID, "/executor"},
+      {"{\"routing_key\":\"\"}", ERR_INVALID, "/routing_key"},
+      {"{\"routing\":\"RANDOM\",\"routing_key\":\"k\"}", ERR_INVALID, "/routing_key"},
+      {"{\"executor\":\"e\",\"routing_key\":\"k\"}", ERR_INVALID, "/routing_key"},
+      {"{\"executor_labels\":[\"a\"]}", ERR_INVALID, "/executor_labels"},
+      {"{\"executor_labels\":{\"a\":null}}", ERR_INVALID, "/executor_labels"},
+      {"{\"executor_labels\":{\"a\":1.5}}", ERR_INVALID, "/executor_labels"},
+      {"{\"executor_labels\":{\"a\":{}}}", ERR_INVALID, "/executor_labels"},
+      {"{\"executor_labels\":{\"\":\"a\"}}", ERR_INVALID, "/executor_labels"},
       {"{\"schedule\":{\"kind\":\"SOMETIMES\"}}", ERR_INVALID, "/schedule/kind"},
       {"{\"schedule\":{\"kind\":\"CRON\"}}", ERR_MISSING, "/schedule/expression"},
       {"{\"schedule\":{\"kind\":\"CRON\",\"expression\":\"0 0 12 * * ?\",\"every\":\"5s\"}}", ERR_INVALID,
@@ -478,17 +515,12 @@ static void test_inbox(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_defaults),
-      cmocka_unit_test(test_every_field),
-      cmocka_unit_test(test_canonical),
-      cmocka_unit_test(test_refusals),
-      cmocka_unit_test(test_one_time),
-      cmocka_unit_test(test_payload_limit),
-      cmocka_unit_test(test_round_trip),
-      cmocka_unit_test(test_patch),
-      cmocka_unit_test(test_patch_of_the_past),
-      cmocka_unit_test(test_stored_nonsense),
-      cmocka_unit_test(test_cache),
+      cmocka_unit_test(test_defaults),        cmocka_unit_test(test_every_field),
+      cmocka_unit_test(test_canonical),       cmocka_unit_test(test_routing),
+      cmocka_unit_test(test_refusals),        cmocka_unit_test(test_one_time),
+      cmocka_unit_test(test_payload_limit),   cmocka_unit_test(test_round_trip),
+      cmocka_unit_test(test_patch),           cmocka_unit_test(test_patch_of_the_past),
+      cmocka_unit_test(test_stored_nonsense), cmocka_unit_test(test_cache),
       cmocka_unit_test(test_inbox),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,9 @@ static const char usage_text[] =
     "  --listen ADDRESS:PORT   127.0.0.1:0; port 0: any free one\n"
     "  --url URL               how the centre reaches this executor, if not by the address it listens on\n"
     "  --slots N, --queue N    10 runs at a time, 16 waiting\n"
+    "  --weight N              its share of the runs, if not as the centre has it; 0: only those that name "
+    "it\n"
+    "  --labels JSON           an object: tasks may ask for them\n"
     "  --heartbeat DURATION    if not as the centre says\n"
     "  --handlers LIST         of echo,sleep,fail,shell,http; all\n"
     "  --allow NAME=/PROGRAM [ARG…]         a command of the handler shell, with the payload's arguments "
@@ -58,6 +61,8 @@ enum sample_option {
   OPT_URL,
   OPT_SLOTS,
   OPT_QUEUE,
+  OPT_WEIGHT,
+  OPT_LABELS,
   OPT_HEARTBEAT,
   OPT_HANDLERS,
   OPT_ALLOW,
@@ -83,6 +88,8 @@ static const struct option options[] = {{"server", 1, NULL, OPT_SERVER},
                                         {"url", 1, NULL, OPT_URL},
                                         {"slots", 1, NULL, OPT_SLOTS},
                                         {"queue", 1, NULL, OPT_QUEUE},
+                                        {"weight", 1, NULL, OPT_WEIGHT},
+                                        {"labels", 1, NULL, OPT_LABELS},
                                         {"heartbeat", 1, NULL, OPT_HEARTBEAT},
                                         {"handlers", 1, NULL, OPT_HANDLERS},
                                         {"allow", 1, NULL, OPT_ALLOW},
@@ -187,6 +194,8 @@ static int set(struct sample *s, int opt, const char *v, struct err *e) {
   case OPT_URL: s->o.advertised_url = v; return 0;
   case OPT_SLOTS: return number(v, &s->o.slots, e);
   case OPT_QUEUE: return number(v, &s->o.queue, e);
+  case OPT_WEIGHT: return number(v, &s->o.weight, e);
+  case OPT_LABELS: s->o.labels = v; return 0;
   case OPT_HANDLERS: s->wanted = slice_of(v); return 0;
   default: return set_more(s, opt, v, e);
   }

@@ -6,7 +6,7 @@
   "secret_previous_sealed, created_at, updated_at, version"
 #define EXECUTOR_COLUMNS(t)                                                                                  \
   t "ns, " t "group_name, " t "id, " t "url, " t "handlers, " t "version, " t "labels, " t "incarnation, " t \
-    "slots, " t "running, " t "state, " t "registered_at, " t "beat_at"
+    "slots, " t "running, " t "weight, " t "state, " t "registered_at, " t "beat_at"
 _Static_assert(EXECUTOR_ONLINE == 0 && EXECUTOR_DRAINING == 1 && EXECUTOR_LOST == 2 && EXECUTOR_OFFLINE == 3,
                "numbers used in SQL");
 
@@ -165,17 +165,18 @@ int pg_executor_put(struct store *store, const struct st_executor_put *in, struc
   static const struct pg_sql q = {
       "executor_put",
       "INSERT INTO executor AS x (ns, group_name, id, url, handlers, version, labels, incarnation, slots, "
-      "running, state, "
+      "running, weight, state, "
       "registered_at, beat_at) SELECT g.ns, g.name, $3::text, $4::text, $5::text, $6::text, $7::text, 1, "
-      "$8::int4, $9::int4, 0, "
+      "$8::int4, $9::int4, CASE WHEN $10::int4 < 0 THEN 1 ELSE $10 END, 0, "
       "n.now, n.now FROM executor_group g, (SELECT " PG_NOW
       " AS now OFFSET 0) n WHERE g.ns = $1::text AND g.name = $2::text "
       "ON CONFLICT (ns, group_name, id) DO UPDATE SET url = excluded.url, handlers = excluded.handlers, "
       "version = excluded.version, labels = excluded.labels, incarnation = x.incarnation + 1, slots = "
       "excluded.slots, "
-      "running = excluded.running, state = 0, registered_at = excluded.registered_at, beat_at = "
+      "running = excluded.running, weight = CASE WHEN $10 < 0 THEN x.weight ELSE $10 END, state = 0, "
+      "registered_at = excluded.registered_at, beat_at = "
       "excluded.beat_at "
-      "RETURNING incarnation, beat_at",
+      "RETURNING incarnation, beat_at, weight",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   const struct executor_row *x = &in->executor;
@@ -190,6 +191,7 @@ int pg_executor_put(struct store *store, const struct st_executor_put *in, struc
   pgw_text0(&s->args, x->labels);
   pgw_i4(&s->args, x->slots);
   pgw_i4(&s->args, x->running);
+  pgw_i4(&s->args, x->weight);
   int code = pgc_one(s, &q, &r, e);
   if (code < 0)
     return code;
@@ -197,6 +199,7 @@ int pg_executor_put(struct store *store, const struct st_executor_put *in, struc
     return no_group(x->group, e);
   ret->incarnation = pgw_int(r, 0, 0);
   ret->now = pgw_int(r, 0, 1);
+  ret->weight = (int32_t)pgw_int(r, 0, 2);
   return 0;
 }
 
@@ -253,11 +256,12 @@ int pg_executor_beat(struct store *store, const struct st_executor_beat *in, str
   return 0;
 }
 
-int pg_executor_state(struct store *store, const struct st_executor_state *in,
-                      struct st_executor_state_ret *ret, struct arena *mem, struct err *e) {
+int pg_executor_set(struct store *store, const struct st_executor_set *in, struct st_executor_set_ret *ret,
+                    struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
-      "executor_state",
-      "UPDATE executor SET state = $4::int4::int2 WHERE ns = $1::text AND group_name = $2::text "
+      "executor_set",
+      "UPDATE executor SET state = CASE WHEN $4::int4 < 0 THEN state ELSE $4::int2 END, weight = CASE WHEN "
+      "$5::int4 < 0 THEN weight ELSE $5 END WHERE ns = $1::text AND group_name = $2::text "
       "AND id = $3::text RETURNING 1",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
@@ -267,7 +271,8 @@ int pg_executor_state(struct store *store, const struct st_executor_state *in,
   pgw_text0(&s->args, in->ns);
   pgw_text0(&s->args, in->group);
   pgw_text0(&s->args, in->id);
-  pgw_i4(&s->args, (int32_t)in->state);
+  pgw_i4(&s->args, in->state < EXECUTOR_STATE_MAX_ ? (int32_t)in->state : -1);
+  pgw_i4(&s->args, in->weight);
   int code = pgc_one(s, &q, &r, e);
   if (code == 0 && PQntuples(r) == 0)
     code = err_set(e, ERR_NOT_FOUND, "there is no executor %.*s", SLICE_FMT(in->id));
@@ -292,6 +297,7 @@ static struct executor_row *read_executors(const PGresult *r, struct arena *mem,
     x->incarnation = pgw_next_int(&c);
     x->slots = (int32_t)pgw_next_int(&c);
     x->running = (int32_t)pgw_next_int(&c);
+    x->weight = (int32_t)pgw_next_int(&c);
     x->state = (enum executor_state)pgw_next_int(&c);
     x->registered_at = pgw_next_int(&c);
     x->beat_at = pgw_next_int(&c);

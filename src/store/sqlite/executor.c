@@ -126,10 +126,10 @@ int sqlite_executor_put(struct store *s, const struct st_executor_put *in, struc
   out.now = tx.now;
   r = find_group(&tx, x->ns, x->group, &g);
   if (r > 0)
-    r = db_first(tx.db, SQL_EXECUTOR_PUT, e, "ttttsssiil", x->ns, x->group, x->id, x->url, x->handlers,
-                 x->version, x->labels, x->slots, x->running, out.now);
+    r = db_first(tx.db, SQL_EXECUTOR_PUT, e, "ttttsssiili", x->ns, x->group, x->id, x->url, x->handlers,
+                 x->version, x->labels, x->slots, x->running, out.now, x->weight);
   if (r > 0)
-    db_get(tx.db, SQL_EXECUTOR_PUT, mem, "l", &out.incarnation);
+    db_get(tx.db, SQL_EXECUTOR_PUT, mem, "li", &out.incarnation, &out.weight);
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     *ret = out;
@@ -159,22 +159,24 @@ int sqlite_executor_beat(struct store *s, const struct st_executor_beat *in, str
   return r;
 }
 
-int sqlite_executor_state(struct store *s, const struct st_executor_state *in,
-                          struct st_executor_state_ret *ret, struct arena *mem, struct err *e) {
+int sqlite_executor_set(struct store *s, const struct st_executor_set *in, struct st_executor_set_ret *ret,
+                        struct arena *mem, struct err *e) {
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   (void)ret;
   if (r < 0)
     return r;
-  r = db_run(tx.db, SQL_EXECUTOR_STATE, e, "ttti", in->ns, in->group, in->id, in->state);
+  r = db_run(tx.db, SQL_EXECUTOR_SET, e, "tttii", in->ns, in->group, in->id,
+             in->state < EXECUTOR_STATE_MAX_ ? (int)in->state : -1, in->weight);
   if (r == 0)
     r = err_set(e, ERR_NOT_FOUND, "there is no executor %.*s", SLICE_FMT(in->id));
   return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
 static void get_executor(struct sqlite_tx *tx, enum sql id, struct executor_row *x) {
-  db_get(tx->db, id, tx->mem, "sssssssliiill", &x->ns, &x->group, &x->id, &x->url, &x->handlers, &x->version,
-         &x->labels, &x->incarnation, &x->slots, &x->running, &x->state, &x->registered_at, &x->beat_at);
+  db_get(tx->db, id, tx->mem, "sssssssliiiill", &x->ns, &x->group, &x->id, &x->url, &x->handlers, &x->version,
+         &x->labels, &x->incarnation, &x->slots, &x->running, &x->weight, &x->state, &x->registered_at,
+         &x->beat_at);
 }
 
 int sqlite_executor_expire(struct store *s, const struct st_executor_expire *in,
