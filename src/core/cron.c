@@ -6,6 +6,7 @@
 
 const char *const cron_dialect_names[] = {"AUTO", "QUARTZ", "UNIX", NULL};
 const char *const cron_lang_names[] = {"en", "zh", NULL};
+const char *const cron_field_names[] = {"second", "minute", "hour", "day", "month", "year", NULL};
 
 /* The lowest bit >= n of a set, or -1. */
 static inline int bit_from(uint64_t set, int n) {
@@ -156,6 +157,30 @@ int64_t cron_next(const struct cron *c, int64_t from) {
 
 bool cron_matches(const struct cron *c, int64_t local_sec) {
   return local_sec >= 0 && cron_next(c, local_sec) == local_sec;
+}
+
+static bool day_matches(const struct cron *c, int64_t days, int year, int month, int day) {
+  return (cron_days(c, year, month) >> day & 1) || (c->extra_count && extra_from(c, days) == days);
+}
+
+unsigned cron_mismatch(const struct cron *c, int64_t local_sec) {
+  int64_t days = local_sec / DAY - (local_sec % DAY < 0), year;
+  int second = (int)(local_sec - days * DAY), month, day;
+  civil_from_days(days, &year, &month, &day);
+  unsigned bad = 0;
+  if (!(c->seconds >> second % 60 & 1))
+    bad |= 1u << CRON_SECOND;
+  if (!(c->minutes >> second / 60 % 60 & 1))
+    bad |= 1u << CRON_MINUTE;
+  if (!(c->hours >> second / 3600 & 1))
+    bad |= 1u << CRON_HOUR;
+  if (!(c->months >> month & 1))
+    bad |= 1u << CRON_MONTH;
+  if (year < CRON_FIRST_YEAR || year > CRON_LAST_YEAR)
+    return bad | 1u << CRON_YEAR;
+  if (year_from(c, (int)year) != year)
+    bad |= 1u << CRON_YEAR;
+  return day_matches(c, days, (int)year, month, day) ? bad : bad | 1u << CRON_DAY;
 }
 
 /* The least distance between neighbours in a set of bits; CRON_NEVER for a single one. */

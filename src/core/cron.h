@@ -55,6 +55,11 @@ int cron_parse(struct slice text, enum cron_dialect dialect, struct cron *ret, s
 /* The first local second >= `from` that matches; CRON_NEVER after 2199. */
 int64_t cron_next(const struct cron *c, int64_t from);
 bool cron_matches(const struct cron *c, int64_t local_sec);
+/* The fields of an expression; both day fields count as one, since either may suffice. */
+enum cron_field { CRON_SECOND, CRON_MINUTE, CRON_HOUR, CRON_DAY, CRON_MONTH, CRON_YEAR, CRON_FIELD_MAX_ };
+extern const char *const cron_field_names[]; /* "second", … NULL */
+/* Those that a local second does not fit, as bits 1 << CRON_…; 0: it matches. */
+unsigned cron_mismatch(const struct cron *c, int64_t local_sec);
 /* The days of a month that match, bit n = day n; without the extra ones, as cron_shortest. */
 uint32_t cron_days(const struct cron *c, int year, int month);
 
@@ -66,3 +71,5 @@ enum cron_lang { CRON_EN, CRON_ZH, CRON_LANG_MAX_ };
 extern const char *const cron_lang_names[]; /* "en", "zh", NULL */
 /* In words: "at 02:30 every Monday" / "每周一 02:30". Appends to `out`. */
 void cron_explain(const struct cron *c, enum cron_lang lang, struct str *out);
+/* What of a local second does not fit: "second 30 is not in 0, hour 3 is not in 9 to 17". Appends to `out`; nothing when it matches. */
+void cron_mismatch_words(const struct cron *c, int64_t local_sec, enum cron_lang lang, struct str *out);

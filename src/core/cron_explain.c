@@ -1,4 +1,5 @@
 #include "core/cron.h"
+#include "base/time.h"
 
 /* Words from the bits alone, so that two spellings of one schedule read the same. */
 
@@ -328,4 +329,50 @@ void cron_explain(const struct cron *c, enum cron_lang lang, struct str *out) {
     in_chinese(&w, clock);
   else
     in_english(&w, clock);
+}
+
+/* ------------------------------------------------------------------ what does not fit */
+
+static void not_in(const struct words *w, const char *what, const char *what_zh, int value) {
+  str_addf(w->out, w->zh ? "%s %d 不在" : "%s %d is not in ", w->zh ? what_zh : what, value);
+}
+
+static void day_not_in(const struct words *w, int64_t year, int month, int day, int weekday) {
+  if (w->zh)
+    str_addf(w->out, "%04d-%02d-%02d（周%s）不是", (int)year, month, day, weekday_zh[weekday]);
+  else
+    str_addf(w->out, "%04d-%02d-%02d, a %s, is not ", (int)year, month, day, weekday_words[weekday]);
+  date_words(w, true);
+}
+
+void cron_mismatch_words(const struct cron *c, int64_t local_sec, enum cron_lang lang, struct str *out) {
+  const struct words w = {c, out, lang == CRON_ZH};
+  unsigned bad = cron_mismatch(c, local_sec);
+  int64_t days = local_sec / 86400 - (local_sec % 86400 < 0), year;
+  int second = (int)(local_sec - days * 86400), month, day;
+  civil_from_days(days, &year, &month, &day);
+  const struct {
+    const char *en, *zh;
+    int value;
+    uint64_t set;
+  } clock[] = {{"second", "秒", second % 60, c->seconds},
+               {"minute", "分", second / 60 % 60, c->minutes},
+               {"hour", "时", second / 3600, c->hours}};
+  for (int f = 0, i = 0; f < CRON_FIELD_MAX_; f++) {
+    if (!(bad >> f & 1))
+      continue;
+    str_addz(out, i++ ? w.zh ? "；" : "; " : "");
+    if (f <= CRON_HOUR) {
+      not_in(&w, clock[f].en, clock[f].zh, clock[f].value);
+      print_set(&w, clock[f].set, print_number);
+    } else if (f == CRON_DAY) {
+      day_not_in(&w, year, month, day, weekday_from_days(days));
+    } else if (f == CRON_MONTH) {
+      not_in(&w, "month", "月", month);
+      print_set(&w, c->months, print_number);
+    } else {
+      not_in(&w, "year", "年", (int)year);
+      year_words(&w);
+    }
+  }
 }

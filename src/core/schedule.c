@@ -128,6 +128,38 @@ usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after) {
   return t > s->end_at ? USEC_NEVER : t;
 }
 
+bool schedule_has(const struct schedule *s, usec_t anchor, usec_t at) {
+  return schedule_next(s, anchor, at - 1) == at;
+}
+
+usec_t schedule_previous(const struct schedule *s, usec_t anchor, usec_t before) {
+  usec_t t = USEC_NEVER, from = before, hi = before;
+  for (usec_t step = USEC_PER_MIN; t >= before; step *= 8) { /* any instant before it */
+    if (from <= 0)
+      return 0;
+    from = from > step ? from - step : 0;
+    t = schedule_next(s, anchor, from - 1);
+  }
+  while (schedule_next(s, anchor, t) < before) { /* the last one lies in (t, hi) */
+    usec_t middle = t + (hi - t) / 2, next = schedule_next(s, anchor, middle);
+    if (next < before)
+      t = next;
+    else
+      hi = middle + 1;
+  }
+  return t;
+}
+
+unsigned schedule_mismatch(const struct schedule *s, int64_t local_sec) {
+  return s->kind == SCHEDULE_CRON ? cron_mismatch(&s->cron, local_sec) : 0;
+}
+
+void schedule_mismatch_words(const struct schedule *s, int64_t local_sec, enum cron_lang lang,
+                             struct str *out) {
+  if (s->kind == SCHEDULE_CRON)
+    cron_mismatch_words(&s->cron, local_sec, lang, out);
+}
+
 void schedule_set_calendar(struct schedule *s, const struct calendar *c) {
   calendar_free(&s->calendar);
   s->calendar = calendar_copy(c);

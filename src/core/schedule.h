@@ -50,6 +50,16 @@ usec_t schedule_jitter_max(const struct schedule *s);       /* the `jitter` it w
  * USEC_NEVER (the engine computes base + every). */
 usec_t schedule_next(const struct schedule *s, usec_t anchor, usec_t after);
 
+/* The last nominal instant strictly before `before`; 0 when there is none. About 50 searches. */
+usec_t schedule_previous(const struct schedule *s, usec_t anchor, usec_t before);
+/* Is this a nominal instant? */
+bool schedule_has(const struct schedule *s, usec_t anchor, usec_t at);
+/* What of a local second a CRON's fields do not fit (core/cron.h), as bits and in words; nothing for other kinds. A change of offset may
+ * leave out or repeat a local second that fits. */
+unsigned schedule_mismatch(const struct schedule *s, int64_t local_sec);
+void schedule_mismatch_words(const struct schedule *s, int64_t local_sec, enum cron_lang lang,
+                             struct str *out);
+
 /* How much later than nominal the task is due: [0, jitter), a hash of task and instant, the same on every
  * node and after every restart. nominal + jitter keeps the order of the instants: where a change of offset
  * brings two instants of a CRON nearer than `jitter`, it stays below their distance. */

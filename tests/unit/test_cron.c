@@ -262,6 +262,51 @@ static void test_explain(void **state) {
   }
 }
 
+/* What does not fit, and nothing else. */
+static void test_mismatch(void **state) {
+  (void)state;
+  static const struct {
+    const char *expr;
+    int64_t at; /* 1728043200 = Friday 2024-10-04T12:00:00 */
+    unsigned bad;
+    const char *en, *zh;
+  } all[] = {
+      {"0 0 12 * * ?", 1728043200, 0, "", ""},
+      {"0 0 12 * * ?", 1728043230, 1u << CRON_SECOND, "second 30 is not in 0", "秒 30 不在0"},
+      {"0 15,30 9-17 * * ?", 1728043200 + 6 * 3600, 1u << CRON_MINUTE | 1u << CRON_HOUR,
+       "minute 0 is not in 15 and 30; hour 18 is not in 9 to 17", "分 0 不在15、30；时 18 不在9至17"},
+      {"0 0 12 ? * MON", 1728043200, 1u << CRON_DAY, "2024-10-04, a Friday, is not every Monday",
+       "2024-10-04（周五）不是每周一"},
+      {"0 0 12 L 1 ? 2023", 1728043200, 1u << CRON_DAY | 1u << CRON_MONTH | 1u << CRON_YEAR,
+       "2024-10-04, a Friday, is not on the last day of the month; month 10 is not in 1; year 2024 is not in "
+       "2023",
+       "2024-10-04（周五）不是每月最后一天；月 10 不在1；年 2024 不在2023年"},
+      {"0 12 4 * 1", 1728043200, 0, "", ""}, /* either day suffices */
+      {"0 12 3 * 1", 1728043200, 1u << CRON_DAY, NULL, NULL},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    struct cron c = parse(all[i].expr);
+    assert_int_equal(cron_mismatch(&c, all[i].at), all[i].bad);
+    for (int lang = 0; lang < CRON_LANG_MAX_ && all[i].en; lang++) {
+      auto_str text;
+      str_init(&text, 4096);
+      cron_mismatch_words(&c, all[i].at, (enum cron_lang)lang, &text);
+      assert_string_equal(text.p ? text.p : "", lang == CRON_ZH ? all[i].zh : all[i].en);
+    }
+  }
+  /* the same as cron_matches, everywhere */
+  struct rng r;
+  rng_seed(&r, 12);
+  struct cron c = parse("0,30 */7 0-12 1-15 */2 ? 2020-2030");
+  for (int k = 0; k < 20000; k++) {
+    int64_t t = (int64_t)rng_below(&r, 60 * 366 * 86400LL);
+    t = k % 2 ? cron_next(&c, t) + (int64_t)rng_below(&r, 3) * 30 : t;
+    if (t < 60 * 366 * 86400LL)
+      assert_int_equal(cron_mismatch(&c, t) == 0, cron_matches(&c, t));
+  }
+  assert_true(cron_mismatch(&c, -1) & 1u << CRON_YEAR);
+}
+
 /* Anything may come from outside; and what parses must be searchable, describable, and bounded. */
 static void test_noise(void **state) {
   (void)state;
@@ -293,9 +338,9 @@ static void test_noise(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_days),  cmocka_unit_test(test_next),     cmocka_unit_test(test_end),
-      cmocka_unit_test(test_wrong), cmocka_unit_test(test_shortest), cmocka_unit_test(test_explain),
-      cmocka_unit_test(test_noise),
+      cmocka_unit_test(test_days),     cmocka_unit_test(test_next),     cmocka_unit_test(test_end),
+      cmocka_unit_test(test_wrong),    cmocka_unit_test(test_shortest), cmocka_unit_test(test_explain),
+      cmocka_unit_test(test_mismatch), cmocka_unit_test(test_noise),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

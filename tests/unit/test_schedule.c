@@ -327,6 +327,38 @@ static void test_ascending(void **state) {
   }
 }
 
+/* The instant before, from anywhere between two of them. */
+static void test_previous(void **state) {
+  (void)state;
+  static const char *const exprs[] = {"* * * * * ?",  "0 */20 * * * ?", "0 30 2 * * ?",
+                                      "0 0 0 29 2 ?", "0 0 0 L * ?",    "0 0 12 ? * MON-FRI 2020-2030"};
+  struct rng r;
+  rng_seed(&r, 6);
+  for (int k = 0; k < 600; k++) {
+    struct schedule *s =
+        cron(exprs[rng_below(&r, 6)], "Europe/Berlin", (enum dst_gap)rng_below(&r, DST_GAP_MAX_),
+             (enum dst_overlap)rng_below(&r, DST_OVERLAP_MAX_));
+    usec_t from =
+        at("2021-01-01T00:00:00Z") + (usec_t)rng_below(&r, (uint64_t)9 * 365 * 86400) * USEC_PER_SEC;
+    usec_t t = schedule_next(s, 0, from), next = schedule_next(s, 0, t);
+    if (next == USEC_NEVER)
+      next = t + 1000;
+    assert_true(schedule_previous(s, 0, next) == t);
+    assert_true(schedule_previous(s, 0, t + 1) == t);
+    assert_true(schedule_previous(s, 0, t + 1 + (usec_t)rng_below(&r, (uint64_t)(next - t))) == t);
+    assert_true(schedule_has(s, 0, t) && !schedule_has(s, 0, t - 1) && !schedule_has(s, 0, t + 1));
+    schedule_free(&s);
+  }
+  struct schedule *s = make((struct schedule_input){.kind = SCHEDULE_FIXED_RATE, .every = 30 * USEC_PER_SEC});
+  assert_true(schedule_previous(s, 1000, 1000) == 0);
+  assert_true(schedule_previous(s, 1000, 1001) == 1000);
+  assert_true(schedule_previous(s, 1000, 1000 + 90 * USEC_PER_SEC) == 1000 + 60 * USEC_PER_SEC);
+  schedule_free(&s);
+  s = make((struct schedule_input){.kind = SCHEDULE_ONE_TIME});
+  assert_true(schedule_previous(s, 5000, 5000) == 0 && schedule_previous(s, 5000, USEC_PER_DAY) == 5000);
+  schedule_free(&s);
+}
+
 static void test_kinds(void **state) {
   (void)state;
   struct schedule *s = make((struct schedule_input){.kind = SCHEDULE_FIXED_RATE, .every = 30 * USEC_PER_SEC});
@@ -483,9 +515,10 @@ static void test_describe(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_gaps),   cmocka_unit_test(test_overlaps),      cmocka_unit_test(test_ascending),
-      cmocka_unit_test(test_kinds),  cmocka_unit_test(test_window),        cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_jitter), cmocka_unit_test(test_local_instant), cmocka_unit_test(test_describe),
+      cmocka_unit_test(test_gaps),     cmocka_unit_test(test_overlaps),      cmocka_unit_test(test_ascending),
+      cmocka_unit_test(test_kinds),    cmocka_unit_test(test_window),        cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_jitter),   cmocka_unit_test(test_local_instant), cmocka_unit_test(test_describe),
+      cmocka_unit_test(test_previous),
   };
   zones = test_zones();
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
