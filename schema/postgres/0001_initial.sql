@@ -187,6 +187,7 @@ CREATE TABLE run_history (
 CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
 -- Costs a life that ends in SUCCESS nothing. (executor, scheduled_at) is indexed when a day is over, see history_settle.
 CREATE INDEX run_history_rest ON run_history (state, reason, scheduled_at, task_id, part) WHERE state <> 2;
+CREATE INDEX run_history_folded ON run_history (task_id, scheduled_at) WHERE missed_count > 1; -- few
 CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
 CREATE INDEX run_history_default_executor ON run_history_default (executor, scheduled_at, task_id, part);
 

@@ -179,6 +179,7 @@ CREATE TABLE run_history (
   PRIMARY KEY (scheduled_at, task_id, part)
 ) WITHOUT ROWID;
 CREATE INDEX run_history_task ON run_history (task_id, scheduled_at);
+CREATE INDEX run_history_folded ON run_history (task_id, scheduled_at) WHERE missed_count > 1; -- few
 
 -- Retention: what has been taken out of run_history and is not dropped yet; the columns of run_history in their order.
 CREATE TABLE run_old (

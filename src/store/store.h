@@ -235,6 +235,18 @@ struct st_task_versions_ret {
   struct task_row *versions;
   size_t count;
 }; /* newest first */
+/* The versions that rule the instants in [from, to], of a DELETED task too, ascending; when they are more than `limit`, the first so many.
+ * With them `margin` earlier and as many later ones, and, when the first of them is PAUSED, the version with which that pause began.
+ * Without a version before `from` the first one counts as ruling. No such task: none. */
+struct st_task_timeline {
+  int64_t task_id;
+  usec_t from, to;
+  int32_t margin, limit;
+};
+struct st_task_timeline_ret {
+  struct task_row *versions;
+  size_t count;
+};
 /* Aggregates over the ended runs of a task (scheduled_at ≥ since), and its open ones: fires = all but SKIPPED; attempts = their sum;
  * durations finished - started of the ended ones that started; last_… over all but SKIPPED, last_state being that of the ended
  * one with the greatest scheduled_at. Without `since` the runs that retention has dropped are counted too, with it only those still
@@ -400,6 +412,16 @@ struct st_run_list {
 };
 struct st_run_list_ret {
   struct run_list_row *rows;
+  size_t count;
+};
+/* Runs of a task, open and ended, that stand for more than one instant, some of them in [from, to]: ascending. */
+struct st_run_folded {
+  int64_t task_id;
+  usec_t from, to;
+  int32_t limit;
+};
+struct st_run_folded_ret {
+  struct run_row *rows;
   size_t count;
 };
 struct st_attempt_list {

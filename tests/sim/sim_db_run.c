@@ -278,6 +278,23 @@ int db_run_get(struct store *s, const struct st_run_get *in, struct st_run_get_r
   return 0;
 }
 
+int db_run_folded(struct store *s, const struct st_run_folded *in, struct st_run_folded_ret *ret,
+                  struct arena *mem, struct err *e) {
+  struct sim_db *db = db_of(s);
+  struct db_run *r, *next;
+  size_t n = 0;
+  (void)e;
+  struct run_row *rows = arena_array(mem, HASH_COUNT(db->runs), sizeof *rows);
+  HASH_ITER (hh, db->runs, r, next)
+    if (r->key.task_id == in->task_id && r->row.missed_count > 1 && r->row.missed_first <= in->to &&
+        r->key.scheduled_at >= in->from)
+      rows[n++] = r->row;
+  if (n)
+    qsort(rows, n, sizeof *rows, by_key);
+  *ret = (struct st_run_folded_ret){rows, n < (size_t)in->limit ? n : (size_t)in->limit};
+  return 0;
+}
+
 int db_attempt_list(struct store *s, const struct st_attempt_list *in, struct st_attempt_list_ret *ret,
                     struct arena *mem, struct err *e) {
   const struct db_attempts *a = sim_db_attempts(db_of(s), &in->key);

@@ -238,6 +238,35 @@ int db_task_versions(struct store *s, const struct st_task_versions *in, struct 
   return 0;
 }
 
+/* The version that rules `at`, counted from 1. */
+static size_t ruling(const struct db_task *t, usec_t at) {
+  size_t n = 1;
+  for (size_t i = 1; i < t->count; i++)
+    if (t->versions[i].v.effective_at < at)
+      n = i + 1;
+  return n;
+}
+
+int db_task_timeline(struct store *s, const struct st_task_timeline *in, struct st_task_timeline_ret *ret,
+                     struct arena *mem, struct err *e) {
+  struct sim_db *db = db_of(s);
+  const struct db_task *t = sim_db_task(db, in->task_id);
+  (void)e;
+  size_t n = 0, count = t ? t->count : 0;
+  struct task_row *rows = arena_array(mem, count, sizeof *rows);
+  size_t first = t ? ruling(t, in->from) : 0, last = t ? ruling(t, in->to) : 0, pause = 0;
+  if (last >= first + (size_t)in->limit)
+    last = first + (size_t)in->limit - 1;
+  if (t && t->versions[first - 1].v.state == TASK_PAUSED)
+    for (pause = first; pause > 1 && t->versions[pause - 2].v.state == TASK_PAUSED;)
+      pause--;
+  for (size_t no = 1; no <= count; no++)
+    if (no == pause || (no + (size_t)in->margin >= first && no <= last + (size_t)in->margin))
+      rows[n++] = row_of(t, &t->versions[no - 1]);
+  *ret = (struct st_task_timeline_ret){rows, n};
+  return 0;
+}
+
 /* ------------------------------------------------------------------ for the trigger */
 static int by_task(const void *a, const void *b) {
   const struct task_version_row *x = a, *y = b;

@@ -106,5 +106,52 @@ static void test_same_shard(void **state) {
   assert_int_equal(list.count, 1);
 }
 
-TESTS(run_list_tests, cmocka_unit_test(test_pages), cmocka_unit_test(test_filters),
-      cmocka_unit_test(test_same_shard));
+/* Rows that stand for a range: open and ended ones, by any instant of it. */
+static void test_folded(void **state) {
+  struct st_run_folded_ret got;
+  (void)state;
+  own_shards();
+  struct task_version_row task = new_task("folded"), other = new_task("other");
+  struct run_row missed = run_of(&task, 5000, 0), made_up = run_of(&task, 9000, 0),
+                 single = run_of(&task, 7000, 0), open = run_of(&task, 12000, 0),
+                 others = run_of(&other, 9000, 0);
+  missed.missed_first = 3000;
+  missed.missed_count = 3;
+  missed.state = RUN_SKIPPED;
+  missed.reason = REASON_MISFIRE;
+  single.missed_first = 7000;
+  single.missed_count = 1;
+  single.state = RUN_SKIPPED;
+  single.reason = REASON_CALENDAR;
+  made_up.missed_first = others.missed_first = 8000;
+  made_up.missed_count = others.missed_count = 2;
+  open.missed_first = 8500;
+  open.missed_count = 4;
+  assert_true(fire_ended(&missed, 1) && fire_ended(&single, 1));
+  assert_true(fire_open(&made_up, 1) && fire_open(&open, 1) && fire_open(&others, 1));
+  assert_true(finish_run(&made_up, RUN_SUCCESS, 20000));
+  static const struct {
+    usec_t from, to;
+    int limit;
+    usec_t want[4];
+  } all[] = {{2000, 2999, 9, {0}},       {3000, 3000, 9, {5000}}, {4321, 4321, 9, {5000}},
+             {5000, 5000, 9, {5000}},    {5001, 7999, 9, {0}},    {8700, 8700, 9, {9000, 12000}},
+             {9001, 9001, 9, {12000}},   {12001, 99999, 9, {0}},  {1, 99999, 9, {5000, 9000, 12000}},
+             {1, 99999, 2, {5000, 9000}}};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    OK(CALL(run_folded, &got, .task_id = task.task_id, .from = all[i].from, .to = all[i].to,
+            .limit = all[i].limit));
+    size_t n = 0;
+    for (; all[i].want[n]; n++)
+      assert_true(n < got.count && got.rows[n].key.scheduled_at == all[i].want[n]);
+    assert_int_equal(got.count, n);
+  }
+  OK(CALL(run_folded, &got, .task_id = task.task_id, .from = 3000, .to = 9000, .limit = 9));
+  assert_int_equal(got.rows[0].missed_first, 3000);
+  assert_int_equal(got.rows[0].missed_count, 3);
+  assert_int_equal(got.rows[0].reason, REASON_MISFIRE);
+  assert_int_equal(got.rows[1].state, RUN_SUCCESS);
+}
+
+TESTS(run_list_tests, cmocka_unit_test(test_folded), cmocka_unit_test(test_pages),
+      cmocka_unit_test(test_filters), cmocka_unit_test(test_same_shard));

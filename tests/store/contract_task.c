@@ -1,4 +1,5 @@
 #include "contract.h"
+#include <stdio.h>
 
 static struct task_row get_task(int64_t id) {
   struct st_task_get_ret ret;
@@ -279,8 +280,63 @@ static void test_put_idempotent(void **state) {
   assert_int_equal(OK(CALL(task_put, &second, .defs = &def, .count = 1, .idem = &other)), 0);
 }
 
-TESTS(task_tests, cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_defaults),
-      cmocka_unit_test(test_name_conflict), cmocka_unit_test(test_change),
+/* ------------------------------------------------------------------ the versions around some instants */
+
+static void check_timeline(const struct st_task_timeline *in, const char *want) {
+  struct st_task_timeline_ret got;
+  char text[64] = "";
+  OK(store_task_timeline(fx.s, in, &got, &fx.mem, &fx.e));
+  for (size_t i = 0; i < got.count; i++) {
+    assert_int_equal(got.versions[i].v.task_id, in->task_id);
+    (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%d ", got.versions[i].v.version);
+  }
+  assert_string_equal(text, want);
+}
+
+static void test_timeline(void **state) {
+  struct st_task_change_ret changed;
+  struct st_task_timeline_ret got;
+  (void)state;
+  own_shards();
+  struct task_version_row t = new_task("timeline");
+  /* versions 1, 2 and 6 ENABLED, 3 to 5 PAUSED, 7 DELETED */
+  static const enum task_state states[] = {TASK_PAUSED, TASK_ENABLED, TASK_PAUSED, TASK_PAUSED,
+                                           TASK_PAUSED, TASK_ENABLED, TASK_DELETED};
+  usec_t at[7] = {t.effective_at};
+  struct task_def def = task_def_named(t.name);
+  OK(CALL(task_timeline, &got, .task_id = t.task_id + 1000000, .from = 1, .to = 2, .margin = 5, .limit = 5));
+  assert_int_equal(got.count, 0);
+  for (size_t i = 1; i <= 6; i++) {
+    struct fire_shard entry = fire_entry(t.shard); /* what comes next rules from a later instant on */
+    struct st_fire_ret fired;
+    entry.new_at = at[i - 1] + 1000 > entry.new_at ? at[i - 1] + 1000 : entry.new_at;
+    OK(CALL(fire, &fired, .shards = &entry, .shard_count = 1, .ahead = USEC_PER_HOUR));
+    def.state = states[i];
+    OK(CALL(task_change, &changed, .task_id = t.task_id, .state = states[i], .def = i < 6 ? &def : NULL,
+            .by = SLICE("tester")));
+    at[i] = changed.row.effective_at;
+    assert_true(at[i] > at[i - 1]);
+  }
+  const int64_t id = t.task_id;
+  check_timeline(&(struct st_task_timeline){id, INT64_MAX, INT64_MAX, 0, 1}, "7 ");
+  check_timeline(&(struct st_task_timeline){id, at[0] - 1, at[0] - 1, 0, 1}, "1 ");
+  check_timeline(&(struct st_task_timeline){id, at[0], at[0], 1, 1}, "1 2 ");
+  check_timeline(&(struct st_task_timeline){id, at[0] + 1, at[0] + 1, 1, 1}, "1 2 ");
+  check_timeline(&(struct st_task_timeline){id, at[1] + 1, at[1] + 1, 0, 1}, "2 ");
+  check_timeline(&(struct st_task_timeline){id, at[4] + 1, at[4] + 1, 0, 1},
+                 "3 5 "); /* the pause began with 3 */
+  check_timeline(&(struct st_task_timeline){id, at[2] + 1, at[5] + 1, 0, 9}, "3 4 5 6 ");
+  check_timeline(&(struct st_task_timeline){id, at[0] + 1, at[6] + 1, 0, 3}, "1 2 3 ");
+  check_timeline(&(struct st_task_timeline){id, at[1] + 1, at[6] + 1, 1, 2}, "1 2 3 4 ");
+  check_timeline(&(struct st_task_timeline){id, at[1] + 1, at[2], 3, 9}, "1 2 3 4 5 ");
+  OK(CALL(task_timeline, &got, .task_id = id, .from = INT64_MAX, .to = INT64_MAX, .limit = 1));
+  assert_int_equal(got.versions[0].v.state, TASK_DELETED);
+  assert_true(slice_eq(got.versions[0].ns, fx.ns));
+  assert_true(slice_eqz(got.versions[0].updated_by, "tester"));
+}
+
+TESTS(task_tests, cmocka_unit_test(test_timeline), cmocka_unit_test(test_put_and_get),
+      cmocka_unit_test(test_defaults), cmocka_unit_test(test_name_conflict), cmocka_unit_test(test_change),
       cmocka_unit_test(test_pause_resume), cmocka_unit_test(test_effective_after_watermark),
       cmocka_unit_test(test_delete), cmocka_unit_test(test_complete), cmocka_unit_test(test_list),
       cmocka_unit_test(test_put_idempotent));

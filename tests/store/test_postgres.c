@@ -181,6 +181,31 @@ static void test_plans(void **state) {
   mem_free(keys);
 }
 
+/* Which record stands for an instant is found by its index, however many there are. */
+static void test_folded_plan(void **state) {
+  struct store *s = session(STORE_API);
+  struct st_run_folded_ret got;
+  (void)state;
+  side_int(
+      "INSERT INTO " SCHEMA
+      ".run_history (scheduled_at, task_id, fired_at, shard, part, version, attempt, state, reason, origin, "
+      "missed_first, missed_count) SELECT i, 1 + i % 20, 1, 0, 0, 1, 1, 2, 0, 0, CASE WHEN i % 1000 = 0 THEN "
+      "i "
+      "- 50 END, CASE WHEN i % 1000 = 0 THEN 40 END FROM generate_series(1, 100000) i");
+  for (int analysed = 0; analysed < 2; analysed++) {
+    int64_t before = rows_read(s);
+    assert_int_equal(CALL_OWN(s, run_folded, &got, .task_id = 1, .from = 49960, .to = 49960, .limit = 10), 0);
+    int64_t read = rows_read(s) - before;
+    assert_int_equal(got.count, 1);
+    assert_int_equal(got.rows[0].key.scheduled_at, 50000);
+    assert_true(read >= 1 && read <= 110); /* of this task's ranges */
+    side_int("ANALYZE " SCHEMA ".run_history");
+  }
+  side_int("TRUNCATE " SCHEMA ".run_history");
+  arena_clear(&mem);
+  store_close(&s);
+}
+
 /* ---------------------------------------------------------------- lost connections */
 static void end_backend(struct store *s) {
   char sql[80];
@@ -338,6 +363,7 @@ static void test_partition_of_default(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_plans),
+      cmocka_unit_test(test_folded_plan),
       cmocka_unit_test(test_idle_session_ended),
       cmocka_unit_test(test_write_ended),
       cmocka_unit_test(test_locked_session_ended),

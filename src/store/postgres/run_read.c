@@ -91,6 +91,40 @@ int pg_run_get(struct store *store, const struct st_run_get *in, struct st_run_g
   return 0;
 }
 
+int pg_run_folded(struct store *store, const struct st_run_folded *in, struct st_run_folded_ret *ret,
+                  struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "run_folded",
+      "(SELECT " PG_RUN_OPEN(
+          "o.") " FROM run o WHERE o.shard = $5::int4 AND o.scheduled_at >= $2::int8 AND "
+                "o.task_id = $1::int8 AND o.missed_count > 1 AND o.missed_first <= $3::int8 "
+                "ORDER BY o.scheduled_at, o.part LIMIT $4::int4) UNION ALL (SELECT " PG_RUN_ENDED(
+                    "h.") " FROM run_history h WHERE h.task_id = $1 AND h.scheduled_at >= $2 "
+                          "AND h.missed_count > 1 AND h.missed_first <= $3 ORDER BY "
+                          "h.scheduled_at, h.part LIMIT $4) "
+                          "ORDER BY scheduled_at, part LIMIT $4",
+      PG_READ, true};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  pgw_i8(&s->args, in->task_id);
+  pgw_i8(&s->args, in->from);
+  pgw_i8(&s->args, in->to);
+  pgw_i4(&s->args, in->limit);
+  pgw_i4(&s->args, shard_of_task(in->task_id, s->source->shard_count));
+  int code = pgc_one(s, &q, &r, e);
+  if (code < 0)
+    return code;
+  size_t n = (size_t)PQntuples(r);
+  struct run_row *rows = arena_array(mem, n, sizeof *rows);
+  for (size_t i = 0; i < n; i++) {
+    struct pgw_cursor c = pgw_row_of(r, i, mem);
+    pg_read_run(&c, &rows[i]);
+  }
+  ret->rows = rows;
+  ret->count = n;
+  return 0;
+}
+
 int pg_attempt_list(struct store *store, const struct st_attempt_list *in, struct st_attempt_list_ret *ret,
                     struct arena *mem, struct err *e) {
   static const struct pg_sql q = {

@@ -292,6 +292,42 @@ int pg_task_versions(struct store *store, const struct st_task_versions *in, str
   return code;
 }
 
+/* $3 from, $4 to, $5 margin, $6 limit */
+#define VERSION_BEFORE(t)                                                                                    \
+  "coalesce((SELECT version FROM task_version WHERE task_id = $2 AND effective_at < " t                      \
+  " ORDER BY version DESC LIMIT 1), 1)"
+int pg_task_timeline(struct store *store, const struct st_task_timeline *in, struct st_task_timeline_ret *ret,
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "task_timeline",
+      "WITH r AS (SELECT " VERSION_BEFORE("$3::int8") " AS first, " VERSION_BEFORE(
+          "$4::int8") " AS last), w AS (SELECT r.first - $5::int4 AS low, "
+                      "least(r.last, r.first + $6::int4 - 1) + $5 AS high, (SELECT CASE WHEN f.state = 1 "
+                      "THEN 1 + "
+                      "coalesce((SELECT version FROM task_version WHERE task_id = $2 AND version < r.first "
+                      "AND "
+                      "state <> 1 ORDER BY version DESC LIMIT 1), 0) ELSE 0 END FROM task_version f WHERE "
+                      "f.task_id = $2 AND f.version = r.first) AS pause FROM r) "
+                      "SELECT " TASK_READ(
+                          "v.",
+                          "task_id") " FROM w CROSS JOIN task t JOIN task_version v ON v.task_id = t.id "
+                                     "WHERE t.shard = $1::int4 AND t.id = $2::int8 AND (v.version BETWEEN "
+                                     "w.low AND w.high OR v.version = w.pause) ORDER BY v.version",
+      PG_READ};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  pgw_i4(&s->args, shard_of_task(in->task_id, s->source->shard_count));
+  pgw_i8(&s->args, in->task_id);
+  pgw_i8(&s->args, in->from);
+  pgw_i8(&s->args, in->to);
+  pgw_i4(&s->args, in->margin);
+  pgw_i4(&s->args, in->limit);
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0)
+    ret->versions = read_tasks(r, mem, &ret->count);
+  return code;
+}
+
 int pg_task_load(struct store *store, const struct st_task_load *in, struct st_task_load_ret *ret,
                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {

@@ -155,6 +155,38 @@ int sqlite_run_list(struct store *s, const struct st_run_list *in, struct st_run
   return 0;
 }
 
+static int oldest_first(const void *a, const void *b) {
+  return run_key_cmp(&((const struct run_row *)a)->key, &((const struct run_row *)b)->key);
+}
+
+int sqlite_run_folded(struct store *s, const struct st_run_folded *in, struct st_run_folded_ret *ret,
+                      struct arena *mem, struct err *e) {
+  static const enum sql places[] = {SQL_RUN_FOLDED_OPEN, SQL_RUN_FOLDED_ENDED};
+  struct st_run_folded_ret out = {};
+  size_t cap = 0;
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
+    return r;
+  for (size_t i = 0; r >= 0 && i < 2; i++) {
+    r = i == 0 ? db_query(tx.db, places[i], e, "lllii", in->task_id, in->from, in->to, in->limit,
+                          sqlite_shard_of(&tx, in->task_id))
+               : db_query(tx.db, places[i], e, "llli", in->task_id, in->from, in->to, in->limit);
+    while (r >= 0 && (r = db_step(tx.db, places[i], e)) > 0) {
+      struct run_row *w = sqlite_push(mem, out.rows, out.count, cap);
+      db_get(tx.db, places[i], mem, RUN_TYPES, RUN_INTO(w));
+    }
+  }
+  if (sqlite_read_end(&tx, r) < 0)
+    return r;
+  if (out.count)
+    qsort(out.rows, out.count, sizeof *out.rows, oldest_first);
+  if (out.count > (size_t)in->limit)
+    out.count = (size_t)in->limit;
+  *ret = out;
+  return 0;
+}
+
 int sqlite_attempt_list(struct store *s, const struct st_attempt_list *in, struct st_attempt_list_ret *ret,
                         struct arena *mem, struct err *e) {
   struct st_attempt_list_ret out = {};

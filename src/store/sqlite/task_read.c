@@ -129,6 +129,24 @@ int sqlite_task_versions(struct store *s, const struct st_task_versions *in, str
   return 0;
 }
 
+int sqlite_task_timeline(struct store *s, const struct st_task_timeline *in, struct st_task_timeline_ret *ret,
+                         struct arena *mem, struct err *e) {
+  struct st_task_timeline_ret out = {};
+  size_t cap = 0;
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
+    return r;
+  r = db_query(tx.db, SQL_TASK_TIMELINE, e, "illlii", sqlite_shard_of(&tx, in->task_id), in->task_id,
+               in->from, in->to, in->margin, in->limit);
+  while (r >= 0 && (r = db_step(tx.db, SQL_TASK_TIMELINE, e)) > 0)
+    sqlite_get_task(&tx, SQL_TASK_TIMELINE, sqlite_push(mem, out.versions, out.count, cap));
+  if (sqlite_read_end(&tx, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
 /* ------------------------------------------------------------------ for the trigger */
 int sqlite_task_load(struct store *s, const struct st_task_load *in, struct st_task_load_ret *ret,
                      struct arena *mem, struct err *e) {
