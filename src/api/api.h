@@ -27,6 +27,7 @@ struct api_options {
   size_t queue_max;        /* requests that wait for a worker: 1,024 */
   size_t max_body_bytes;   /* 2 MiB */
   usec_t idempotency_keep; /* 24 h */
+  usec_t retention_age;    /* of namespaces that do not say, for explanations; 0: for ever */
   bool metrics_public;     /* true: /metrics needs no token; false: VIEWER */
   /* Is the node ready to serve? Else `why` says why not. On a worker; may block briefly. NULL: always. */
   bool (*ready)(void *arg, struct str *why);

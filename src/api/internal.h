@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/queue.h"
 #include "base/thread.h"
+#include "core/explain.h"
 #include "core/model.h"
 #include "executor/registry.h"
 #include "monitor/alerts.h"
@@ -20,6 +21,7 @@
 #define API_NOTE_MAX          1024
 #define API_BATCH_MAX         1000
 #define API_PREVIEW_MAX       1000
+#define EXPLAIN_ITEMS_MAX     100
 #define API_PAYLOAD_MAX       (1024 * 1024)
 #define API_RESULT_MAX        (64 * 1024)
 #define API_ERROR_TYPE_MAX    256

@@ -104,5 +104,16 @@ int run_list(struct run_service *s, const struct st_run_list *in, struct st_run_
              struct arena *mem, struct err *e);
 int run_attempts(struct run_service *s, const struct run_key *key, struct st_attempt_list_ret *ret,
                  struct arena *mem, struct err *e);
+/* ---- its part of an explanation (core/explain.h); f->task_id is known. In this order, and the versions between the first two. */
+struct explain_facts;
+struct explain_span;
+#define RUN_EXPLAIN_MAX 200 /* runs in the time that is asked for */
+int run_explain_decided(struct run_service *s, int32_t shard, struct explain_facts *f, struct arena *mem,
+                        struct err *e);
+/* The runs in a time, those that stand for instants in it, and some before. ERR_LIMIT: more than RUN_EXPLAIN_MAX. */
+int run_explain_at(struct run_service *s, const struct explain_span *span, struct explain_facts *f,
+                   struct arena *mem, struct err *e);
+/* The open runs (some of them, when there are very many), and the last ones; f->now is known. */
+int run_explain_open(struct run_service *s, struct explain_facts *f, struct arena *mem, struct err *e);
 /* Open runs in memory by public state: [0] pending not yet delivered, [1] being delivered, [2] running. */
 void run_counts(struct run_service *s, int64_t ret[3]);

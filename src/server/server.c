@@ -313,6 +313,7 @@ static int start_http(struct server *s, struct err *e) {
   ao.queue_max = (size_t)conf_int(s->conf, "api.queue");
   ao.max_body_bytes = (size_t)conf_bytes(s->conf, "http.max_body");
   ao.idempotency_keep = conf_usec(s->conf, "api.idempotency_keep");
+  ao.retention_age = conf_usec(s->conf, "retention.age");
   ao.metrics_public = conf_bool(s->conf, "api.metrics_public");
   ao.ready = api_ready;
   ao.report = on_report;

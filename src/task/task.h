@@ -178,6 +178,25 @@ struct task_stats {
 int task_stats(struct task_service *s, const struct task_call *c, struct slice ref, usec_t since,
                struct task_stats *ret);
 
+/* ---------------------------------------------------------------- its part of an explanation (core/explain.h) */
+struct explain_facts;
+struct explain_span;
+struct task_explain_at {
+  struct slice at; /* see explain_span_parse */
+  usec_t within;
+};
+/* The newest version of a task, of a DELETED one too, when it is named by its id. */
+int task_explain_find(struct task_service *s, const struct task_call *c, struct slice ref,
+                      struct task_row *ret);
+/* The question, in the time zone of that version. */
+int task_explain_span(struct task_service *s, const struct task_row *t, const struct task_explain_at *at,
+                      struct explain_span *ret, struct err *e);
+/* The versions around the span, `newest`, a catch-up that waits, and now. A span with very many changes in it becomes shorter. The facts
+ * hold references afterwards, also when it failed: task_explain_done. */
+int task_explain_facts(struct task_service *s, const struct task_call *c, const struct task_row *newest,
+                       struct explain_span *span, struct explain_facts *f);
+void task_explain_done(struct explain_facts *f);
+
 /* The document that people read: the definition with all defaults and the server-made fields (id, version, state, shard,
  * effective_at, created_at, created_by, updated_at, updated_by, note). A new reference. `with_payload`: lists leave it out. */
 int task_json(const struct task_row *t, bool with_payload, json_t **ret, struct err *e);
