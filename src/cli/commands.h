@@ -140,6 +140,7 @@ int apply_run(const struct invocation *given);
 int diff_run(const struct invocation *given);
 int export_run(const struct invocation *given);
 int history_run(const struct invocation *given);
+int explain_run(const struct invocation *given);
 int import_crontab_run(const struct invocation *given);
 int import_systemd_run(const struct invocation *given);
 int archive_tool(int argc, char **argv, const struct invocation *given);
