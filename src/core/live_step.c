@@ -85,6 +85,11 @@ static void take_in(struct step *st) {
   if (ev->executor.p && r->phase != PHASE_RETRY_WAIT && r->phase != PHASE_QUEUED &&
       r->phase != PHASE_SCHEDULED)
     live_set_text(&r->executor, ev->executor);
+  if (r->error_is_new && r->phase == PHASE_DISPATCHING && is_sign_of_life(ev->kind)) {
+    live_set_text(&r->error_type, (struct slice){0}); /* what its delivery met is over */
+    live_set_text(&r->error_message, (struct slice){0});
+    r->error_is_new = false;
+  }
   if (ev->error_type.p || ev->error_message.p) {
     live_set_text(&r->error_type, ev->error_type);
     live_set_text(&r->error_message, ev->error_message);

@@ -134,6 +134,26 @@ static void running_is_written_before_a_stop(void **state) {
   assert_int_equal(out.updates[0].key.task_id, 7);
 }
 
+/* What a delivery met on its way is no error of the run once an executor has it. */
+static void troubles_of_the_delivery_are_forgotten(void **state) {
+  (void)state;
+  static const enum run_event troubles[] = {EV_BUSY, EV_NO_EXECUTOR, EV_UNREACHABLE};
+  for (int i = 0; i < 3; i++) {
+    struct live_event ev = {.kind = troubles[i],
+                            .key = {1, NOW, 7 + i, 0},
+                            .error_type = SLICE("T"),
+                            .error_message = SLICE("nobody"),
+                            .progress = -1};
+    open_run(key(1, 7 + i, 0), MANUAL, false);
+    live_event(l, &ev, NOW + 1, &out);
+    event(key(1, 7 + i, 0), EV_ACCEPT, NOW + 2);
+  }
+  live_write_running(l, NOW + 3, &out);
+  assert_int_equal(out.updates_count, 3);
+  for (int i = 0; i < 3; i++)
+    assert_true(!out.updates[i].error_type.p && !out.updates[i].error_message.p);
+}
+
 /* An executor registered anew: only what its former incarnation holds is lost, not what the new one got meanwhile. */
 static void lost_before_registered_anew(void **state) {
   (void)state;
@@ -156,6 +176,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(dropped_and_back_before_settle, setup, teardown),
       cmocka_unit_test_setup_teardown(scheduled_is_fixed_delay, setup, teardown),
       cmocka_unit_test_setup_teardown(running_is_written_before_a_stop, setup, teardown),
+      cmocka_unit_test_setup_teardown(troubles_of_the_delivery_are_forgotten, setup, teardown),
       cmocka_unit_test_setup_teardown(lost_before_registered_anew, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
