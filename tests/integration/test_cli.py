@@ -141,6 +141,9 @@ def test_groups_executors_tokens_namespaces(cli, node, tmp_path):
     here = ["--namespace", "东京", "--group", "g"]
     assert rows(cli("executor", "list", *here))[1][:3] == ["e-1", "g", "ONLINE"]
     assert cli.json("executor", "get", "e-1", *here)["handlers"] == ["h"]
+    assert rows(cli("executor", "list", *here))[0][:4] == ["ID", "GROUP", "STATE", "BREAKER"] and rows(cli("executor", "list", *here))[1][3] == "CLOSED"
+    assert cli.json("executor", "update", "e-1", "--weight", "5", *here)["weight"] == 5
+    assert cli("executor", "update", "e-1", "--weight", "1001", *here, code=2).startswith("--weight: ")
     assert cli.json("executor", "drain", "e-1", *here)["state"] == "DRAINING"
     assert cli.json("executor", "resume", "e-1", *here)["state"] == "ONLINE"
     assert cli("executor", "deregister", "e-1", *here) == ""

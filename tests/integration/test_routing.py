@@ -325,24 +325,28 @@ def test_apply_and_export_know_it(scene):
 
 
 def test_restart(make_node):
+    """Weights, labels, and the key that a trigger gave outlive a kill -9; the key still belongs to the same executor."""
     node = make_node(settings={"executor.lost_after": "30s"}).start()
     scene = Scene(node, None)
     scene.group(routing="CONSISTENT_HASH")
     for name, labels in (("a", {"zone": "x"}), ("b", {"zone": "x"}), ("c", {})):
-        scene.executor(name, labels=labels).answer(Done())
-    first = next(iter(scene.executors))
+        scene.executor(name, labels=labels, slots=1).answer(Done())
+    first = scene.executors[0]
     scene.api.ok("PATCH", "/executors/a", {"weight": 3}, params=where(scene, first))
     task = scene.task(executor_labels={"zone": "x"}, dispatch_timeout="1m", **ALLOW)
     home = ran_on(scene, task)[0]
-    holder = next(e for e in scene.executors if e.name == home)
-    holder.answer(Accept(report=None))
-    open_one = task.trigger()
-    delivered = wait_for(lambda: next((d for d in holder.deliveries if d.run_id == open_one), None), what="it is delivered")
+    other = next(e for e in scene.executors[:2] if e.name != home)
+    key = next(k for k in (f"k{n}" for n in range(200)) if ran_on(scene, task, routing_key=k) == [other.name])
+    held = holds(scene, other, task, routing_key=key)
+    waits = task.trigger(routing_key=key)
+    scene.wait_run(waits, "PENDING", reason="DISPATCHING")
     node.restart(kill=True)
-    holder.answer(Done())
     assert seen(scene, first)["weight"] == 3
     assert ran_on(scene, task, 3) == [home] * 3
-    fence = next((d.fence for d in reversed(holder.deliveries) if d.run_id == open_one), delivered.fence)
-    holder.report(open_one, 1, fence)
-    assert scene.wait_run(open_one, "SUCCESS")["executor"] == home
+    other.answer(Done())
+    last = [d for d in other.deliveries if d.run_id == held.run_id][-1]
+    other.report(held.run_id, 1, last.fence)
+    for run_id in (held.run_id, waits):
+        run = scene.wait_run(run_id, "SUCCESS")
+        assert (run["executor"], run["routing_key"]) == (other.name, key)
     scene.done()

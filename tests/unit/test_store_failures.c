@@ -205,6 +205,9 @@ static void executor_ready(int n) { OK(executor_make(n)); }
 static int executor_drain(int n) {
   return registry_set_state(reg, SLICE("default"), SLICE("g"), name_of("x", n), EXECUTOR_DRAINING, &e);
 }
+static int executor_weigh(int n) {
+  return registry_set_weight(reg, SLICE("default"), SLICE("g"), name_of("x", n), 3, &e);
+}
 static int executor_search(int n) {
   (void)n;
   return registry_list(reg, &(struct st_executor_list){0}, &out.executors, &mem, &e);
@@ -246,6 +249,7 @@ static const struct operation {
     {"registry_group_list", NULL, group_search, 0},
     {"registry_register", NULL, executor_make, 0},
     {"registry_set_state", executor_ready, executor_drain, 0},
+    {"registry_set_weight", executor_ready, executor_weigh, 0},
     {"registry_list", NULL, executor_search, 0},
 };
 
