@@ -333,6 +333,18 @@ void cron_explain(const struct cron *c, enum cron_lang lang, struct str *out) {
 
 /* ------------------------------------------------------------------ what does not fit */
 
+/* A value that is none of its unit: of an even step the step says more than its members. */
+static void not_of_unit(const struct words *w, const char *what, int value, uint64_t set, int size) {
+  int step = even_step(set, size);
+  str_addf(w->out, w->zh ? "%s %d " : "%s %d is not ", what, value);
+  if (step > 1) {
+    str_addf(w->out, w->zh ? "不是 %d 的倍数" : "a multiple of %d", step);
+    return;
+  }
+  str_addz(w->out, w->zh ? "不在" : "in ");
+  print_set(w, set, print_number);
+}
+
 static void not_in(const struct words *w, const char *what, const char *what_zh, int value) {
   str_addf(w->out, w->zh ? "%s %d 不在" : "%s %d is not in ", w->zh ? what_zh : what, value);
 }
@@ -353,18 +365,17 @@ void cron_mismatch_words(const struct cron *c, int64_t local_sec, enum cron_lang
   civil_from_days(days, &year, &month, &day);
   const struct {
     const char *en, *zh;
-    int value;
+    int value, size;
     uint64_t set;
-  } clock[] = {{"second", "秒", second % 60, c->seconds},
-               {"minute", "分", second / 60 % 60, c->minutes},
-               {"hour", "时", second / 3600, c->hours}};
+  } clock[] = {{"second", "秒", second % 60, 60, c->seconds},
+               {"minute", "分", second / 60 % 60, 60, c->minutes},
+               {"hour", "时", second / 3600, 24, c->hours}};
   for (int f = 0, i = 0; f < CRON_FIELD_MAX_; f++) {
     if (!(bad >> f & 1))
       continue;
     str_addz(out, i++ ? w.zh ? "；" : "; " : "");
     if (f <= CRON_HOUR) {
-      not_in(&w, clock[f].en, clock[f].zh, clock[f].value);
-      print_set(&w, clock[f].set, print_number);
+      not_of_unit(&w, w.zh ? clock[f].zh : clock[f].en, clock[f].value, clock[f].set, clock[f].size);
     } else if (f == CRON_DAY) {
       day_not_in(&w, year, month, day, weekday_from_days(days));
     } else if (f == CRON_MONTH) {

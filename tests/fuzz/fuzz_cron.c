@@ -6,12 +6,16 @@
 static const char *const zones[] = {"UTC0", "CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0",
                                     "AAA3BBB,J60/-30,300/100"};
 
-static void check_words(const struct cron *c) {
+static void check_words(const struct cron *c, int64_t local) {
   for (int lang = CRON_EN; lang < CRON_LANG_MAX_; lang++) {
     auto_str text;
     str_init(&text, 64 * 1024);
     cron_explain(c, (enum cron_lang)lang, &text);
     assert(!str_failed(&text) && text.n && slice_utf8_valid(str_slice(&text)));
+    str_clear(&text);
+    cron_mismatch_words(c, local, (enum cron_lang)lang, &text);
+    assert(!str_failed(&text) && slice_utf8_valid(str_slice(&text)));
+    assert((text.n > 0) == (cron_mismatch(c, local) != 0));
   }
 }
 
@@ -28,10 +32,10 @@ static void check_search(const struct cron *c, int64_t from) {
   int64_t next = cron_next(c, from), least = cron_shortest(c);
   assert(next >= from);
   for (int64_t at = from; at < from + 90 && at < next; at++)
-    assert(!cron_matches(c, at));
+    assert(!cron_matches(c, at) && cron_mismatch(c, at));
   if (next == CRON_NEVER)
     return;
-  assert(cron_matches(c, next));
+  assert(cron_matches(c, next) && !cron_mismatch(c, next));
   check_days(c, next);
   int64_t after = cron_next(c, next + 1);
   assert(after > next && (after == CRON_NEVER || after - next >= least));
@@ -59,7 +63,9 @@ static void check_schedule(struct slice expr, enum cron_dialect dialect, uint8_t
       schedule_explain(s, next, &note);
       usec_t jitter = schedule_jitter(s, 4711, next);
       assert(jitter >= 0 && (jitter < in.jitter || !in.jitter));
-      assert(schedule_next(s, 0, next - 1) == next);
+      assert(schedule_next(s, 0, next - 1) == next && schedule_has(s, 0, next));
+      assert(schedule_previous(s, 0, next + 1) == next);
+      assert(i == 0 || schedule_previous(s, 0, next) == at);
     }
     at = next;
   }
@@ -82,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
   }
   assert(c.dialect == CRON_QUARTZ || c.dialect == CRON_UNIX);
-  check_words(&c);
+  check_words(&c, 1774000000 + data[0]);
   for (size_t i = 0; i < sizeof from / sizeof *from; i++)
     check_search(&c, from[i]);
   check_schedule(text, dialect, data[0]);

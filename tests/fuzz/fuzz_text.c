@@ -1,5 +1,6 @@
 /* The small texts: numbers, sizes, durations, instants, ids. The first byte chooses; what is read must print back as what it was. */
 #include "base/parse.h"
+#include "core/explain.h"
 #include "core/model.h"
 #include "core/schedule.h"
 #include "fuzz.h"
@@ -19,6 +20,20 @@ static void check_time(struct slice s) {
     assert(time_parse_rfc3339(slice_of(time_format(t, text)), &again, NULL) == 0 && again == t);
     assert(time_parse_rfc3339(slice_of(time_format_offset(t, 3600, text)), &again, NULL) == 0 && again == t);
   }
+}
+
+/* An instant as explain takes it, in a zone with gaps and repetitions. */
+static void check_span(struct slice s) {
+  struct zone *z = fuzz_posix_zone(SLICE("Fuzz/Rule"), SLICE("CET-1CEST,M3.5.0,M10.5.0/3"), INT64_MIN);
+  struct explain_span span;
+  struct err e = {0};
+  int r = explain_span_parse(s, USEC_PER_MIN, z, &span, &e);
+  if (r < 0)
+    fuzz_check_error(r, &e);
+  else
+    assert(span.from >= 0 && span.from <= span.at && span.at <= span.to &&
+           (!span.twin || span.twin > span.at));
+  zone_unref(&z);
 }
 
 static void check_duration(struct slice s) {
@@ -96,8 +111,8 @@ static void check_words(struct slice s) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static void (*const checks[])(struct slice) = {check_time,   check_duration, check_run_id,
-                                                 check_number, check_local,    check_words};
+  static void (*const checks[])(struct slice) = {check_time,  check_duration, check_run_id, check_number,
+                                                 check_local, check_words,    check_span};
   if (size)
     checks[data[0] % (sizeof checks / sizeof *checks)](fuzz_slice(data + 1, size - 1));
   return 0;

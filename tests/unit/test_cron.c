@@ -281,6 +281,8 @@ static void test_mismatch(void **state) {
        "2024-10-04, a Friday, is not on the last day of the month; month 10 is not in 1; year 2024 is not in "
        "2023",
        "2024-10-04（周五）不是每月最后一天；月 10 不在1；年 2024 不在2023年"},
+      {"*/10 * * * * ?", 1728043203, 1u << CRON_SECOND, "second 3 is not a multiple of 10",
+       "秒 3 不是 10 的倍数"},
       {"0 12 4 * 1", 1728043200, 0, "", ""}, /* either day suffices */
       {"0 12 3 * 1", 1728043200, 1u << CRON_DAY, NULL, NULL},
   };
