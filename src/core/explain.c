@@ -235,7 +235,7 @@ static void unrecorded(const struct explain_facts *f, const struct explain_versi
 static bool in_another(const struct explain_facts *f, struct explain_answer *a) {
   const struct explain_version *v = a->version;
   for (const struct explain_version *later = v + 1; later < end_of(f); later++)
-    if (later->state != TASK_DELETED && has(later, a->at)) {
+    if (has(later, a->at)) {
       a->code = EXPLAIN_IN_LATER_VERSION;
       a->change = a->other = later;
       return true;

@@ -72,7 +72,8 @@ struct a_case {
   struct a_run run[2];   /* state 0 and reason 0: none */
   struct a_run before;
   usec_t now, decided, kept_since, catch_up_to;
-  const char *says[2]; /* part of the text: English, Chinese */
+  int64_t decided_task; /* 0: any */
+  const char *says[2];  /* part of the text: English, Chinese */
 };
 
 #define PAUSE_AT(t)                                                                                          \
@@ -149,7 +150,7 @@ static inline void make(struct world *w, const struct a_case *c) {
   w->f.task_id = TASK;
   w->f.now = c->now ? c->now : T0 + 22 * HOUR + 1800 * SEC;
   w->f.decided_at = c->decided ? c->decided : w->f.now;
-  w->f.decided_task = INT64_MAX;
+  w->f.decided_task = c->decided_task ? c->decided_task : INT64_MAX;
   w->f.kept_since = c->kept_since;
   if (c->catch_up_to) {
     w->f.catch_up_from = 1;

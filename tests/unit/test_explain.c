@@ -197,6 +197,9 @@ static const struct a_case cases[] = {
      .says = {"v2 paused it", "v2"}},
     {EXPLAIN_NOT_DECIDED, 0, NOON, .decided = NOON - 1, .now = NOON + HOUR,
      .says = {"got to 2024-10-04T11:59:59.999", "11:59:59.999"}},
+    /* the watermark is a pair */
+    {EXPLAIN_NOT_DECIDED, 0, NOON, .decided = NOON, .decided_task = TASK - 1, .now = NOON + HOUR},
+    {EXPLAIN_NO_RECORD, 0, NOON, .decided = NOON, .decided_task = TASK, .now = NOON + HOUR},
     {EXPLAIN_RECORD_DROPPED, 0, NOON, .kept_since = NOON + 1,
      .says = {"before 2024-10-04T12:00:00.000001Z", "之前的记录"}},
     {EXPLAIN_NO_RECORD, 0, NOON, .kept_since = NOON},
