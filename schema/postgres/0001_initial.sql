@@ -236,6 +236,43 @@ CREATE TABLE attempt (
   PRIMARY KEY (scheduled_at, task_id, part, attempt)
 );
 
+-- After-tasks (docs/adr/0017). Raised by each edit of who depends on whom, and by each turn that makes runs of ends.
+CREATE TABLE dependency_turn (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  no int8 NOT NULL
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+INSERT INTO dependency_turn (no) VALUES (1);
+-- kept: ends of the parent that the child's next run will stand for (mode ALL), the newest of them is the run at end_at
+CREATE TABLE dependency (
+  child_id int8 NOT NULL,
+  parent_id int8 NOT NULL,
+  since int8 NOT NULL,
+  kept int8 NOT NULL DEFAULT 0,
+  end_scheduled_at int8,
+  end_at int8,
+  child_shard int4 NOT NULL,
+  parent_shard int4 NOT NULL,
+  end_part int4,
+  place int2 NOT NULL,
+  mode int2 NOT NULL,
+  ends int2 NOT NULL,
+  end_state int2,
+  PRIMARY KEY (child_id, parent_id)
+) WITH (fillfactor = 50);
+CREATE INDEX dependency_parent ON dependency (parent_id, child_id);
+-- Ends of runs of parents, written by FINISH; served: children up to this id have been.
+CREATE TABLE dependency_event (
+  no int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  turn int8 NOT NULL,
+  served int8 NOT NULL DEFAULT 0,
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  finished_at int8 NOT NULL,
+  shard int4 NOT NULL,
+  part int4 NOT NULL,
+  state int2 NOT NULL
+);
+
 CREATE SEQUENCE inbox_no;
 CREATE TABLE inbox (
   shard int4 NOT NULL,

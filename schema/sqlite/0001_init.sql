@@ -249,6 +249,42 @@ CREATE TABLE attempt (
   PRIMARY KEY (task_id, scheduled_at, part, attempt)
 ) WITHOUT ROWID;
 
+-- After-tasks (docs/adr/0017). Raised by each edit of who depends on whom, and by each turn that makes runs of ends.
+CREATE TABLE dependency_turn (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  no INTEGER NOT NULL
+);
+INSERT INTO dependency_turn VALUES (1, 1);
+-- kept: ends of the parent that the child's next run will stand for (mode ALL), the newest of them is the run at end_at
+CREATE TABLE dependency (
+  child_id INTEGER NOT NULL,
+  parent_id INTEGER NOT NULL,
+  since INTEGER NOT NULL,
+  child_shard INTEGER NOT NULL,
+  parent_shard INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  mode INTEGER NOT NULL,
+  ends INTEGER NOT NULL,
+  kept INTEGER NOT NULL,
+  end_scheduled_at INTEGER NOT NULL,
+  end_part INTEGER NOT NULL,
+  end_state INTEGER NOT NULL,
+  end_at INTEGER NOT NULL,
+  PRIMARY KEY (child_id, parent_id)
+) WITHOUT ROWID;
+CREATE INDEX dependency_parent ON dependency (parent_id, child_id);
+-- Ends of runs of parents, written by FINISH; served: children up to this id have been.
+CREATE TABLE dependency_event (
+  no INTEGER PRIMARY KEY AUTOINCREMENT,
+  turn INTEGER NOT NULL,
+  served INTEGER NOT NULL,
+  shard INTEGER NOT NULL,
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  finished_at INTEGER NOT NULL
+);
 CREATE TABLE inbox (
   shard INTEGER NOT NULL,
   no INTEGER NOT NULL,

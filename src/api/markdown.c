@@ -127,7 +127,8 @@ static void task_limits(struct str *out, const struct task_field *f) {
   case FIELD_REAL: str_addf(out, "%g to %g", f->min, f->max); break;
   case FIELD_REASONS: str_addz(out, "ERROR, TIMEOUT, LOST, REJECTED, NO_EXECUTOR"); break;
   case FIELD_INSTANT: str_addz(out, "after 1970"); break;
-  case FIELD_OBJECT: str_addz(out, strcmp(f->name, "retry") == 0 ? "RetryPolicy" : "Schedule"); break;
+  case FIELD_NAMES: number_range(out, (int64_t)f->min, (int64_t)f->max); break;
+  case FIELD_OBJECT: str_addz(out, task_object_title(f)); break;
   }
 }
 
@@ -190,6 +191,8 @@ static void task(struct str *out) {
              task_server_fields[i].doc);
   str_addz(out, "\n### Schedule\n\nThe object `schedule` of a task. A field in brackets' kinds only.\n\n");
   task_section(out, SECTION_SCHEDULE);
+  str_addz(out, "\n### DependsOn\n\nThe object `depends_on` of a task.\n\n");
+  task_section(out, SECTION_DEPENDS);
   str_addz(out, "\n### RetryPolicy\n\nThe object `retry` of a task.\n\n");
   task_section(out, SECTION_RETRY);
 }

@@ -178,7 +178,13 @@ static json_t *task_field_schema(const struct task_field *f) {
     o = type_of("object");
     put(o, "additionalProperties", json_pack("{s[sss]}", "type", "string", "integer", "boolean"));
     return o;
-  case FIELD_OBJECT: return ref("schemas", strcmp(f->name, "retry") == 0 ? "RetryPolicy" : "Schedule");
+  case FIELD_NAMES:
+    o = type_of("array");
+    put(o, "items", type_of("string"));
+    bounds(o, "minItems", "maxItems", (int64_t)f->min, (int64_t)f->max);
+    put(o, "uniqueItems", json_true());
+    return o;
+  case FIELD_OBJECT: return ref("schemas", task_object_title(f));
   case FIELD_JSON: break;
   }
   return json_object();
@@ -243,6 +249,7 @@ static json_t *schemas(void) {
   put(duration, "pattern", text("^([0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d))+$"));
   put(all, "Duration", duration);
   put(all, "Schedule", section_schema(SECTION_SCHEDULE, "When a task is due", false));
+  put(all, "DependsOn", section_schema(SECTION_DEPENDS, "After which tasks a task runs", false));
   put(all, "RetryPolicy", section_schema(SECTION_RETRY, "When an attempt failed", false));
   for (int s = 0; s < SCHEMA_MAX_; s++) {
     json_t *o;

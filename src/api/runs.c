@@ -49,7 +49,7 @@ json_t *run_json(const struct run_row *r, struct slice task_name, struct slice n
   put(o, "state", json_string(run_state_names[r->state]));
   put(o, "reason", json_string(run_reason_names[r->reason]));
   put(o, "origin", json_string(run_origin_names[r->origin]));
-  put_text(o, "retry_of", r->origin_run);
+  put_text(o, r->origin == ORIGIN_DEPENDENCY ? "origin_run" : "retry_of", r->origin_run);
   put_times(o, r);
   put(o, "attempt", json_integer(r->attempt));
   put_text(o, "executor", r->executor);
@@ -166,6 +166,24 @@ static int put_payload(struct call *c, json_t *o, const struct run_row *r) {
   return 0;
 }
 
+/* The runs after which it stands, as its payload says. */
+static void put_parents(json_t *o, const struct run_row *r) {
+  static const char *const shown[] = {"task", "run_id", "state", "finished_at", "ends"};
+  auto_json *payload = NULL;
+  size_t i;
+  json_t *from, *list = json_array();
+  if (r->origin == ORIGIN_DEPENDENCY && r->payload.p)
+    (void)json_read(r->payload, r->payload.n, &payload, NULL); /* then there are none */
+  json_array_foreach (json_object_get(payload, "parents"), i, from) {
+    json_t *to = json_object();
+    for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
+      put(to, shown[k], json_incref(json_object_get(from, shown[k])));
+    (void)json_array_append_new(list, to); /* fails only without memory */
+  }
+  put(o, "parents", json_array_size(list) ? json_incref(list) : NULL);
+  json_decref(list);
+}
+
 static int put_attempts(struct call *c, json_t *o, const struct run_key *key) {
   struct st_attempt_list_ret found;
   int r = run_attempts(c->api->o.runs, key, &found, &c->mem, &c->e);
@@ -181,6 +199,7 @@ static int put_attempts(struct call *c, json_t *o, const struct run_key *key) {
 static int whole(struct call *c, int status, const struct run_key *key, const struct st_run_get_ret *g) {
   json_t *o = run_json(&g->run, g->task_name, g->ns, true);
   put_wait(c, o, &g->run);
+  put_parents(o, &g->run);
   int r = put_payload(c, o, &g->run);
   if (r < 0 || (r = put_attempts(c, o, key)) < 0) {
     json_decref(o);

@@ -122,3 +122,12 @@ int route_find(struct slice method, struct slice path, struct route_match *ret, 
     return err_set(e, ERR_NOT_FOUND, "there is nothing at this path");
   return err_set(e, ERR_METHOD, "expected one of %s", ret->allow);
 }
+
+const char *task_object_title(const struct task_field *f) {
+  static const char *const titles[][2] = {
+      {"schedule", "Schedule"}, {"depends_on", "DependsOn"}, {"retry", "RetryPolicy"}};
+  size_t i = 0;
+  while (i + 1 < sizeof titles / sizeof *titles && strcmp(titles[i][0], f->name) != 0)
+    i++;
+  return titles[i][1];
+}

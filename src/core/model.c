@@ -34,6 +34,14 @@ const char *const misfire_policy_names[] = {
 const char *const overlap_policy_names[] = {
 #include "core/words.def"
     NULL};
+#define DEPEND_MODE(x) #x,
+const char *const depend_mode_names[] = {
+#include "core/words.def"
+    NULL};
+#define DEPEND_ENDS(x) #x,
+const char *const depend_ends_names[] = {
+#include "core/words.def"
+    NULL};
 #define ROUTING(x) #x,
 const char *const routing_names[] = {
 #include "core/words.def"

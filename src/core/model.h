@@ -44,6 +44,16 @@ enum overlap_policy {
 #include "core/words.def"
   OVERLAP_MAX_
 };
+#define DEPEND_MODE(x) DEPEND_##x,
+enum depend_mode {
+#include "core/words.def"
+  DEPEND_MODE_MAX_
+};
+#define DEPEND_ENDS(x) ENDS_##x,
+enum depend_ends { /* which ends of a parent's runs count */
+#include "core/words.def"
+                   DEPEND_ENDS_MAX_
+};
 #define ROUTING(x) ROUTING_##x,
 enum routing {
 #include "core/words.def"
@@ -87,7 +97,7 @@ extern const char *const run_state_names[],
                                        *const task_state_names[],
                                            *const schedule_kind_names[],
                                                *const misfire_policy_names[],
-                                                   *const overlap_policy_names[],
+                                                   *const overlap_policy_names[], *const depend_mode_names[], *const depend_ends_names[],
                                                        *const routing_names[],
                                                            *const on_lost_names[],
                                                                *const channel_names[],

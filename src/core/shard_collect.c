@@ -181,6 +181,8 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
   if (t)
     for (v = &t->first; v->next; v = v->next)
       continue;
+  if (r->origin == ORIGIN_DEPENDENCY && (!v->spec || v->state != TASK_ENABLED))
+    return; /* as an instant of its schedule would be: not due. Nobody was told of the run */
   struct sched_task unknown = {.id = r->key.task_id};
   struct fire_item *i = collect_add(c, t ? t : &unknown, v, r->key.scheduled_at);
   i->key = r->key;

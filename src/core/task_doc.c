@@ -52,6 +52,9 @@ static int build(const struct task_source *t, bool defaults, json_t **ret, struc
     set_instant(schedule, "anchor", t->anchor);
   add_parts(def, t, payload);
   set_new(def, "schedule", ordered(SECTION_SCHEDULE, schedule, (enum schedule_kind)kind, defaults));
+  json_t *depends = json_object_get(def, "depends_on");
+  if (depends)
+    set_new(def, "depends_on", ordered(SECTION_DEPENDS, depends, (enum schedule_kind)kind, defaults));
   json_t *retry = ordered(SECTION_RETRY, json_object_get(def, "retry"), (enum schedule_kind)kind, defaults);
   if (json_object_size(retry))
     (void)json_object_set(def, "retry", retry);

@@ -9,6 +9,7 @@ struct task_draft {
   struct slice routing_key, executor;
   const json_t *executor_labels; /* NULL: any executor */
   struct slice expression, timezone, run_at, calendar;
+  const json_t *parents; /* array of names, borrowed; NULL: it depends on no task */
   enum cron_dialect dialect;
   struct dst_rule dst;
   usec_t jitter, anchor;

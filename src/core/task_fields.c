@@ -5,9 +5,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *const task_field_type_names[] = {"name",     "text",    "enum",   "duration",        "instant",
-                                             "integer",  "integer", "number", "list of reasons", "labels",
-                                             "any JSON", "object",  NULL};
+const char *const task_field_type_names[] = {"name",    "text",   "enum",          "duration",
+                                             "instant", "integer", "integer",      "number",
+                                             "list of reasons", "labels", "list of names", "any JSON",
+                                             "object",  NULL};
 
 #define K(kind) (1u << SCHEDULE_##kind)
 #define K_ALL   ((1u << SCHEDULE_KIND_MAX_) - 1)
@@ -87,6 +88,7 @@ json_t *task_field_default(const struct task_field *f) {
   case FIELD_REAL: return json_real(f->value);
   case FIELD_REASONS: return reasons_json((uint32_t)f->value);
   case FIELD_LABELS:
+  case FIELD_NAMES:
   case FIELD_JSON:
   case FIELD_OBJECT: break;
   }
@@ -112,6 +114,7 @@ static void put_number(struct task_draft *d, const struct task_field *f, double 
   case FIELD_NAME:
   case FIELD_TEXT:
   case FIELD_LABELS:
+  case FIELD_NAMES:
   case FIELD_JSON:
   case FIELD_OBJECT: break;
   }
@@ -251,6 +254,41 @@ static int read_labels(const json_t *object, const struct task_field *f, struct 
   return 0;
 }
 
+/* Is the name at `i` one, and not there before? */
+static int check_name(const json_t *list, size_t i, struct err *e) {
+  const json_t *item = json_array_get(list, i);
+  if (!json_is_string(item))
+    return err_set(e, ERR_INVALID, "expected a name");
+  int r = parse_name(slice_n(json_string_value(item), json_string_length(item)), TASK_NAME_MAX, e);
+  for (size_t k = 0; r == 0 && k < i; k++)
+    if (json_equal(json_array_get(list, k), item))
+      r = err_set(e, ERR_INVALID, "stands here twice");
+  return r;
+}
+
+static int read_names(const json_t *object, const struct task_field *f, struct task_draft *d, json_t **ret,
+                      struct err *e) {
+  const json_t *list = json_object_get(object, f->name);
+  size_t n = json_array_size(list);
+  if (!json_is_array(list) || n < (size_t)f->min || n > (size_t)f->max)
+    return at_field(
+        e, f, err_set(e, ERR_INVALID, "expected a list of %d to %d names", (int)f->min, (int)f->max));
+  for (size_t i = 0; i < n; i++) {
+    int r = check_name(list, i, e);
+    if (r < 0) {
+      auto_str at;
+      str_init(&at, ERR_FIELD_MAX);
+      str_addf(&at, "/%zu", i);
+      if (e)
+        (void)err_at(e, at.p);
+      return at_field(e, f, r);
+    }
+  }
+  put(d, f, &list, sizeof list);
+  *ret = json_copy((json_t *)(uintptr_t)list);
+  return 0;
+}
+
 /* A field that is there and not null. */
 static int read_field(const json_t *object, const struct task_field *f, struct task_draft *d, json_t **ret,
                       struct err *e) {
@@ -265,6 +303,7 @@ static int read_field(const json_t *object, const struct task_field *f, struct t
   case FIELD_REAL: return read_number(object, f, d, ret, e);
   case FIELD_REASONS: return read_reasons(object, f, d, ret, e);
   case FIELD_LABELS: return read_labels(object, f, d, ret, e);
+  case FIELD_NAMES: return read_names(object, f, d, ret, e);
   case FIELD_JSON:
   case FIELD_OBJECT: break; /* the document's reader sees to them */
   }

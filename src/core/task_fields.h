@@ -2,6 +2,7 @@
 /* The table of the task document's fields (task_fields.def) as data: for the parser, the printer and the generators of
  * docs/api.md and OpenAPI. Pure, constant. */
 #include "base/json.h"
+#include "core/depend.h"
 #include "core/schedule.h"
 
 #define TASK_NAME_MAX        128
@@ -12,7 +13,7 @@
   (1u << REASON_ERROR | 1u << REASON_TIMEOUT | 1u << REASON_LOST | 1u << REASON_REJECTED |                   \
    1u << REASON_NO_EXECUTOR)
 
-enum task_section { SECTION_TASK, SECTION_SCHEDULE, SECTION_RETRY };
+enum task_section { SECTION_TASK, SECTION_SCHEDULE, SECTION_DEPENDS, SECTION_RETRY };
 enum task_field_type {
   FIELD_NAME,
   FIELD_TEXT,
@@ -24,6 +25,7 @@ enum task_field_type {
   FIELD_REAL,
   FIELD_REASONS,
   FIELD_LABELS,
+  FIELD_NAMES,
   FIELD_JSON,
   FIELD_OBJECT
 };

@@ -30,8 +30,9 @@ static int part(const json_t *doc, const char *key, bool required, const json_t 
 /* One section into the draft and, in normal form, into `out` below its name. */
 static int read_part(enum task_section section, const json_t *doc, struct task_draft *d, json_t *out,
                      struct err *e) {
-  const char *key = section == SECTION_SCHEDULE ? "schedule" : "retry",
-             *prefix = section == SECTION_SCHEDULE ? "/schedule" : "/retry";
+  static const char *const prefixes[] = {
+      [SECTION_SCHEDULE] = "/schedule", [SECTION_DEPENDS] = "/depends_on", [SECTION_RETRY] = "/retry"};
+  const char *prefix = prefixes[section], *key = prefix + 1;
   const json_t *j;
   int r = part(doc, key, section == SECTION_SCHEDULE, &j, e);
   if (r < 0 || !j)
@@ -92,6 +93,7 @@ static int read_all(const json_t *doc, struct task_draft *d, json_t *out, struct
   if (r < 0 || (r = task_doc_known(SECTION_TASK, doc, e)) < 0)
     return r;
   if ((r = read_part(SECTION_SCHEDULE, doc, d, out, e)) < 0 ||
+      (r = read_part(SECTION_DEPENDS, doc, d, out, e)) < 0 ||
       (r = read_part(SECTION_RETRY, doc, d, out, e)) < 0 ||
       (r = task_section_read(SECTION_TASK, doc, d, out, e)) < 0)
     return r;
@@ -146,6 +148,24 @@ static int build_schedule(struct task_draft *d, struct zone_set *zones, struct s
 
 static char *text_or_null(struct slice s) { return s.n ? mem_slicedup(s) : NULL; }
 
+static void copy_parents(const json_t *list, struct depend_def *ret) {
+  size_t n = json_array_size(list);
+  struct slice *tasks = n ? mem_array(n, sizeof *tasks) : NULL;
+  for (size_t i = 0; i < n; i++) {
+    const json_t *name = json_array_get(list, i);
+    struct slice text = slice_n(json_string_value(name), json_string_length(name));
+    tasks[i] = slice_n(mem_slicedup(text), text.n);
+  }
+  ret->tasks = tasks;
+  ret->count = n;
+}
+
+static void free_parents(struct depend_def *d) {
+  for (size_t i = 0; i < d->count; i++)
+    mem_free((void *)(uintptr_t)d->tasks[i].p);
+  mem_free((void *)(uintptr_t)d->tasks);
+}
+
 static int build_spec(struct task_draft *d, struct zone_set *zones, struct task_spec **ret, struct err *e) {
   struct schedule *schedule;
   int r = build_schedule(d, zones, &schedule, e);
@@ -161,6 +181,7 @@ static int build_spec(struct task_draft *d, struct zone_set *zones, struct task_
   s->executor = text_or_null(d->executor);
   s->routing_key = text_or_null(d->routing_key);
   s->executor_labels = d->executor_labels ? json_canonical(d->executor_labels) : NULL;
+  copy_parents(d->parents, &s->depends);
   *ret = s;
   return 0;
 }
@@ -176,6 +197,7 @@ void task_spec_free(struct task_spec **s) {
   mem_free((*s)->executor);
   mem_free((*s)->routing_key);
   mem_free((*s)->executor_labels);
+  free_parents(&(*s)->depends);
   mem_freep(s);
 }
 
@@ -217,15 +239,27 @@ static int check_future(const struct task_draft *d, const struct task_spec *s, u
   return 0;
 }
 
-static int read_payload(const json_t *doc, char **ret, struct err *e) {
+/* The runs of a task that depends on others get their results into the payload. */
+static int check_room(const json_t *payload, struct err *e) {
+  if (!json_is_object(payload))
+    return err_field(e, ERR_INVALID, "/payload", "with depends_on expected an object: `parents` is added to it");
+  if (json_object_get(payload, "parents"))
+    return err_field(e, ERR_INVALID, "/payload/parents", "with depends_on this is where the parents' results go");
+  return 0;
+}
+
+static int read_payload(const json_t *doc, bool depends, char **ret, struct err *e) {
   const json_t *j = json_object_get(doc, "payload");
+  size_t max = depends ? DEPEND_PAYLOAD_MAX : TASK_PAYLOAD_MAX;
   if (!j || json_is_null(j))
     return 0;
+  int r = depends ? check_room(j, e) : 0;
+  if (r < 0)
+    return r;
   char *text = json_text(j);
-  if (strlen(text) > TASK_PAYLOAD_MAX) {
+  if (strlen(text) > max) {
     mem_free(text);
-    return err_field(e, ERR_TOO_LARGE, "/payload", "expected at most %d bytes of compact JSON",
-                     TASK_PAYLOAD_MAX);
+    return err_field(e, ERR_TOO_LARGE, "/payload", "expected at most %zu bytes of compact JSON", max);
   }
   *ret = text;
   return 0;
@@ -237,7 +271,7 @@ int task_input_parse(const json_t *doc, struct zone_set *zones, usec_t now, stru
   auto_json *normal = json_object();
   struct task_input in = {0};
   int r = read_all(doc, &d, normal, e);
-  if (r < 0 || (r = read_payload(doc, &in.payload, e)) < 0)
+  if (r < 0 || (r = read_payload(doc, d.parents != NULL, &in.payload, e)) < 0)
     return r;
   r = build_spec(&d, zones, &in.spec, e);
   const json_t *misfire = json_object_get(doc, "misfire_policy");

@@ -2,6 +2,7 @@
 /* What a task asks for: the parsed form of its definition. Immutable once built; many tasks that differ only in name,
  * payload and anchor share one (interned by the canonical text). Pure. */
 #include "base/json.h"
+#include "core/depend.h"
 #include "core/model.h"
 
 struct calendar;
@@ -50,6 +51,7 @@ struct task_spec {
   char *executor_labels;    /* that it must have: canonical JSON object text; NULL: none */
   char *calendar;           /* its name, owned text; NULL: none */
   int32_t calendar_version; /* in the definition; 0: the name only */
+  struct depend_def depends; /* what it depends on; count 0: nothing. Owned */
 };
 
 /* The fields of a task as people write them (docs/api.md). Everything in the definition but name, description, payload,

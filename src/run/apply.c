@@ -88,6 +88,8 @@ bool run_commit(struct run_service *s) {
       return false;
   }
   (void)failpoint("run.after_commit");
+  if (ret.parents_ended && s->o.hooks.parents_ended)
+    s->o.hooks.parents_ended(s->o.hooks.arg);
   for (size_t i = 0; i < n; i++)
     if (!ret.fence_ok[i]) {
       log_warn("shard lost to another owner, stepping down", LF_I("shard", fences[i].shard),

@@ -31,6 +31,8 @@ struct run_hooks { /* called without locks, on the writer's or the trigger's thr
    * itself be NULL: executors are not looked at. */
   void *(*adopted)(void *arg, const struct task_spec *spec, struct slice executor);
   void *arg;
+  /* Runs have ended on which others depend (st_run_apply_ret). May be NULL: they are found all the same, later. */
+  void (*parents_ended)(void *arg);
 };
 struct run_options {
   struct store *finish;     /* a STORE_FINISH session; owned by the service from run_service_new on */

@@ -23,6 +23,7 @@ static void on_release(void *arg, void *slot) {
 static void on_delay_ended(void *arg, const struct progress_row *p) {
   engine_delay_ended(((struct server *)arg)->engine, p);
 }
+static void on_parents_ended(void *arg) { engine_parents_ended(((struct server *)arg)->engine); }
 static void on_fenced(void *arg, int32_t shard, int64_t epoch) {
   cluster_fenced(((struct server *)arg)->cluster, shard, epoch);
 }
@@ -146,7 +147,8 @@ static int start_runs(struct server *s, struct err *e) {
   o.batch_max = (size_t)conf_int(s->conf, "run.batch");
   o.limits.write_running_after = conf_usec(s->conf, "run.write_running_after");
   crypto_random(&o.seed, sizeof o.seed);
-  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay_ended, on_fenced, on_adopted, s};
+  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay_ended, on_fenced, on_adopted, s,
+                               on_parents_ended};
   return run_service_new(&o, &s->runs, e);
 }
 

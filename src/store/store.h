@@ -19,6 +19,7 @@
 #include "store/access_rows.h"
 #include "store/alert_rows.h"
 #include "store/calendar_rows.h"
+#include "store/dependency_rows.h"
 #include "store/executor_rows.h"
 #include "store/retention_rows.h"
 #include "store/rows.h"
@@ -157,10 +158,12 @@ struct task_def { /* what a new task or version holds; texts as in core/task_spe
   enum schedule_kind kind;
   usec_t anchor; /* 0: the version's effective_at for a new task; the old one for a change */
   enum task_state state;
+  const struct depend_def *depends; /* NULL: on no task */
 };
 /* Create n tasks in one transaction: per shard, under the shard row's lock, effective_at = greatest(now, fired_at), tasks_version + 1
  * (all tasks of one call in one shard share the number), task + task_version rows, NOTIFY. A name in use: ERR_CONFLICT, field
- * "/name" (with several: "/<index>/name"), nothing written. With `idem` (n = 1 only): a repeat returns 1 and the first answer's row. */
+ * "/name" (with several: "/<index>/name"), nothing written. Tasks of `depends` may be those of the same call; one that is not there, a task
+ * that would come after itself, too many: ERR_INVALID, field "/depends_on/tasks/<i>" or "/depends_on" (with several: below "/<index>"). With `idem` (n = 1 only): a repeat returns 1 and the first answer's row. */
 struct st_task_put {
   const struct task_def *defs;
   size_t count;
@@ -174,7 +177,9 @@ struct st_task_put_ret {
 /* A new version: replace (def given) and/or a new state. expected_version 0 = any; else ERR_STALE when it has moved on.
  * effective_at as for put. DELETED hides the task and frees its name; ERR_CONFLICT when it has open runs and !even_with_open_runs.
  * inbox (may be NULL): appended in the same transaction (resume with catch_up). The same state again without def: returns 1.
- * The namespace never changes (def->ns is not looked at). effective_at is never below the former version's. */
+ * The namespace never changes (def->ns is not looked at). effective_at is never below the former version's.
+ * `depends` as in task_put. A parent that stays keeps what has been collected of it, unless mode or ends are others now. A task on which others
+ * depend is neither deleted nor renamed: ERR_CONFLICT (renamed: field "/name"). */
 struct st_task_change {
   int64_t task_id;
   int32_t expected_version;
@@ -190,7 +195,8 @@ struct st_task_change_ret {
 /* What one document asks for, all of it or nothing, in one transaction: `groups` as group_put each, then `puts` as task_put (without
  * idem), `changes` as task_change each (each with its expected_version; none renames), and `own`, the tasks that are `source`'s from
  * now on, without a new version. What is put is `source`'s too (empty: nobody's). A change to DELETED is refused with ERR_CONFLICT
- * unless the task is `source`'s. Errors name "/puts/<i>/name", "/changes/<i>", "/own/<i>" or "/groups/<i>". */
+ * unless the task is `source`'s. Who depends on whom is looked at when all is written. `check_only`: nothing stays, but errors are found (the
+ * numbers and versions that come back are those that would have been). Errors name "/puts/<i>/…", "/changes/<i>…", "/own/<i>" or "/groups/<i>". */
 struct st_task_apply {
   const struct st_group_put *groups;
   size_t group_count;
@@ -201,6 +207,7 @@ struct st_task_apply {
   const int64_t *own;
   size_t own_count;
   struct slice by, source;
+  bool check_only;
 };
 struct st_task_apply_ret {
   struct group_row *groups;
@@ -364,7 +371,8 @@ struct st_fire_ret {
 };
 
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
- * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. */
+ * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. A finish (but SKIPPED) of a
+ * task on which others depend leaves an event for dependency_read. */
 struct st_run_apply {
   const struct fence_row *fences;
   size_t fence_count;
@@ -379,6 +387,7 @@ struct st_run_apply {
 };
 struct st_run_apply_ret {
   bool *fence_ok, *updated, *finished;
+  bool parents_ended; /* there are new events of dependency_read */
   usec_t now;
 };
 /* Open runs of a shard, ascending key, after `after` (NULL = from the start). */

@@ -349,6 +349,14 @@ static void tell_shards(const struct plan *p, const struct st_task_apply_ret *ou
   }
 }
 
+/* Who depends on whom only the database can tell, when it has all of it. */
+static bool needs_check(const struct plan *p) {
+  bool any = false;
+  for (size_t i = 0; i < p->count; i++)
+    any |= p->entries[i].def.depends != NULL;
+  return any;
+}
+
 static int write_all(struct plan *p, struct st_task_apply_ret *out) {
   struct st_task_apply *in = &p->in;
   size_t nothing = in->put_count + in->change_count + in->own_count + in->group_count;
@@ -359,6 +367,8 @@ static int write_all(struct plan *p, struct st_task_apply_ret *out) {
     name_document(p);
     return r;
   }
+  if (in->check_only)
+    return 0;
   tell_shards(p, out);
   size_t deleted = 0;
   for (size_t i = p->documents; i < p->count; i++)
@@ -412,7 +422,8 @@ static void plan_init(struct plan *p) {
                                  .changes = p->changes,
                                  .own = p->own,
                                  .by = p->c->by,
-                                 .source = p->a->source};
+                                 .source = p->a->source,
+                                 .check_only = p->a->dry_run};
 }
 
 static void plan_done(struct plan *p) {
@@ -447,7 +458,7 @@ int task_apply(struct task_service *s, const struct task_call *c, const struct t
   r = plan_all(&p);
   if (r == 0)
     collect(&p);
-  if (r == 0 && !a->dry_run)
+  if (r == 0 && (!a->dry_run || needs_check(&p)))
     r = write_all(&p, &out);
   if (r == 0) {
     *ret_items = json_array();

@@ -108,8 +108,23 @@ int task_versions(struct task_service *s, const struct task_call *c, struct slic
 static struct slice describe(const struct task_spec *spec, struct arena *mem) {
   auto_str text;
   str_init(&text, SCHEDULE_TEXT_MAX);
-  schedule_describe(spec->schedule, CRON_EN, &text);
+  if (spec->depends.count)
+    depend_describe(&spec->depends, &text);
+  else
+    schedule_describe(spec->schedule, CRON_EN, &text);
   return str_failed(&text) ? SLICE("") : arena_slice(mem, str_slice(&text));
+}
+
+static const struct depend_def *depends_of(const struct depend_def *d, struct arena *mem) {
+  if (!d->count)
+    return NULL;
+  struct depend_def *copy = arena_alloc(mem, sizeof *copy);
+  struct slice *tasks = arena_array(mem, d->count, sizeof *tasks);
+  for (size_t i = 0; i < d->count; i++)
+    tasks[i] = arena_slice(mem, d->tasks[i]);
+  *copy = *d;
+  copy->tasks = tasks;
+  return copy;
 }
 
 void task_def_of(const struct task_input *in, struct arena *mem, struct task_def *ret) {
@@ -122,7 +137,8 @@ void task_def_of(const struct task_input *in, struct arena *mem, struct task_def
                            .schedule_text = describe(spec, mem),
                            .kind = spec->kind,
                            .anchor = in->anchor,
-                           .state = TASK_ENABLED};
+                           .state = TASK_ENABLED,
+                           .depends = depends_of(&spec->depends, mem)};
   if (in->description)
     ret->description = arena_slice(mem, slice_of(in->description));
   if (in->payload)

@@ -11,6 +11,7 @@
 #define TASK_CREATE_MAX  1000 /* tasks of one create call */
 #define TASK_LIST_MAX    1000
 #define TASK_PREVIEW_MAX 1000 /* instants of one preview */
+#define TASK_REMARK_MAX  512  /* bytes of what is said of them */
 
 struct task_service;
 struct task_service_options {

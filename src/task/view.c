@@ -143,7 +143,7 @@ static const char *note_text(enum dst_note note) {
 static const char *remark(enum schedule_kind kind, size_t count) {
   switch (kind) {
   case SCHEDULE_FIXED_DELAY: return "each instant follows from the end of the run before";
-  case SCHEDULE_MANUAL: return "it runs only when it is triggered";
+  case SCHEDULE_MANUAL: return "it runs only when it is triggered, or after others if it depends on them";
   case SCHEDULE_ONE_TIME: return count ? NULL : "the instant has passed";
   case SCHEDULE_CRON:
   case SCHEDULE_FIXED_RATE:
@@ -185,6 +185,14 @@ static int check_ask(const struct preview_ask *ask, struct err *e) {
   return 0;
 }
 
+static const char *after_text(const struct depend_def *d, struct arena *mem) {
+  auto_str text;
+  str_init(&text, TASK_REMARK_MAX);
+  str_addz(&text, "it runs ");
+  depend_describe(d, &text);
+  return str_failed(&text) ? "it runs after others" : arena_slice(mem, str_slice(&text)).p;
+}
+
 int task_next(struct task_service *s, const struct task_call *c, const struct task_row *t,
               const struct preview_ask *ask, struct preview *ret) {
   struct task_spec *spec = NULL;
@@ -195,6 +203,8 @@ int task_next(struct task_service *s, const struct task_call *c, const struct ta
   struct preview p = {.items = arena_array(c->mem, (size_t)ask->n, sizeof *p.items)};
   from.from = ask->from ? ask->from : task_now(s);
   fill(spec->schedule, t->v.anchor, &from, &p);
+  if (spec->depends.count)
+    p.remark = after_text(&spec->depends, c->mem);
   task_spec_unref(&spec);
   *ret = p;
   return 0;

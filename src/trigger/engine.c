@@ -59,6 +59,8 @@ int engine_new(const struct engine_options *o, struct engine **ret, struct err *
   g->zones = o->zones;
   g->specs = spec_cache_new(g->zones, SPECS_MAX);
   g->shards = mem_array((size_t)o->shard_count, sizeof *g->shards);
+  mutex_init(&g->after_lock);
+  cond_init(&g->after_wake);
   mutex_init(&g->pause_lock);
   cond_init(&g->pause);
   make_metrics(g);
@@ -263,6 +265,8 @@ int engine_start(struct engine *g, struct err *e) {
     rc = thread_start(&g->listener, "listener", listen_main, g, e);
   if (rc >= 0)
     rc = thread_start(&g->thread, "trigger", trigger_main, g, e);
+  if (rc >= 0)
+    rc = thread_start(&g->after, "after", engine_after_main, g, e);
   return rc;
 }
 
@@ -276,6 +280,9 @@ void engine_stop(struct engine *g) {
     thread_join(&g->thread);
   if (g->listener.running)
     thread_join(&g->listener);
+  engine_parents_ended(g);
+  if (g->after.running)
+    thread_join(&g->after);
   queue_close(g->completed);
   if (g->completer.running)
     thread_join(&g->completer);
@@ -304,6 +311,8 @@ void engine_free(struct engine **p) {
   mem_free(g->ended);
   mem_free(g->row_items);
   arena_done(&g->mem);
+  mutex_done(&g->after_lock);
+  cond_done(&g->after_wake);
   mutex_done(&g->pause_lock);
   cond_done(&g->pause);
   mem_free(g);

@@ -36,6 +36,7 @@ void engine_own(struct engine *g, const struct shard_row *s); /* claimed with th
 void engine_disown(struct engine *g, int32_t shard, int64_t epoch);
 void engine_changed(struct engine *g, int32_t shard); /* a task or the inbox of the shard changed; -1: any */
 void engine_delay_ended(struct engine *g, const struct progress_row *p); /* FIXED_DELAY: durable end */
+void engine_parents_ended(struct engine *g); /* runs of tasks on which others depend */
 
 /* All shards given so far by engine_own are loaded and firing. */
 bool engine_ready(struct engine *g);

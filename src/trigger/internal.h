@@ -74,6 +74,10 @@ struct engine {
   struct fire_item **row_items; /* what each of `rows` was made of */
   size_t row_items_cap;
   _Atomic size_t owned, loaded, tasks;
+  struct thread after;     /* after.c */
+  struct mutex after_lock; /* guards parents_ended */
+  struct cond after_wake;
+  bool parents_ended;
   struct mutex pause_lock; /* guards nothing: for pauses that end with the engine */
   struct cond pause;
   struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors, *tasks_gauge;
@@ -86,6 +90,8 @@ int engine_load(struct engine *g, struct owned_shard *w);
 void engine_drop(struct engine *g, struct owned_shard *w);
 /* Read the shard anew with the next round, its open runs too. */
 void engine_reload(struct engine *g, struct owned_shard *w);
+/* after.c: the thread that makes requests of what the ends of parents lead to. */
+void engine_after_main(void *engine);
 /* changes.c: read the feed and the inbox of shards that may have something. */
 int engine_look(struct engine *g, usec_t now);
 int engine_changes(struct engine *g, struct owned_shard *w, struct store *store);

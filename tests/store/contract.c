@@ -174,6 +174,7 @@ static const struct {
     {"retention", retention_tests, &retention_tests_count},
     {"calendar", calendar_tests, &calendar_tests_count},
     {"lists", lists_tests, &lists_tests_count},
+    {"dependency", dependency_tests, &dependency_tests_count},
 };
 
 int contract_run(struct store_source *(*open)(void), const char *name) {

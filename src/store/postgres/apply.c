@@ -48,13 +48,19 @@ static const struct pg_sql sql_update = {
   "started_at, "                                                                                             \
   "missed_first, missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, "   \
   "pin, payload, "                                                                                           \
-  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ")" more                 \
-  " SELECT ord FROM m"
+  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ")" PARENT_EVENTS more ENDED
 /* For a call with a FAIL among its ends, while there is an alert rule: the events that become alerts. */
 #define FAIL_EVENTS                                                                                          \
   ", a AS (INSERT INTO alert_event (shard, scheduled_at, task_id, part) SELECT shard, scheduled_at, "        \
   "task_id, part FROM m WHERE state = 3 AND EXISTS (SELECT FROM alert_def WHERE kind = 1))"
-_Static_assert(RUN_FAIL == 3 && ALERT_DEF_RULE == 1, "numbers used in SQL");
+/* For the children of a task (docs/adr/0017): who is a parent is looked up in the snapshot of this statement, and only where there is one. */
+#define PARENT_EVENTS                                                                                        \
+  ", p AS (INSERT INTO dependency_event (turn, shard, scheduled_at, task_id, part, state, finished_at) "     \
+  "SELECT (SELECT no FROM dependency_turn), shard, scheduled_at, task_id, part, state, "                     \
+  "coalesce(finished_at, fired_at) FROM m WHERE state <> 5 AND EXISTS (SELECT FROM dependency) AND EXISTS "  \
+  "(SELECT FROM dependency d WHERE d.parent_id = m.task_id OFFSET 0) RETURNING 1)"
+#define ENDED " SELECT ord FROM m UNION ALL (SELECT -1 FROM p LIMIT 1)"
+_Static_assert(RUN_FAIL == 3 && RUN_SKIPPED == 5 && ALERT_DEF_RULE == 1, "numbers used in SQL");
 #define AGAIN "ON CONFLICT DO NOTHING"
 /* [is there a FAIL][is it the second try] */
 static const struct pg_sql sql_finish[2][2] = {
@@ -222,10 +228,19 @@ static void add_the_rest(struct pg_store *s, const struct st_run_apply *in) {
   }
 }
 
-static void mark(const PGresult *r, bool *ret) {
-  for (int row = 0; row < PQntuples(r); row++)
-    if (!PQgetisnull(r, row, 0))
-      ret[pgw_int(r, row, 0)] = true;
+/* Returns whether there is a −1 among them. */
+static bool mark(const PGresult *r, bool *ret) {
+  bool other = false;
+  for (int row = 0; row < PQntuples(r); row++) {
+    if (PQgetisnull(r, row, 0))
+      continue;
+    int64_t at = pgw_int(r, row, 0);
+    if (at >= 0)
+      ret[at] = true;
+    else
+      other = true;
+  }
+  return other;
 }
 
 struct waves {
@@ -266,12 +281,12 @@ int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_r
   if (code == ERR_CONFLICT && !s->locked)
     code = send_apply(s, in, &w, true, r, e);
   if (code == 0) {
-    mark(r[0], out.fence_ok);
+    (void)mark(r[0], out.fence_ok);
     out.now = pgw_int(r[0], 0, 1);
     for (int i = 0; i < w.update_count; i++)
-      mark(r[1 + i], out.updated);
+      (void)mark(r[1 + i], out.updated);
     if (in->finish_count)
-      mark(r[1 + w.update_count], out.finished);
+      out.parents_ended = mark(r[1 + w.update_count], out.finished);
     *ret = out;
   }
   for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)

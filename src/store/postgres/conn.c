@@ -314,6 +314,12 @@ void pgc_begin(struct pg_store *s) {
     s->in_tx = true;
 }
 
+int pgc_begin_now(struct pg_store *s, struct err *e) {
+  auto_result r = NULL;
+  pgc_begin(s);
+  return pgc_run(s, &r, e);
+}
+
 int pgc_commit(struct pg_store *s, struct err *e) {
   auto_result done = NULL;
   int r = pgc_one(s, s->locked ? &sql_savepoint_release : &sql_commit, &done, e);

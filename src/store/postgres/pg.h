@@ -201,8 +201,13 @@ int pg_take_task_ids(struct pg_store *s, int64_t *ids, size_t count, struct err 
 int pg_put_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t *ids,
                  struct st_task_put_ret *ret, struct arena *mem, struct err *e);
 int pg_name_taken(struct pg_store *s, const struct task_def *defs, size_t count, struct err *e);
+/* *ret_edit: what it means for the edges; task_id 0: nothing. */
 int pg_change_task(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
-                   struct arena *mem, struct err *e);
+                   struct edge_edit *ret_edit, struct arena *mem, struct err *e);
+/* dependency.c: edges of tasks that have been written in this transaction, whose shards are locked. */
+int pg_edit_edges(struct pg_store *s, const struct edge_edit *edits, size_t count, struct arena *mem,
+                  struct err *e);
+int pgc_begin_now(struct pg_store *s, struct err *e);
 int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group_row *ret, struct arena *mem,
                  struct err *e);
 void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count);

@@ -220,13 +220,35 @@ int pg_put_tasks(struct pg_store *s, const struct st_task_put *in, const int64_t
   return 0;
 }
 
+/* With the edges of those that depend on others. */
+static int put_with_edges(struct pg_store *s, const struct st_task_put *in, const int64_t *ids,
+                          struct st_task_put_ret *ret, struct arena *mem, struct err *e) {
+  struct edge_edit *edits = arena_array(mem, in->count + 1, sizeof *edits);
+  size_t n = edge_edits_of(in->defs, ids, in->count, "", edits);
+  if (n == 0)
+    return pg_put_tasks(s, in, ids, ret, mem, e);
+  struct st_task_put_ret out = *ret;
+  int code = pgc_begin_now(s, e);
+  if (code == 0)
+    code = pg_put_tasks(s, in, ids, &out, mem, e);
+  if (code == 0)
+    code = pg_edit_edges(s, edits, n, mem, e);
+  if (code == 0)
+    code = pgc_commit(s, e);
+  else
+    pgc_rollback(s);
+  if (code >= 0)
+    *ret = out;
+  return code;
+}
+
 int pg_task_put(struct store *store, const struct st_task_put *in, struct st_task_put_ret *ret,
                 struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   int64_t *ids = arena_array(mem, in->count, sizeof *ids);
   int code = pg_take_task_ids(s, ids, in->count, e);
   if (code == 0)
-    code = pg_put_tasks(s, in, ids, ret, mem, e);
+    code = put_with_edges(s, in, ids, ret, mem, e);
   return code == ERR_CONFLICT ? pg_name_taken(s, in->defs, in->count, e) : code;
 }
 
@@ -311,17 +333,30 @@ static int check_change(const struct st_task_change *in, const PGresult *task, c
   return 0;
 }
 
+static void note_edges(const struct st_task_change *in, const PGresult *task, const PGresult *open,
+                       struct edge_edit *ret, struct arena *mem) {
+  struct pgw_cursor c = pgw_row_of(task, 0, mem);
+  c.col = 8;
+  struct slice name = pgw_next_text(&c);
+  c.col++;
+  struct slice ns = pgw_next_text(&c);
+  if (!edge_edit_of(in, ns, name, pgw_int(open, 0, 1), ret))
+    ret->task_id = 0;
+}
+
 static int lock_and_check(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
-                          struct arena *mem, struct err *e) {
+                          struct edge_edit *ret_edit, struct arena *mem, struct err *e) {
   static const struct pg_sql lock = {"task_change_lock", "SELECT 1 FROM shard WHERE id = $1::int4 FOR UPDATE",
                                      PG_READ};
   static const struct pg_sql now = {
       "task_change_now",
-      "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition FROM task "
+      "SELECT " ANSWER_COLUMNS("") ", payload IS NOT NULL, name, definition, ns FROM task "
                                    "WHERE shard = $1::int4 AND id = $2::int8 AND state <> 3",
       PG_READ};
   static const struct pg_sql open = {
-      "task_change_open", "SELECT EXISTS (SELECT FROM run WHERE shard = $1::int4 AND task_id = $2::int8)",
+      "task_change_open",
+      "SELECT EXISTS (SELECT FROM run WHERE shard = $1::int4 AND task_id = $2::int8), EXISTS (SELECT FROM "
+      "dependency WHERE child_id = $2)",
       PG_READ};
   int32_t shard = shard_of_task(in->task_id, s->source->shard_count);
   PGresult *r[4] = {0};
@@ -339,6 +374,8 @@ static int lock_and_check(struct pg_store *s, const struct st_task_change *in, s
   int code = pgc_run(s, r, e);
   if (code == 0)
     code = check_change(in, r[first + 1], r[first + 2], e);
+  if (code == 0)
+    note_edges(in, r[first + 1], r[first + 2], ret_edit, mem);
   if (code == 1)
     read_answer(r[first + 1], &ret->row, mem);
   for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
@@ -347,9 +384,10 @@ static int lock_and_check(struct pg_store *s, const struct st_task_change *in, s
 }
 
 int pg_change_task(struct pg_store *s, const struct st_task_change *in, struct st_task_change_ret *ret,
-                   struct arena *mem, struct err *e) {
+                   struct edge_edit *ret_edit, struct arena *mem, struct err *e) {
   auto_result r = NULL;
-  int code = lock_and_check(s, in, ret, mem, e);
+  ret_edit->task_id = 0;
+  int code = lock_and_check(s, in, ret, ret_edit, mem, e);
   if (code)
     return code;
   add_change(s, in, shard_of_task(in->task_id, s->source->shard_count));
@@ -363,8 +401,11 @@ int pg_task_change(struct store *store, const struct st_task_change *in, struct 
                    struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
   struct st_task_change_ret out;
-  int code = pg_change_task(s, in, &out, mem, e);
+  struct edge_edit edit;
+  int code = pg_change_task(s, in, &out, &edit, mem, e);
   bool name = code == ERR_CONFLICT && pgc_refused(s, PG_UNIQUE_VIOLATION);
+  if (code == 0 && edit.task_id)
+    code = pg_edit_edges(s, &edit, 1, mem, e);
   if (code == 0)
     code = pgc_commit(s, e);
   else

@@ -73,17 +73,22 @@ static int may_delete(struct pg_store *s, const struct st_task_change *ch, struc
   return code;
 }
 
+/* `edits` gets what they mean for who depends on whom. */
 static int change_tasks(struct pg_store *s, const struct st_task_apply *in, struct task_version_row *rows,
-                        struct arena *mem, struct err *e) {
+                        struct edge_edit *edits, size_t *edit_count, struct arena *mem, struct err *e) {
   for (size_t i = 0; i < in->change_count; i++) {
     const struct st_task_change *ch = &in->changes[i];
     struct st_task_change_ret out = {0};
     int code = ch->state == TASK_DELETED ? may_delete(s, ch, in->source, e) : 0;
     if (code == 0)
-      code = pg_change_task(s, ch, &out, mem, e);
+      code = pg_change_task(s, ch, &out, &edits[*edit_count], mem, e);
     if (code < 0)
       return at(e, "changes", i, code);
     rows[i] = out.row;
+    if (edits[*edit_count].task_id) {
+      struct edge_edit *d = &edits[(*edit_count)++];
+      (void)snprintf(d->at, sizeof d->at, "/changes/%zu", i);
+    }
   }
   int64_t n = in->own_count ? own(s, in->own, in->own_count, in->source, e) : 0;
   if (n < 0)
@@ -109,7 +114,11 @@ static int write_all(struct pg_store *s, const struct st_task_apply *in, const i
     int64_t n = own(s, ids, in->put_count, in->source, e);
     code = n < 0 ? (int)n : 0;
   }
-  return code < 0 ? code : change_tasks(s, in, ret->changes, mem, e);
+  struct edge_edit *edits = arena_array(mem, in->put_count + in->change_count + 1, sizeof *edits);
+  size_t n = edge_edits_of(in->puts, ids, in->put_count, "/puts", edits);
+  if (code == 0)
+    code = change_tasks(s, in, ret->changes, edits, &n, mem, e);
+  return code < 0 ? code : pg_edit_edges(s, edits, n, mem, e);
 }
 
 int pg_task_apply(struct store *store, const struct st_task_apply *in, struct st_task_apply_ret *ret,
@@ -123,6 +132,11 @@ int pg_task_apply(struct store *store, const struct st_task_apply *in, struct st
   if (code < 0)
     return code;
   code = write_all(s, in, ids, &out, mem, &puts, e);
+  if (code == 0 && in->check_only) {
+    pgc_rollback(s);
+    *ret = out;
+    return 0;
+  }
   if (code == 0) {
     if ((code = pgc_commit(s, e)) == 0)
       *ret = out;

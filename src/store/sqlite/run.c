@@ -133,6 +133,15 @@ static int update_run(struct db *db, const struct run_update *u, struct err *e) 
                 u->error_message);
 }
 
+/* For the children of a task (docs/adr/0017). */
+static int tell_children(struct sqlite_tx *tx, const struct run_finish *f, bool *ret_told) {
+  if (f->state == RUN_SKIPPED || !sqlite_is_parent(tx, f->key.task_id))
+    return 0;
+  *ret_told = true;
+  return db_run(tx->db, SQL_DEPEND_EVENT_NEW, tx->e, "illiil", f->key.shard, f->key.scheduled_at,
+                f->key.task_id, f->key.part, f->state, f->finished_at);
+}
+
 static int finish_run(struct db *db, const struct run_finish *f, struct err *e) {
   int r = db_run(db, SQL_RUN_FINISH, e, "illiiiilllsssss", f->key.shard, f->key.scheduled_at, f->key.task_id,
                  f->key.part, f->seen_attempt, f->state, f->reason, f->attempt_at, f->started_at,
@@ -159,9 +168,15 @@ static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const
   for (size_t i = 0; r >= 0 && i < in->update_count; i++)
     if (writable(tx, entry, in->updates[i].key.shard))
       out->updated[i] = (r = update_run(tx->db, &in->updates[i], tx->e)) > 0;
-  for (size_t i = 0; r >= 0 && i < in->finish_count; i++)
-    if (writable(tx, entry, in->finishes[i].key.shard))
-      out->finished[i] = (r = finish_run(tx->db, &in->finishes[i], tx->e)) > 0;
+  if (r >= 0 && in->finish_count)
+    r = sqlite_parents_read(tx);
+  for (size_t i = 0; r >= 0 && i < in->finish_count; i++) {
+    if (!writable(tx, entry, in->finishes[i].key.shard))
+      continue;
+    out->finished[i] = (r = finish_run(tx->db, &in->finishes[i], tx->e)) > 0;
+    if (out->finished[i])
+      r = tell_children(tx, &in->finishes[i], &out->parents_ended);
+  }
   for (size_t i = 0; r >= 0 && i < in->attempt_count; i++)
     if (writable(tx, entry, in->attempts[i].key.shard))
       r = insert_attempt(tx->db, &in->attempts[i], tx->e);

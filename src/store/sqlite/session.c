@@ -95,6 +95,8 @@ int sqlite_write_end(struct sqlite_tx *tx, int r) {
   struct sqlite_store *st = tx->session;
   struct db *db = tx->db;
   db_settle(db);
+  if (r < 0) /* they may have been read from what is rolled back */
+    st->source->parents_known = false;
   db->deadline = 0; /* neither a commit nor a rollback is ended half-way */
   if (st->holds_lock) {
     (void)db_exec(db, r < 0 ? "ROLLBACK TO op; RELEASE op" : "RELEASE op", NULL); /* in memory only */
@@ -105,6 +107,8 @@ int sqlite_write_end(struct sqlite_tx *tx, int r) {
   } else {
     int committed = commit(db, tx->e);
     r = committed < 0 ? committed : r;
+    if (r < 0)
+      st->source->parents_known = false;
   }
   tell_news(st->source, r >= 0);
   write_queue_leave(&st->source->queue);

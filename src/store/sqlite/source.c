@@ -161,6 +161,7 @@ static void source_close(struct store_source *base) {
   mutex_done(&src->news_m);
   cond_done(&src->news_c);
   mem_free(src->touched);
+  mem_free(src->parents);
   mem_free(src->news);
   mem_free(src->path);
   mem_free(src);

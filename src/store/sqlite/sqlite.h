@@ -22,6 +22,9 @@ struct sqlite_source {
   struct write_queue queue;
   struct db writer;    /* of whoever holds the queue */
   bool *touched;       /* by shard: changed in the open transaction; as writer */
+  int64_t *parents;    /* tasks on which others depend, ascending; as writer */
+  size_t parent_count, parent_cap;
+  bool parents_known; /* they are as the writer connection sees them */
   struct mutex news_m; /* protects news */
   struct cond news_c;
   uint64_t *news; /* by shard: committed changes of tasks or inbox */
@@ -75,8 +78,14 @@ int sqlite_idem_find(struct sqlite_tx *tx, const struct idem *idem, struct slice
 int sqlite_idem_keep(struct sqlite_tx *tx, const struct idem *idem, struct slice answer);
 /* Parts of the operations on tasks and groups, inside a write. `rows`: one for each def. */
 int sqlite_put_tasks(struct sqlite_tx *tx, const struct st_task_put *in, struct task_version_row *rows);
+/* *ret_edit: what it means for the edges; task_id 0: nothing. */
 int sqlite_change_task(struct sqlite_tx *tx, const struct st_task_change *in, struct task_row *ret_old,
-                       struct task_version_row *ret);
+                       struct task_version_row *ret, struct edge_edit *ret_edit);
+/* Edges of tasks that have been written in this transaction. */
+int sqlite_edit_edges(struct sqlite_tx *tx, const struct edge_edit *edits, size_t count);
+/* Inside a write: read who is a parent, unless it is known; then ask. */
+int sqlite_parents_read(struct sqlite_tx *tx);
+bool sqlite_is_parent(const struct sqlite_tx *tx, int64_t task_id);
 int sqlite_put_group(struct sqlite_tx *tx, const struct st_group_put *in, struct group_row *ret);
 /* Append to the inbox inside a write. */
 int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64_t *ret_no);

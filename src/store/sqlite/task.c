@@ -93,6 +93,15 @@ static int first_version(struct sqlite_tx *tx, struct slice answer, struct task_
   return 1;
 }
 
+static int put_edges(struct sqlite_tx *tx, const struct st_task_put *in,
+                     const struct task_version_row *rows) {
+  struct edge_edit *edits = arena_array(tx->mem, in->count + 1, sizeof *edits);
+  int64_t *ids = arena_array(tx->mem, in->count, sizeof *ids);
+  for (size_t i = 0; i < in->count; i++)
+    ids[i] = rows[i].task_id;
+  return sqlite_edit_edges(tx, edits, edge_edits_of(in->defs, ids, in->count, "", edits));
+}
+
 int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_task_put_ret *ret,
                     struct arena *mem, struct err *e) {
   struct task_version_row *rows = arena_array(mem, in->count + 1, sizeof *rows);
@@ -108,6 +117,8 @@ int sqlite_task_put(struct store *s, const struct st_task_put *in, struct st_tas
     r = first_version(&tx, answer, rows);
   } else if (r == 0) {
     r = sqlite_put_tasks(&tx, in, rows);
+    if (r == 0)
+      r = put_edges(&tx, in, rows);
     if (r == 0 && in->idem)
       r = sqlite_idem_keep(&tx, in->idem, slice_of(arena_printf(mem, "%lld", (long long)rows[0].task_id)));
   }
@@ -171,9 +182,21 @@ static int write_version(struct sqlite_tx *tx, const struct st_task_change *in, 
   return insert_version(tx, v, &d, in->by, in->note);
 }
 
+/* As it is before the change. */
+static int note_edges(struct sqlite_tx *tx, const struct st_task_change *in, const struct task_row *old,
+                      struct edge_edit *ret) {
+  int had = db_first(tx->db, SQL_DEPEND_HAS, tx->e, "l", in->task_id);
+  if (had < 0)
+    return had;
+  if (!edge_edit_of(in, old->ns, old->v.name, had > 0, ret))
+    ret->task_id = 0;
+  return 0;
+}
+
 int sqlite_change_task(struct sqlite_tx *tx, const struct st_task_change *in, struct task_row *ret_old,
-                       struct task_version_row *ret) {
+                       struct task_version_row *ret, struct edge_edit *ret_edit) {
   int64_t no;
+  ret_edit->task_id = 0;
   int r = db_first(tx->db, SQL_TASK_GET, tx->e, "ilii", sqlite_shard_of(tx, in->task_id), in->task_id, 0, 0);
   if (r > 0) {
     sqlite_get_task(tx, SQL_TASK_GET, ret_old);
@@ -182,6 +205,8 @@ int sqlite_change_task(struct sqlite_tx *tx, const struct st_task_change *in, st
   } else if (r == 0) {
     r = err_set(tx->e, ERR_NOT_FOUND, "there is no task %lld", (long long)in->task_id);
   }
+  if (r == 0)
+    r = note_edges(tx, in, ret_old, ret_edit);
   if (r == 0) {
     r = write_version(tx, in, ret_old, ret);
     if (r >= 0 && in->inbox)
@@ -203,7 +228,11 @@ int sqlite_task_change(struct store *s, const struct st_task_change *in, struct 
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  r = sqlite_write_end(&tx, sqlite_change_task(&tx, in, &old, &v));
+  struct edge_edit edit;
+  r = sqlite_change_task(&tx, in, &old, &v, &edit);
+  if (r == 0 && edit.task_id)
+    r = sqlite_edit_edges(&tx, &edit, 1);
+  r = sqlite_write_end(&tx, r);
   if (r >= 0)
     ret->row = v;
   return r;

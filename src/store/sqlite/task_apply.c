@@ -28,21 +28,40 @@ static int put_tasks(struct sqlite_tx *tx, const struct st_task_apply *in, struc
   return r < 0 ? r : 0;
 }
 
-static int change_tasks(struct sqlite_tx *tx, const struct st_task_apply *in, struct task_version_row *rows) {
+/* `edits` gets what they mean for who depends on whom. */
+static int change_tasks(struct sqlite_tx *tx, const struct st_task_apply *in, struct task_version_row *rows,
+                        struct edge_edit *edits, size_t *edit_count) {
   int r = 0;
   for (size_t i = 0; r >= 0 && i < in->change_count; i++) {
     const struct st_task_change *ch = &in->changes[i];
     struct task_row old = {};
-    r = sqlite_change_task(tx, ch, &old, &rows[i]);
+    struct edge_edit *d = &edits[*edit_count];
+    r = sqlite_change_task(tx, ch, &old, &rows[i], d);
     if (r >= 0 && ch->state == TASK_DELETED && !(in->source.n && slice_eq(old.managed_by, in->source)))
       r = err_set(tx->e, ERR_CONFLICT, "the task is not managed by this source");
     if (r < 0)
       r = at(tx, "changes", i, r);
+    if (r >= 0 && d->task_id) {
+      (void)snprintf(d->at, sizeof d->at, "/changes/%zu", i);
+      (*edit_count)++;
+    }
   }
   for (size_t i = 0; r >= 0 && i < in->own_count; i++)
     if ((r = own(tx, in->own[i], in->source)) < 0)
       r = at(tx, "own", i, r);
   return r < 0 ? r : 0;
+}
+
+/* The changes, and who depends on whom when all is written. */
+static int write_changes(struct sqlite_tx *tx, const struct st_task_apply *in,
+                         const struct st_task_apply_ret *rows) {
+  struct edge_edit *edits = arena_array(tx->mem, in->put_count + in->change_count + 1, sizeof *edits);
+  int64_t *ids = arena_array(tx->mem, in->put_count + 1, sizeof *ids);
+  for (size_t i = 0; i < in->put_count; i++)
+    ids[i] = rows->puts[i].task_id;
+  size_t n = edge_edits_of(in->puts, ids, in->put_count, "/puts", edits);
+  int r = change_tasks(tx, in, rows->changes, edits, &n);
+  return r < 0 ? r : sqlite_edit_edges(tx, edits, n);
 }
 
 int sqlite_task_apply(struct store *s, const struct st_task_apply *in, struct st_task_apply_ret *ret,
@@ -60,7 +79,12 @@ int sqlite_task_apply(struct store *s, const struct st_task_apply *in, struct st
   if (r >= 0)
     r = put_tasks(&tx, in, out.puts);
   if (r >= 0)
-    r = change_tasks(&tx, in, out.changes);
+    r = write_changes(&tx, in, &out);
+  if (r >= 0 && in->check_only) { /* as it would have been */
+    (void)sqlite_write_end(&tx, ERR_CONFLICT);
+    *ret = out;
+    return 0;
+  }
   r = sqlite_write_end(&tx, r);
   if (r >= 0)
     *ret = out;

@@ -1,0 +1,174 @@
+#include "trigger/internal.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "core/depend.h"
+#include "core/inbox.h"
+
+/* After-tasks (docs/adr/0017): ends of parents become requests to the owners of their children. A turn is all or nothing, and one at a
+ * time in the whole database. Its own thread, on the pooled sessions; any node may do it for any task. */
+
+enum { EVENTS = 64, FIRES = 100 }; /* of one turn; a payload has 1 MiB at most */
+static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
+
+struct turn {
+  struct engine *g;
+  struct arena *mem;
+  struct st_dependency_read_ret in;
+  struct depend_out out;
+  struct run_row *runs; /* of parents, read so far; state RUN_STATE_MAX_: there no more */
+  size_t run_count, run_cap;
+  struct payload_row *payloads; /* by fire */
+};
+
+/* ---------------------------------------------------------------- what the children are told */
+
+static const struct run_row *find_run(const struct turn *t, const struct run_key *key) {
+  for (size_t i = 0; i < t->run_count; i++)
+    if (run_key_eq(&t->runs[i].key, key))
+      return &t->runs[i];
+  return NULL;
+}
+
+static int read_run(struct turn *t, const struct run_key *key, struct err *e) {
+  struct st_run_get_ret got;
+  if (find_run(t, key))
+    return 0;
+  int r = store_run_get(t->g->o.api, &(struct st_run_get){*key}, &got, t->mem, e);
+  if (r == ERR_NOT_FOUND) {
+    got.run = (struct run_row){.key = *key, .state = RUN_STATE_MAX_};
+    r = 0;
+  }
+  if (r < 0)
+    return r;
+  mem_reserve(t->runs, t->run_count, t->run_cap);
+  t->runs[t->run_count++] = got.run;
+  return 0;
+}
+
+static int read_payloads(struct turn *t, struct err *e) {
+  size_t n = t->out.fire_count;
+  struct st_payload_get_ret got;
+  int64_t *ids = arena_array(t->mem, n, sizeof *ids);
+  int32_t *versions = arena_array(t->mem, n, sizeof *versions);
+  for (size_t i = 0; i < n; i++) {
+    ids[i] = t->out.fires[i].key.task_id;
+    versions[i] = t->out.fires[i].version;
+  }
+  if (!n)
+    return 0;
+  int r = store_payload_get(t->g->o.api, &(struct st_payload_get){ids, versions, n}, &got, t->mem, e);
+  if (r >= 0)
+    t->payloads = got.rows;
+  return r;
+}
+
+static int read_all(struct turn *t, struct err *e) {
+  int r = read_payloads(t, e);
+  for (size_t i = 0; r >= 0 && i < t->out.fire_count; i++)
+    for (size_t k = 0; r >= 0 && k < t->out.fires[i].count; k++)
+      r = read_run(t, &t->out.fires[i].parents[k].key, e);
+  return r;
+}
+
+static struct inbox_row request_of(struct turn *t, size_t i) {
+  const struct depend_fire *f = &t->out.fires[i];
+  const struct run_row **runs = arena_array(t->mem, f->count, sizeof *runs);
+  char last[RUN_ID_LEN + 1];
+  for (size_t k = 0; k < f->count; k++) {
+    const struct run_row *run = find_run(t, &f->parents[k].key);
+    runs[k] = run && run->state != RUN_STATE_MAX_ ? run : NULL;
+  }
+  run_id_format(&f->last, last);
+  auto_free char *payload = depend_payload(t->payloads[i].payload, f->parents, runs, f->count);
+  struct inbox_item item = {.kind = INBOX_TRIGGER,
+                            .request = {.key = f->key,
+                                        .origin = ORIGIN_DEPENDENCY,
+                                        .payload = slice_of(payload),
+                                        .origin_run = slice_of(last)}};
+  auto_free char *body = inbox_body(&item);
+  return (struct inbox_row){
+      .shard = f->key.shard, .kind = INBOX_TRIGGER, .body = arena_slice(t->mem, slice_of(body))};
+}
+
+/* ---------------------------------------------------------------- a turn */
+
+static int apply(struct turn *t, struct err *e) {
+  const struct depend_out *o = &t->out;
+  struct st_dependency_apply_ret none;
+  int64_t *done = arena_array(t->mem, o->done, sizeof *done);
+  struct inbox_row *inbox = arena_array(t->mem, o->fire_count, sizeof *inbox);
+  struct depend_edge *kept = arena_array(t->mem, t->in.edge_count, sizeof *kept);
+  struct st_dependency_apply in = {.turn = t->in.turn,
+                                   .done = done,
+                                   .done_count = o->done,
+                                   .kept = kept,
+                                   .inbox = inbox,
+                                   .inbox_count = o->fire_count};
+  for (size_t i = 0; i < o->done; i++)
+    done[i] = t->in.events[i].no;
+  if (o->done < t->in.event_count && o->after) {
+    in.partly = t->in.events[o->done].no;
+    in.after = o->after;
+  }
+  for (size_t i = 0; i < t->in.edge_count; i++)
+    if (o->changed[i])
+      kept[in.kept_count++] = t->in.edges[i];
+  for (size_t i = 0; i < o->fire_count; i++)
+    inbox[i] = request_of(t, i);
+  (void)failpoint("depend.before_apply");
+  int r = store_dependency_apply(t->g->o.api, &in, &none, t->mem, e);
+  (void)failpoint("depend.after_apply");
+  return r;
+}
+
+/* 1: there may be more; 0: nothing to do. */
+static int turn(struct engine *g, struct err *e) {
+  auto_arena mem = {0};
+  struct turn t = {.g = g, .mem = &mem};
+  int r = store_dependency_read(g->o.api, &(struct st_dependency_read){EVENTS}, &t.in, &mem, e);
+  if (r < 0 || !t.in.event_count)
+    return r;
+  depend_decide(t.in.events, t.in.event_count, t.in.edges, t.in.edge_count, FIRES, &mem, &t.out);
+  r = read_all(&t, e);
+  if (r >= 0)
+    r = apply(&t, e);
+  mem_free(t.runs);
+  if (r == ERR_CONFLICT)
+    return 1; /* somebody was first: read again */
+  for (size_t i = 0; r >= 0 && i < t.out.fire_count; i++)
+    engine_changed(g, t.out.fires[i].key.shard);
+  return r < 0 ? r : 1;
+}
+
+static void wait(struct engine *g, usec_t length) {
+  mutex_lock(&g->after_lock);
+  if (!g->parents_ended && !atomic_load(&g->stopping))
+    (void)cond_wait(&g->after_wake, &g->after_lock, length);
+  g->parents_ended = false;
+  mutex_unlock(&g->after_lock);
+}
+
+void engine_parents_ended(struct engine *g) {
+  mutex_lock(&g->after_lock);
+  g->parents_ended = true;
+  cond_signal(&g->after_wake);
+  mutex_unlock(&g->after_lock);
+}
+
+void engine_after_main(void *arg) {
+  struct engine *g = arg;
+  usec_t pause = RETRY_FIRST;
+  while (!atomic_load(&g->stopping)) {
+    struct err e = {0};
+    int r = turn(g, &e);
+    if (r == 0)
+      wait(g, g->o.poll);
+    if (r >= 0) {
+      pause = RETRY_FIRST;
+      continue;
+    }
+    log_warn("ends of parents not taken in, trying again", LF_D("after", pause), LF_E(&e));
+    engine_pause(g, pause);
+    pause = pause * 2 > RETRY_MOST ? RETRY_MOST : pause * 2;
+  }
+}
