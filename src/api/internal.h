@@ -90,6 +90,7 @@ struct schema {
 };
 extern const struct schema api_schemas[SCHEMA_MAX_];
 /* The fields of a schema: [first, end) in api_fields. */
+struct task_field;
 const char *task_object_title(const struct task_field *f); /* the schema of a FIELD_OBJECT */
 void schema_range(enum schema_id s, int *ret_first, int *ret_end);
 extern const char *const api_languages[], *const api_levels[];

@@ -122,7 +122,7 @@ class Scene:
         return self.api.post(f"/runs/{run_id}/cancel")
 
     def done(self):
-        for task in self.tasks:
+        for task in self.tasks[::-1]:  # a parent is not deleted before its children
             self.api.delete(f"{task.path}?cancel=true")  # 404: deleted by the test
         for executor in self.executors:
             executor.stop()

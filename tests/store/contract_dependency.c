@@ -185,7 +185,7 @@ static void test_limits(void **state) {
       assert_string_equal(fx.e.field, "/depends_on/tasks/0");
     }
   }
-  struct slice last = a.name;
+  struct slice last = make("first", NULL).name;
   for (size_t i = 0; i < DEPEND_DEPTH_MAX; i++) { /* a chain in one call: one too many */
     defs[i] = def_of(unique("chain"), on(DEPEND_ALL, ENDS_SUCCESS, 1, last));
     last = defs[i].name;
