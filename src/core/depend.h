@@ -48,10 +48,10 @@ struct depend_edge {
   int32_t child_shard, version; /* version: of the child */
   enum depend_mode mode;
   enum depend_ends ends;
-  bool enabled;        /* the child is ENABLED */
+  bool enabled; /* the child is ENABLED */
   struct slice parent_name;
-  int64_t kept;        /* ALL: ends that the next run of the child will stand for; the newest of them is: */
-  struct run_key key;  /* … this run */
+  int64_t kept;       /* ALL: ends that the next run of the child will stand for; the newest of them is: */
+  struct run_key key; /* … this run */
   enum run_state state;
   usec_t finished_at;
 };
@@ -63,7 +63,7 @@ struct depend_parent {
   usec_t finished_at;
   int64_t count; /* ends that it stands for, itself included */
 };
-struct depend_fire { /* a run to be made */
+struct depend_fire {        /* a run to be made */
   struct run_key key, last; /* the child's; that of the end which led to it */
   int32_t version;          /* of the child, as seen */
   struct depend_parent *parents;

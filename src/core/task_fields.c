@@ -271,8 +271,8 @@ static int read_names(const json_t *object, const struct task_field *f, struct t
   const json_t *list = json_object_get(object, f->name);
   size_t n = json_array_size(list);
   if (!json_is_array(list) || n < (size_t)f->min || n > (size_t)f->max)
-    return at_field(
-        e, f, err_set(e, ERR_INVALID, "expected a list of %d to %d names", (int)f->min, (int)f->max));
+    return at_field(e, f,
+                    err_set(e, ERR_INVALID, "expected a list of %d to %d names", (int)f->min, (int)f->max));
   for (size_t i = 0; i < n; i++) {
     int r = check_name(list, i, e);
     if (r < 0) {

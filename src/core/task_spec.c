@@ -242,9 +242,11 @@ static int check_future(const struct task_draft *d, const struct task_spec *s, u
 /* The runs of a task that depends on others get their results into the payload. */
 static int check_room(const json_t *payload, struct err *e) {
   if (!json_is_object(payload))
-    return err_field(e, ERR_INVALID, "/payload", "with depends_on expected an object: `parents` is added to it");
+    return err_field(e, ERR_INVALID, "/payload",
+                     "with depends_on expected an object: `parents` is added to it");
   if (json_object_get(payload, "parents"))
-    return err_field(e, ERR_INVALID, "/payload/parents", "with depends_on this is where the parents' results go");
+    return err_field(e, ERR_INVALID, "/payload/parents",
+                     "with depends_on this is where the parents' results go");
   return 0;
 }
 

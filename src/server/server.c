@@ -147,8 +147,8 @@ static int start_runs(struct server *s, struct err *e) {
   o.batch_max = (size_t)conf_int(s->conf, "run.batch");
   o.limits.write_running_after = conf_usec(s->conf, "run.write_running_after");
   crypto_random(&o.seed, sizeof o.seed);
-  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release, on_delay_ended, on_fenced, on_adopted, s,
-                               on_parents_ended};
+  o.hooks = (struct run_hooks){on_deliver, on_cancel,  on_release, on_delay_ended,
+                               on_fenced,  on_adopted, s,          on_parents_ended};
   return run_service_new(&o, &s->runs, e);
 }
 

@@ -126,7 +126,8 @@ static void test_named_ones_stay(void **state) {
   REFUSED(ERR_CONFLICT, drop(&a));
   assert_string_equal(fx.e.field, "");
   struct task_def renamed = def_of(unique("new"), NULL);
-  REFUSED(ERR_CONFLICT, CALL(task_change, &ret, .task_id = a.task_id, .def = &renamed, .state = TASK_ENABLED));
+  REFUSED(ERR_CONFLICT,
+          CALL(task_change, &ret, .task_id = a.task_id, .def = &renamed, .state = TASK_ENABLED));
   assert_string_equal(fx.e.field, "/name");
   OK(CALL(task_change, &ret, .task_id = a.task_id, .state = TASK_PAUSED)); /* all else may be done with it */
   OK(edit(&b, NULL));
@@ -163,7 +164,8 @@ static void test_apply(void **state) {
   fx.e = (struct err){};
   REFUSED(ERR_CONFLICT, CALL(task_apply, &ret, .changes = away, .change_count = 1, .source = source));
   assert_string_equal(fx.e.field, "/changes/0");
-  OK(CALL(task_apply, &ret, .changes = away, .change_count = 2, .source = source)); /* parent and child at once */
+  OK(CALL(task_apply, &ret, .changes = away, .change_count = 2,
+          .source = source)); /* parent and child at once */
 }
 
 static void test_limits(void **state) {
@@ -384,7 +386,8 @@ static void test_race_of_deletion(void **state) {
                          {.def = def_of(unique("b"), on(DEPEND_ALL, ENDS_SUCCESS, 1, a.name))}};
     r[1].put = (struct st_task_put){.defs = &r[1].def, .count = 1};
     run_both(r);
-    assert_true((r[0].code == 0 && r[1].code == ERR_INVALID) || (r[1].code == 0 && r[0].code == ERR_CONFLICT));
+    assert_true((r[0].code == 0 && r[1].code == ERR_INVALID) ||
+                (r[1].code == 0 && r[0].code == ERR_CONFLICT));
   }
 }
 

@@ -49,10 +49,12 @@ static void test_what_counts(void **state) {
     enum run_state state;
     bool counts;
   } table[] = {
-      {ENDS_SUCCESS, RUN_SUCCESS, true},    {ENDS_SUCCESS, RUN_FAIL, false}, {ENDS_SUCCESS, RUN_CANCELLED, false},
-      {ENDS_SUCCESS, RUN_SKIPPED, false},   {ENDS_FAIL, RUN_SUCCESS, false}, {ENDS_FAIL, RUN_FAIL, true},
-      {ENDS_FAIL, RUN_CANCELLED, false},    {ENDS_ANY, RUN_SUCCESS, true},   {ENDS_ANY, RUN_FAIL, true},
-      {ENDS_ANY, RUN_CANCELLED, true},      {ENDS_ANY, RUN_SKIPPED, false},
+      {ENDS_SUCCESS, RUN_SUCCESS, true},    {ENDS_SUCCESS, RUN_FAIL, false},
+      {ENDS_SUCCESS, RUN_CANCELLED, false}, {ENDS_SUCCESS, RUN_SKIPPED, false},
+      {ENDS_FAIL, RUN_SUCCESS, false},      {ENDS_FAIL, RUN_FAIL, true},
+      {ENDS_FAIL, RUN_CANCELLED, false},    {ENDS_ANY, RUN_SUCCESS, true},
+      {ENDS_ANY, RUN_FAIL, true},           {ENDS_ANY, RUN_CANCELLED, true},
+      {ENDS_ANY, RUN_SKIPPED, false},
   };
   (void)state;
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -94,8 +96,10 @@ static void test_for_whom(void **state) {
 
 /* A run for each end; two ends at the same microsecond are two runs. */
 static void test_any(void **state) {
-  struct depend_event v[3] = {end_of(1, A, RUN_SUCCESS), end_of(2, B, RUN_SUCCESS), end_of(3, A, RUN_SUCCESS)};
-  struct depend_edge e[2] = {edge(CHILD, A, DEPEND_ANY, ENDS_SUCCESS), edge(CHILD, B, DEPEND_ANY, ENDS_SUCCESS)};
+  struct depend_event v[3] = {end_of(1, A, RUN_SUCCESS), end_of(2, B, RUN_SUCCESS),
+                              end_of(3, A, RUN_SUCCESS)};
+  struct depend_edge e[2] = {edge(CHILD, A, DEPEND_ANY, ENDS_SUCCESS),
+                             edge(CHILD, B, DEPEND_ANY, ENDS_SUCCESS)};
   (void)state;
   v[1].finished_at = v[0].finished_at;
   struct depend_out out = decide(v, 3, e, 2);
@@ -110,7 +114,8 @@ static void test_any(void **state) {
 static void test_all(void **state) {
   struct depend_event v[5] = {end_of(1, A, RUN_SUCCESS), end_of(2, A, RUN_SUCCESS), end_of(3, B, RUN_SUCCESS),
                               end_of(4, B, RUN_SUCCESS), end_of(5, A, RUN_SUCCESS)};
-  struct depend_edge e[2] = {edge(CHILD, B, DEPEND_ALL, ENDS_SUCCESS), edge(CHILD, A, DEPEND_ALL, ENDS_SUCCESS)};
+  struct depend_edge e[2] = {edge(CHILD, B, DEPEND_ALL, ENDS_SUCCESS),
+                             edge(CHILD, A, DEPEND_ALL, ENDS_SUCCESS)};
   (void)state;
   struct depend_out out = decide(v, 2, e, 2);
   assert_true(out.fire_count == 0 && out.done == 2);
@@ -119,7 +124,8 @@ static void test_all(void **state) {
   assert_int_equal(out.fire_count, 2);
   const struct depend_fire *f = &out.fires[0];
   assert_true(run_key_eq(&f->last, &v[2].key) && f->count == 2 && f->key.scheduled_at == v[2].finished_at);
-  assert_true(run_key_eq(&f->parents[0].key, &v[2].key) && f->parents[0].count == 1); /* in the list's order */
+  assert_true(run_key_eq(&f->parents[0].key, &v[2].key) &&
+              f->parents[0].count == 1); /* in the list's order */
   assert_true(run_key_eq(&f->parents[1].key, &v[1].key) && f->parents[1].count == 2);
   assert_true(slice_eqz(f->parents[0].name, "b") && slice_eqz(f->parents[1].name, "a"));
   f = &out.fires[1];
@@ -172,7 +178,8 @@ static void test_cycles(void **state) {
   struct depend_link diamond[] = {link(B, A), link(C, A), link(4, B), link(4, C)};
   assert_int_equal(depend_check(diamond, 4, one, 1, &bad, &e), 0);
   /* 1 after 4 closes two; 5 and 6 hang on below and are not to blame */
-  struct depend_link round[] = {link(5, 4), link(B, A), link(C, A), link(4, B), link(4, C), link(A, 4), link(6, 5)};
+  struct depend_link round[] = {link(5, 4), link(B, A), link(C, A), link(4, B),
+                                link(4, C), link(A, 4), link(6, 5)};
   assert_int_equal(depend_check(round, 7, one, 1, &bad, &e), ERR_INVALID);
   assert_true(bad.child == A && bad.parent == 4);
   assert_string_equal(e.text, "the task would come after itself: t1 after t4 after t2 after t1");
@@ -196,7 +203,8 @@ static void test_depth(void **state) {
 
 /* ------------------------------------------------------------------ what a child is told */
 
-static json_t *told(struct slice own, const struct depend_parent *p, const struct run_row *const *runs, size_t n) {
+static json_t *told(struct slice own, const struct depend_parent *p, const struct run_row *const *runs,
+                    size_t n) {
   struct err e = {0};
   json_t *j = NULL;
   auto_free char *text = depend_payload(own, p, runs, n);
@@ -213,8 +221,8 @@ static void test_payload(void **state) {
   struct depend_parent p[2] = {{SLICE("a \"1\""), {3, T0, A, 0}, RUN_SUCCESS, T0 + 5, 1},
                                {SLICE("b"), {3, T0, B, 0}, RUN_FAIL, T0 + 6, 4}};
   struct run_row ok = {.result = SLICE("{\"n\":[1,2]}")}, bad = {.reason = REASON_TIMEOUT,
-                                                                .error_type = SLICE("T"),
-                                                                .error_message = SLICE("too \"slow\"")};
+                                                                 .error_type = SLICE("T"),
+                                                                 .error_message = SLICE("too \"slow\"")};
   const struct run_row *runs[2] = {&ok, &bad};
   char id[RUN_ID_LEN + 1];
   (void)state;
@@ -304,8 +312,9 @@ static void test_not_enabled(void **state) {
   specs_open();
   for (size_t i = 0; i < 3; i++) {
     struct fire_batch b = {0};
-    struct fire_request q[2] = {{.key = {1, T0, CHILD, 0x20000001}, .origin = ORIGIN_DEPENDENCY, .inbox_no = 4},
-                                {.key = {1, T0, CHILD, 0x40000001}, .origin = ORIGIN_API, .inbox_no = 5}};
+    struct fire_request q[2] = {
+        {.key = {1, T0, CHILD, 0x20000001}, .origin = ORIGIN_DEPENDENCY, .inbox_no = 4},
+        {.key = {1, T0, CHILD, 0x40000001}, .origin = ORIGIN_API, .inbox_no = 5}};
     struct shard *s =
         shard_new(1, &(struct shard_limits){.max_rows = 100, .max_work = 1000, .idle_advance = USEC_PER_SEC});
     shard_reset(s, 1, 1, T0, 0);
@@ -324,10 +333,10 @@ static void test_not_enabled(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(test_what_counts, setup), cmocka_unit_test_setup(test_for_whom, setup),
-      cmocka_unit_test_setup(test_any, setup),         cmocka_unit_test_setup(test_all, setup),
-      cmocka_unit_test_setup(test_bounds, setup),      cmocka_unit_test_setup(test_cycles, setup),
-      cmocka_unit_test_setup(test_depth, setup),       cmocka_unit_test_setup(test_payload, setup),
+      cmocka_unit_test_setup(test_what_counts, setup),  cmocka_unit_test_setup(test_for_whom, setup),
+      cmocka_unit_test_setup(test_any, setup),          cmocka_unit_test_setup(test_all, setup),
+      cmocka_unit_test_setup(test_bounds, setup),       cmocka_unit_test_setup(test_cycles, setup),
+      cmocka_unit_test_setup(test_depth, setup),        cmocka_unit_test_setup(test_payload, setup),
       cmocka_unit_test_setup(test_long_results, setup), cmocka_unit_test_setup(test_words, setup),
       cmocka_unit_test_setup(test_not_enabled, setup)};
   int failed = cmocka_run_group_tests(tests, NULL, NULL);

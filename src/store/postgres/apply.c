@@ -48,7 +48,8 @@ static const struct pg_sql sql_update = {
   "started_at, "                                                                                             \
   "missed_first, missed_count, progress, shard, part, version, attempt, state, reason, origin, executor, "   \
   "pin, payload, "                                                                                           \
-  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict ")" PARENT_EVENTS more ENDED
+  "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict                          \
+  ")" PARENT_EVENTS more ENDED
 /* For a call with a FAIL among its ends, while there is an alert rule: the events that become alerts. */
 #define FAIL_EVENTS                                                                                          \
   ", a AS (INSERT INTO alert_event (shard, scheduled_at, task_id, part) SELECT shard, scheduled_at, "        \

@@ -89,9 +89,11 @@ static int write_edges(struct pg_store *s, const struct edge_edit *edits, size_t
       PG_WRITE};
   static const struct pg_sql put = {
       "dependency_put",
-      "INSERT INTO dependency AS d (child_id, parent_id, child_shard, parent_shard, place, mode, ends, since) "
+      "INSERT INTO dependency AS d (child_id, parent_id, child_shard, parent_shard, place, mode, ends, "
+      "since) "
       "SELECT u.*, $8::int8 FROM unnest($1::int8[], $2::int8[], $3::int4[], $4::int4[], $5::int4[], "
-      "$6::int4[], $7::int4[]) u ON CONFLICT (child_id, parent_id) DO UPDATE SET place = excluded.place, mode "
+      "$6::int4[], $7::int4[]) u ON CONFLICT (child_id, parent_id) DO UPDATE SET place = excluded.place, "
+      "mode "
       "= excluded.mode, ends = excluded.ends, kept = CASE WHEN d.mode = excluded.mode AND d.ends = "
       "excluded.ends THEN d.kept ELSE 0 END",
       PG_WRITE};
@@ -133,12 +135,14 @@ static int check_graph(struct pg_store *s, const struct edge_edit *edits, size_t
   static const struct pg_sql q = {
       "dependency_links",
       "WITH RECURSIVE up AS (SELECT child_id, parent_id, child_shard, parent_shard FROM dependency WHERE "
-      "child_id = ANY ($1::int8[]) UNION SELECT d.child_id, d.parent_id, d.child_shard, d.parent_shard FROM up "
+      "child_id = ANY ($1::int8[]) UNION SELECT d.child_id, d.parent_id, d.child_shard, d.parent_shard FROM "
+      "up "
       "JOIN dependency d ON d.child_id = up.parent_id), down AS (SELECT child_id, parent_id, child_shard, "
       "parent_shard FROM dependency WHERE parent_id = ANY ($1) UNION SELECT d.child_id, d.parent_id, "
       "d.child_shard, d.parent_shard FROM down JOIN dependency d ON d.parent_id = down.child_id) SELECT "
       "l.child_id, l.parent_id, (SELECT name FROM task WHERE shard = l.child_shard AND id = l.child_id), "
-      "(SELECT name FROM task WHERE shard = l.parent_shard AND id = l.parent_id) FROM (SELECT * FROM up UNION "
+      "(SELECT name FROM task WHERE shard = l.parent_shard AND id = l.parent_id) FROM (SELECT * FROM up "
+      "UNION "
       "SELECT * FROM down) l ORDER BY l.child_id, l.parent_id",
       PG_READ};
   auto_result r = NULL;
@@ -165,20 +169,20 @@ static int check_graph(struct pg_store *s, const struct edge_edit *edits, size_t
 
 static int check_children(struct pg_store *s, const struct edge_edit *edits, const struct named *names,
                           size_t n, struct err *e) {
-  static const struct pg_sql q = {
-      "dependency_children",
-      "SELECT parent_id FROM dependency WHERE parent_id = ANY ($1::int8[]) GROUP BY parent_id HAVING count(*) "
-      "> $2::int4 ORDER BY parent_id LIMIT 1",
-      PG_READ};
+  static const struct pg_sql q = {"dependency_children",
+                                  "SELECT parent_id FROM dependency WHERE parent_id = ANY ($1::int8[]) GROUP "
+                                  "BY parent_id HAVING count(*) "
+                                  "> $2::int4 ORDER BY parent_id LIMIT 1",
+                                  PG_READ};
   auto_result r = NULL;
   ADD_NAMED(&s->args, 8, names, n, x->id);
   pgw_i4(&s->args, DEPEND_CHILDREN_MAX);
   int code = pgc_one(s, &q, &r, e);
   for (size_t i = 0; code == 0 && PQntuples(r) && i < n; i++)
     if (names[i].id == pgw_int(r, 0, 0))
-      code = edge_edit_at(&edits[names[i].of], names[i].place,
-                          err_set(e, ERR_INVALID, "at most %d tasks may depend on one", DEPEND_CHILDREN_MAX),
-                          e);
+      code =
+          edge_edit_at(&edits[names[i].of], names[i].place,
+                       err_set(e, ERR_INVALID, "at most %d tasks may depend on one", DEPEND_CHILDREN_MAX), e);
   return code;
 }
 
@@ -265,7 +269,8 @@ static int read_edges(struct pg_store *s, struct st_dependency_read_ret *out, st
       "dependency_edges",
       "SELECT d.child_id, d.parent_id, d.since, d.child_shard, d.mode, d.ends, d.kept, d.parent_shard, "
       "d.end_scheduled_at, d.end_part, d.end_state, d.end_at, t.version, t.state = 0, p.name FROM (SELECT "
-      "DISTINCT c.child_id FROM unnest($1::int8[]) u (id) CROSS JOIN LATERAL (SELECT child_id FROM dependency "
+      "DISTINCT c.child_id FROM unnest($1::int8[]) u (id) CROSS JOIN LATERAL (SELECT child_id FROM "
+      "dependency "
       "WHERE parent_id = u.id OFFSET 0) c) c CROSS JOIN LATERAL (SELECT * FROM dependency WHERE child_id = "
       "c.child_id OFFSET 0) d LEFT JOIN LATERAL (SELECT version, state FROM task WHERE shard = d.child_shard "
       "AND id = d.child_id OFFSET 0) t ON true LEFT JOIN LATERAL (SELECT name FROM task WHERE shard = "
@@ -377,8 +382,8 @@ int pg_dependency_apply(struct store *store, const struct st_dependency_apply *i
                         struct st_dependency_apply_ret *ret, struct arena *mem, struct err *e) {
   static const struct pg_sql turn = {
       "dependency_take", "UPDATE dependency_turn SET no = no + 1 WHERE no = $1::int8 RETURNING no", PG_WRITE};
-  static const struct pg_sql done = {
-      "dependency_done", "DELETE FROM dependency_event WHERE no = ANY ($1::int8[])", PG_WRITE};
+  static const struct pg_sql done = {"dependency_done",
+                                     "DELETE FROM dependency_event WHERE no = ANY ($1::int8[])", PG_WRITE};
   static const struct pg_sql partly = {
       "dependency_partly", "UPDATE dependency_event SET served = $2::int8 WHERE no = $1::int8", PG_WRITE};
   struct pg_store *s = pg_of(store);

@@ -20,11 +20,11 @@ struct sqlite_source {
   usec_t statement_timeout, lock_timeout;
   int32_t shard_count, schema_version;
   struct write_queue queue;
-  struct db writer;    /* of whoever holds the queue */
-  bool *touched;       /* by shard: changed in the open transaction; as writer */
-  int64_t *parents;    /* tasks on which others depend, ascending; as writer */
+  struct db writer; /* of whoever holds the queue */
+  bool *touched;    /* by shard: changed in the open transaction; as writer */
+  int64_t *parents; /* tasks on which others depend, ascending; as writer */
   size_t parent_count, parent_cap;
-  bool parents_known; /* they are as the writer connection sees them */
+  bool parents_known;  /* they are as the writer connection sees them */
   struct mutex news_m; /* protects news */
   struct cond news_c;
   uint64_t *news; /* by shard: committed changes of tasks or inbox */
