@@ -442,7 +442,8 @@ static void test_a_run_has_all_its_fields(void **state) {
                       .error_message = SLICE("m"),
                       .error_detail = SLICE("d"),
                       .progress = 0.5};
-  static const char *const later[] = {"payload", "attempts", "not_before", "waits_for", "routing_key", NULL};
+  static const char *const later[] = {"payload",   "attempts",   "parents",     "not_before",
+                                      "waits_for", "origin_run", "routing_key", NULL};
   auto_json *whole = run_json(&r, SLICE("task"), SLICE("ns"), true),
             *item = run_json(&r, SLICE("task"), SLICE("ns"), false);
   every_field_is_there(whole, SCHEMA_run, later);
@@ -463,6 +464,10 @@ static void test_a_run_has_all_its_fields(void **state) {
   r.result = SLICE("{\"a\":\"cut …[cut]");
   auto_json *cut = run_json(&r, SLICE("task"), SLICE("ns"), true);
   assert_string_equal(at(cut, "result"), "{\"a\":\"cut …[cut]");
+  r.origin = ORIGIN_DEPENDENCY;
+  auto_json *after = run_json(&r, SLICE("task"), SLICE("ns"), true);
+  assert_string_equal(at(after, "origin_run"), "x");
+  assert_null(json_object_get(after, "retry_of"));
   struct attempt_row a = {.attempt = 1,
                           .state = RUN_FAIL,
                           .reason = REASON_ERROR,

@@ -513,6 +513,62 @@ static void test_inbox(void **state) {
     assert_true(inbox_parse(&bad_rows[i], &mem, &out, &e) < 0);
 }
 
+#define AFTER(members) "\"schedule\":{\"kind\":\"MANUAL\"},\"depends_on\":{" members "}"
+
+/* What it depends on: in the definition as it was written, in the document with its defaults, gone by a patch. */
+static void test_depends_on(void **state) {
+  struct err e = {0};
+  (void)state;
+  struct task_input in = good("{" AFTER("\"tasks\":[\"b\",\"a\"],\"ends\":\"FAIL\"") ",\"payload\":{\"x\":1}}");
+  const struct depend_def *d = &in.spec->depends;
+  assert_true(d->count == 2 && d->mode == DEPEND_ALL && d->ends == ENDS_FAIL && slice_eqz(d->tasks[0], "b") &&
+              slice_eqz(d->tasks[1], "a"));
+  assert_non_null(strstr(in.definition, "\"depends_on\":{\"ends\":\"FAIL\",\"tasks\":[\"b\",\"a\"]}"));
+  struct task_spec *stored = NULL;
+  assert_int_equal(task_spec_parse(slice_of(in.definition), zones(), &stored, &e), 0);
+  assert_true(stored->depends.count == 2 && stored->depends.ends == ENDS_FAIL);
+  task_spec_free(&stored);
+  const struct task_source source = {.definition = slice_of(in.definition), .name = "n"};
+  auto_json *current = NULL, *whole = NULL, *patch = doc_of("{\"depends_on\":null}");
+  assert_int_equal(task_document(&source, &whole, &e), 0);
+  assert_string_equal(json_string_value(json_object_get(json_object_get(whole, "depends_on"), "mode")), "ALL");
+  assert_int_equal(task_source_json(&source, &current, &e), 0);
+  task_input_done(&in);
+  assert_int_equal(task_input_patch(current, patch, zones(), 0, &in, &e), 0);
+  assert_true(in.spec->depends.count == 0 && !strstr(in.definition, "depends_on"));
+  task_input_done(&in);
+  in = good("{\"schedule\":{\"kind\":\"MANUAL\"},\"payload\":{\"parents\":1}}"); /* who depends on nothing may have it */
+  task_input_done(&in);
+}
+
+static void test_depends_on_refused(void **state) {
+  static const struct {
+    const char *members;
+    int code;
+    const char *field;
+  } table[] = {
+      {AFTER(""), ERR_MISSING, "/depends_on/tasks"},
+      {AFTER("\"tasks\":[]"), ERR_INVALID, "/depends_on/tasks"},
+      {AFTER("\"tasks\":\"a\""), ERR_INVALID, "/depends_on/tasks"},
+      {AFTER("\"tasks\":[\"a\",1]"), ERR_INVALID, "/depends_on/tasks/1"},
+      {AFTER("\"tasks\":[\"a\",\"b\",\"a\"]"), ERR_INVALID, "/depends_on/tasks/2"},
+      {AFTER("\"tasks\":[\"\"]"), ERR_INVALID, "/depends_on/tasks/0"},
+      {AFTER("\"tasks\":[\"a\"],\"mode\":\"BOTH\""), ERR_INVALID, "/depends_on/mode"},
+      {AFTER("\"tasks\":[\"a\"],\"ends\":\"SKIPPED\""), ERR_INVALID, "/depends_on/ends"},
+      {AFTER("\"tasks\":[\"a\"],\"when\":1"), ERR_UNKNOWN_FIELD, "/depends_on/when"},
+      {AFTER("\"tasks\":[\"a\"]") ",\"payload\":\"text\"", ERR_INVALID, "/payload"},
+      {AFTER("\"tasks\":[\"a\"]") ",\"payload\":{\"parents\":[]}", ERR_INVALID, "/payload/parents"},
+      {"\"depends_on\":{\"tasks\":[\"a\"]}", ERR_INVALID, "/depends_on"}, /* a CRON */
+      {"\"schedule\":{\"kind\":\"MANUAL\"},\"depends_on\":[\"a\"]", ERR_INVALID, "/depends_on"},
+  };
+  (void)state;
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    char text[512];
+    (void)snprintf(text, sizeof text, "{%s}", table[i].members);
+    (void)bad(text, table[i].code, table[i].field);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_defaults),        cmocka_unit_test(test_every_field),
@@ -521,6 +577,7 @@ int main(void) {
       cmocka_unit_test(test_payload_limit),   cmocka_unit_test(test_round_trip),
       cmocka_unit_test(test_patch),           cmocka_unit_test(test_patch_of_the_past),
       cmocka_unit_test(test_stored_nonsense), cmocka_unit_test(test_cache),
+      cmocka_unit_test(test_depends_on),      cmocka_unit_test(test_depends_on_refused),
       cmocka_unit_test(test_inbox),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
