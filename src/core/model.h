@@ -92,19 +92,22 @@ enum token_role {
 
 /* NULL-terminated tables, index = enum value; for parse_enum and for printing. */
 extern const char *const run_state_names[],
-    *const run_reason_names[], *const run_wait_names[],
-                                   *const run_origin_names[],
-                                       *const task_state_names[],
-                                           *const schedule_kind_names[],
-                                               *const misfire_policy_names[],
-                                                   *const overlap_policy_names[], *const depend_mode_names[], *const depend_ends_names[],
-                                                       *const routing_names[],
-                                                           *const on_lost_names[],
-                                                               *const channel_names[],
-                                                                   *const executor_state_names[],
-                                                                       *const breaker_state_names[],
-                                                                           *const token_role_names[],
-                                                                               *const alert_state_names[];
+    *const run_reason_names[],
+        *const run_wait_names[],
+            *const run_origin_names[],
+                *const task_state_names[],
+                    *const schedule_kind_names[],
+                        *const misfire_policy_names[],
+                            *const overlap_policy_names[],
+                                *const depend_mode_names[],
+                                    *const depend_ends_names[],
+                                        *const routing_names[],
+                                            *const on_lost_names[],
+                                                *const channel_names[],
+                                                    *const executor_state_names[],
+                                                        *const breaker_state_names[],
+                                                            *const token_role_names[],
+                                                                *const alert_state_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

@@ -5,10 +5,20 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *const task_field_type_names[] = {"name",    "text",   "enum",          "duration",
-                                             "instant", "integer", "integer",      "number",
-                                             "list of reasons", "labels", "list of names", "any JSON",
-                                             "object",  NULL};
+const char *const task_field_type_names[] = {"name",
+                                             "text",
+                                             "enum",
+                                             "duration",
+                                             "instant",
+                                             "integer",
+                                             "integer",
+                                             "number",
+                                             "list of reasons",
+                                             "labels",
+                                             "list of names",
+                                             "any JSON",
+                                             "object",
+                                             NULL};
 
 #define K(kind) (1u << SCHEDULE_##kind)
 #define K_ALL   ((1u << SCHEDULE_KIND_MAX_) - 1)

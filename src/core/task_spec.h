@@ -34,23 +34,23 @@ struct task_spec {
   double catchup_rate;      /* released per second, default 10 */
   enum overlap_policy overlap_policy;
   struct retry_policy retry;
-  usec_t dispatch_timeout;  /* default 10 s: accepted by an executor, per attempt */
-  usec_t attempt_timeout;   /* default 1 h */
-  usec_t timeout;           /* default 24 h: whole run, from fired_at */
-  usec_t heartbeat_timeout; /* default 0 = no progress beats asked for */
-  usec_t cancel_timeout;    /* default 30 s: then CANCELLED without confirmation */
-  enum on_lost on_lost;     /* default RETRY */
-  int32_t priority;         /* 0…9, default 5: among those that wait the higher one goes first */
-  int32_t max_concurrent;   /* 0 = not given: QUEUE_ALL one at a time, ALLOW any number */
-  char *ns;                 /* namespace, owned text */
-  char *group;              /* executor group, owned text */
-  char *handler;            /* owned text */
-  enum routing routing;     /* ROUTING_MAX_: as the group says */
-  char *executor;           /* the only one that may have a run; NULL: any */
-  char *routing_key;        /* CONSISTENT_HASH; NULL: the task's id */
-  char *executor_labels;    /* that it must have: canonical JSON object text; NULL: none */
-  char *calendar;           /* its name, owned text; NULL: none */
-  int32_t calendar_version; /* in the definition; 0: the name only */
+  usec_t dispatch_timeout;   /* default 10 s: accepted by an executor, per attempt */
+  usec_t attempt_timeout;    /* default 1 h */
+  usec_t timeout;            /* default 24 h: whole run, from fired_at */
+  usec_t heartbeat_timeout;  /* default 0 = no progress beats asked for */
+  usec_t cancel_timeout;     /* default 30 s: then CANCELLED without confirmation */
+  enum on_lost on_lost;      /* default RETRY */
+  int32_t priority;          /* 0…9, default 5: among those that wait the higher one goes first */
+  int32_t max_concurrent;    /* 0 = not given: QUEUE_ALL one at a time, ALLOW any number */
+  char *ns;                  /* namespace, owned text */
+  char *group;               /* executor group, owned text */
+  char *handler;             /* owned text */
+  enum routing routing;      /* ROUTING_MAX_: as the group says */
+  char *executor;            /* the only one that may have a run; NULL: any */
+  char *routing_key;         /* CONSISTENT_HASH; NULL: the task's id */
+  char *executor_labels;     /* that it must have: canonical JSON object text; NULL: none */
+  char *calendar;            /* its name, owned text; NULL: none */
+  int32_t calendar_version;  /* in the definition; 0: the name only */
   struct depend_def depends; /* what it depends on; count 0: nothing. Owned */
 };
 

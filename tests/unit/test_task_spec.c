@@ -519,7 +519,8 @@ static void test_inbox(void **state) {
 static void test_depends_on(void **state) {
   struct err e = {0};
   (void)state;
-  struct task_input in = good("{" AFTER("\"tasks\":[\"b\",\"a\"],\"ends\":\"FAIL\"") ",\"payload\":{\"x\":1}}");
+  struct task_input in =
+      good("{" AFTER("\"tasks\":[\"b\",\"a\"],\"ends\":\"FAIL\"") ",\"payload\":{\"x\":1}}");
   const struct depend_def *d = &in.spec->depends;
   assert_true(d->count == 2 && d->mode == DEPEND_ALL && d->ends == ENDS_FAIL && slice_eqz(d->tasks[0], "b") &&
               slice_eqz(d->tasks[1], "a"));
@@ -531,13 +532,15 @@ static void test_depends_on(void **state) {
   const struct task_source source = {.definition = slice_of(in.definition), .name = "n"};
   auto_json *current = NULL, *whole = NULL, *patch = doc_of("{\"depends_on\":null}");
   assert_int_equal(task_document(&source, &whole, &e), 0);
-  assert_string_equal(json_string_value(json_object_get(json_object_get(whole, "depends_on"), "mode")), "ALL");
+  assert_string_equal(json_string_value(json_object_get(json_object_get(whole, "depends_on"), "mode")),
+                      "ALL");
   assert_int_equal(task_source_json(&source, &current, &e), 0);
   task_input_done(&in);
   assert_int_equal(task_input_patch(current, patch, zones(), 0, &in, &e), 0);
   assert_true(in.spec->depends.count == 0 && !strstr(in.definition, "depends_on"));
   task_input_done(&in);
-  in = good("{\"schedule\":{\"kind\":\"MANUAL\"},\"payload\":{\"parents\":1}}"); /* who depends on nothing may have it */
+  in = good(
+      "{\"schedule\":{\"kind\":\"MANUAL\"},\"payload\":{\"parents\":1}}"); /* who depends on nothing may have it */
   task_input_done(&in);
 }
 
