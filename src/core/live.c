@@ -162,6 +162,7 @@ static struct live_run *new_run(struct live *l, const struct run_row *row, struc
   r->fired_at = row->fired_at;
   r->not_before = row->not_before;
   r->attempt_at = row->attempt_at ? row->attempt_at : row->fired_at;
+  r->begun_at = r->attempt_at;
   r->started_at = row->started_at;
   r->progress = row->progress;
   live_set_text(&r->executor, row->executor);
@@ -218,6 +219,11 @@ bool live_fired_before(const struct live_run *a, const struct live_run *b) {
   return a->fired_at != b->fired_at ? a->fired_at < b->fired_at : a->no < b->no;
 }
 
+/* A run that waits its turn, waits: or did when `newest` was fired, and has begun since. */
+static bool keeps_its_turn(const struct live_run *r, const struct live_run *newest) {
+  return waits_its_turn(r) && (r->phase == PHASE_QUEUED || r->begun_at >= newest->fired_at);
+}
+
 /* REPLACE: the newest one that waits takes the place of all that were fired before it. Said with each run that comes, in whatever order:
  * at a take-over they come by their keys. */
 static void supersede(struct live *l, struct live_task *t) {
@@ -227,8 +233,8 @@ static void supersede(struct live *l, struct live_task *t) {
         (!newest || live_fired_before(newest, r)))
       newest = r;
   for (struct live_run *r = newest ? t->all : NULL; r; r = r->task_next) {
-    bool safe = r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING ||
-                (r->phase == PHASE_QUEUED && waits_its_turn(r));
+    bool safe =
+        r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING || keeps_its_turn(r, newest);
     if (r->ended || r->superseded || safe || !live_fired_before(r, newest))
       continue;
     r->superseded = true;

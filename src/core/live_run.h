@@ -49,6 +49,7 @@ struct live_run {
   bool superseded; /* a newer run takes its place: it gets EV_REPLACE with the next tick */
   bool replaced;   /* it is CANCELLING for that */
   usec_t fired_at, not_before, attempt_at, started_at, beat_at, cancel_at, written_at;
+  usec_t begun_at; /* its attempt, as committed: not the delivery of a new owner */
   double progress;
   char *executor, *previous, *pin, *payload;
   void *slot;

@@ -175,7 +175,7 @@ static void start_delivery(struct step *st) {
   if (r->limit)
     live_pump(st->l, r->limit);
   r->attempt = st->a.attempt;
-  r->attempt_at = st->now;
+  r->attempt_at = r->begun_at = st->now;
   r->started_at = 0;
   r->not_before = 0;
   r->maybe_sent = r->ack_lost = r->error_is_new = false;

@@ -1,5 +1,6 @@
 #include "core/shard_task.h"
 #include "base/mem.h"
+#include "core/schedule.h"
 
 struct shard *shard_new(int32_t id, const struct shard_limits *limits) {
   struct shard *s = mem_zalloc(sizeof *s);
@@ -73,18 +74,15 @@ static struct sched_orphan *orphan_of(struct shard *s, int64_t task_id) {
   return o;
 }
 
-static void set_progress(const struct shard *s, struct sched_task *t, usec_t base_at, int64_t fired,
-                         bool open) {
+static void set_progress(struct sched_task *t, usec_t base_at, int64_t fired, bool open) {
   struct sched_extra *x = sched_extra(t);
   x->open = x->open || open;
   if (x->open)
     x->base_at = 0; /* the end that is still to be told counts, whatever the row says by now */
   else if (base_at > x->base_at)
     x->base_at = base_at;
-  if (fired > x->fired) { /* both only grow: what is known already is not older */
+  if (fired > x->fired) /* both only grow: what is known already is not older */
     x->fired = x->fired_pending = fired;
-    x->last = s->at; /* or earlier */
-  }
 }
 
 static struct sched_task *new_task(struct shard *s, int64_t task_id) {
@@ -94,7 +92,7 @@ static struct sched_task *new_task(struct shard *s, int64_t task_id) {
   HASH_ADD(hh, s->tasks, id, sizeof t->id, t);
   struct sched_orphan *o = find_orphan(s, task_id);
   if (o) {
-    set_progress(s, t, o->base_at, o->fired, o->open);
+    set_progress(t, o->base_at, o->fired, o->open);
     HASH_DEL(s->orphans, o);
     mem_free(o);
   }
@@ -118,7 +116,7 @@ void shard_put(struct shard *s, const struct shard_version *v) { (void)put_versi
 void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_t fired, bool open) {
   struct sched_task *t = sched_find(s, task_id);
   if (t) {
-    set_progress(s, t, base_at, fired, open);
+    set_progress(t, base_at, fired, open);
     return;
   }
   struct sched_orphan *o =
@@ -203,6 +201,13 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
     s->tasks_version = change_no;
   if (!drop_if_deleted(s, t) && !t->first.next) /* it was not held: nothing of it is left to be decided */
     sched_note_complete(s, t);
+}
+
+/* It begins at `at` or later, or what was left to it is later than `at` by its own jitter. */
+usec_t shard_needs_since(const struct shard_version *v, usec_t at) {
+  usec_t room = v->spec && v->spec->schedule ? schedule_jitter_max(v->spec->schedule) : 0;
+  usec_t since = at - room - 2; /* at - 1 rules still: the pair (at, task) may be to come */
+  return v->version > 1 && v->effective_at > since ? since : USEC_NEVER;
 }
 
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end) {

@@ -15,7 +15,7 @@ struct shard_version {
   int64_t task_id;
   int32_t version;
   enum task_state state;
-  usec_t effective_at; /* owns the instants due in (effective_at, the next version's effective_at] */
+  usec_t effective_at; /* rules in (effective_at, the next version's effective_at] */
   usec_t anchor;       /* FIXED_RATE anchor, ONE_TIME run_at */
   struct task_spec
       *spec; /* taken over; NULL when it cannot be read (its zone vanished): then nothing is due */
@@ -94,6 +94,12 @@ void shard_put_progress(struct shard *s, int64_t task_id, usec_t base_at, int64_
 void shard_loaded(struct shard *s);
 /* A change read from the feed (not while a batch is unsettled); `change_no` is the shard's tasks_version that made it. */
 void shard_change(struct shard *s, const struct shard_version *v, int64_t change_no);
+/* What this version has taken over may be due at `at` or later: all versions that ruled after ret must be known, and what those need in
+ * turn. USEC_NEVER: none. */
+usec_t shard_needs_since(const struct shard_version *v, usec_t at);
+/* Begin a catch-up on request while its versions are known: the one that it names, and that which began the pause (`paused`, 0: not known).
+ * Once a request; else shard_collect does, with what the task still knows. */
+void shard_begin_catch_up(struct shard *s, const struct fire_request *r, int32_t paused);
 /* The scheduled run of a FIXED_DELAY task ended at `end`: its next instant is end + every. */
 void shard_delay_ended(struct shard *s, int64_t task_id, usec_t end);
 

@@ -2,9 +2,10 @@
 #include "base/mem.h"
 #include "core/schedule.h"
 
-/* A catch-up on request. Its range may hold millions of instants: they are walked through in slices, a slice with each batch, and only when
- * all have been seen do the rows go into one batch, together with the end of the request. Nothing is written before: after a crash, or
- * with another version, the walk begins anew. */
+/* A catch-up on request: the instants of the version that the resume made, of the time of the pause. There may be millions of them: they
+ * are walked through in slices, a slice with each batch, and only when all have been seen do their rows follow, in slices again. The end of
+ * the request comes with the last of them: after a crash all begins anew and comes to the same, and rows that are there already are
+ * left as they are. (Not with max_runs: it counts rows, so they go into one batch.) */
 
 struct fold {
   usec_t first, last;
@@ -12,42 +13,45 @@ struct fold {
 };
 struct sched_walk {
   int64_t inbox_no;
-  int32_t version;
-  uint64_t turn;         /* the batch in which it was looked at last */
-  bool taken;            /* its rows are in the unsettled batch */
-  usec_t at;             /* the instant to be looked at next */
-  usec_t *runs;          /* FIRE_ALL: those that get a run of their own */
-  size_t run_count, cap; /* of them */
-  struct fold rest;      /* the others, in one row */
-  struct fold excluded;  /* those on excluded days of the calendar, in another */
+  struct sched_version v; /* kept when the task has forgotten it; holds a reference to its spec, NULL: nothing is to be caught up */
+  usec_t from, to;        /* the instants in (from, to], and one before that may have waited */
+  usec_t at;              /* the one to be looked at next */
+  usec_t *runs;           /* FIRE_ALL: those that get a run of their own */
+  size_t run_count, cap;  /* of them */
+  size_t put, put_kept;   /* so many of them have their rows; as committed */
+  bool last;              /* the last rows are in the unsettled batch */
+  struct fold rest;       /* the others, in one row */
+  struct fold excluded;   /* those on excluded days of the calendar, in another */
 };
 
 void sched_walk_free(struct sched_walk **w) {
-  if (*w)
+  if (*w) {
+    task_spec_unref(&(*w)->v.spec);
     mem_free((*w)->runs);
+  }
   mem_free(*w);
   *w = NULL;
 }
 
 void sched_walk_settle(struct sched_extra *x, bool fired) {
-  if (!x->walk || !x->walk->taken)
+  struct sched_walk *w = x->walk;
+  if (!w)
     return;
-  if (fired)
+  if (fired && w->last) {
     sched_walk_free(&x->walk);
+    return;
+  }
+  w->last = false;
+  if (fired)
+    w->put_kept = w->put;
   else
-    x->walk->taken = false;
+    w->put = w->put_kept;
 }
 
 /* ---------------------------------------------------------------- the range */
 
 /* How far a resumer's idea of the database's clock may be behind the commit of the resume. */
 static const usec_t RESUME_SLACK = 10 * USEC_PER_SEC;
-
-struct range { /* due in (from, to] */
-  const struct sched_task *t;
-  const struct sched_version *v;
-  usec_t from, to;
-};
 
 /* The version that the resume made; when the request does not name it: the first one after the pause that is ENABLED. NULL: it is
  * forgotten, another one rules by now. */
@@ -61,54 +65,55 @@ static const struct sched_version *resumed_by(const struct fire_request *r, cons
   return NULL;
 }
 
-static bool range_of(const struct fire_request *r, const struct sched_task *t, struct range *ret) {
+static usec_t after(const struct sched_walk *w, usec_t at) {
+  const struct schedule *s = w->v.spec->schedule;
+  usec_t next = schedule_next(s, w->v.anchor, at);
+  return next == w->v.waiting ? schedule_next(s, w->v.anchor, next) : next; /* that one it fires itself */
+}
+
+/* `waited`: what had come, but was not due, when the pause began. */
+static void set_range(struct sched_walk *w, const struct fire_request *r, const struct sched_task *t,
+                      usec_t waited) {
   const struct sched_version *resumed = resumed_by(r, t), *v = resumed ? resumed : &t->first;
   while (!resumed && v->next)
     v = v->next;
   const struct task_spec *spec = v->spec;
   if (!spec || spec->kind == SCHEDULE_FIXED_DELAY || spec->kind == SCHEDULE_MANUAL)
-    return false;
-  /* the resumed version owns what is due after its beginning; r->to is what the resumer thought of that instant */
-  usec_t to = resumed ? resumed->effective_at : r->to, oldest = to - spec->catchup_window;
-  *ret = (struct range){t, v, r->from > oldest ? r->from : oldest, to};
-  return true;
+    return;
+  w->v = *v;
+  w->v.next = NULL;
+  (void)task_spec_ref(w->v.spec);
+  /* what is later than its beginning is the resumed version's own; r->to is what the resumer thought of that instant */
+  w->to = resumed ? resumed->effective_at : r->to;
+  usec_t oldest = w->to - spec->catchup_window;
+  w->from = r->from > oldest ? r->from : oldest;
+  w->at = after(w, w->from);
+  if (waited > oldest && waited != w->v.waiting &&
+      schedule_next(spec->schedule, v->anchor, waited - 1) == waited)
+    w->at = waited;
 }
 
-static usec_t due_of(const struct range *g, usec_t nominal) {
-  return nominal == USEC_NEVER ? USEC_NEVER
-                               : nominal + schedule_jitter(g->v->spec->schedule, g->t->id, nominal);
+static void begin(struct sched_task *t, const struct fire_request *r, usec_t waited) {
+  struct sched_extra *x = sched_extra(t);
+  if (x->walk) /* its own, or an earlier one that comes first */
+    return;
+  x->walk = mem_zalloc(sizeof *x->walk);
+  x->walk->inbox_no = r->inbox_no;
+  x->walk->at = USEC_NEVER;
+  set_range(x->walk, r, t, waited);
 }
 
-static usec_t next_of(const struct range *g, usec_t nominal) {
-  return schedule_next(g->v->spec->schedule, g->v->anchor, nominal);
-}
-
-static usec_t first_of(const struct range *g) {
-  usec_t nominal = next_of(g, g->from - schedule_jitter_max(g->v->spec->schedule));
-  while (due_of(g, nominal) <= g->from || (nominal <= g->from && sched_had(g->t, g->v, nominal)))
-    nominal = next_of(g, nominal);
-  return nominal;
+void shard_begin_catch_up(struct shard *s, const struct fire_request *r, int32_t paused) {
+  struct sched_task *t = sched_find(s, r->key.task_id);
+  usec_t waited = USEC_NONE;
+  for (const struct sched_version *v = t ? &t->first : NULL; v; v = v->next)
+    if (v->version == paused)
+      waited = v->waiting;
+  if (t)
+    begin(t, r, waited);
 }
 
 /* ---------------------------------------------------------------- the walk */
-
-/* The walk of this request; NULL: an earlier request of the task has not come to its end. */
-static struct sched_walk *walk_of(struct collect *c, const struct fire_request *r, struct sched_task *t,
-                                  const struct range *g) {
-  struct sched_extra *x = sched_extra(t);
-  if (x->walk && x->walk->inbox_no != r->inbox_no && x->walk->turn == c->s->turn)
-    return NULL;
-  if (x->walk && (x->walk->inbox_no != r->inbox_no || x->walk->version != g->v->version))
-    sched_walk_free(&x->walk);
-  if (!x->walk) {
-    x->walk = mem_zalloc(sizeof *x->walk);
-    x->walk->inbox_no = r->inbox_no;
-    x->walk->version = g->v->version;
-    x->walk->at = first_of(g);
-  }
-  x->walk->turn = c->s->turn;
-  return x->walk;
-}
 
 /* `count` instants from `first` on, the last one of them at `last`, that get no run of their own. */
 static void fold_in(struct fold *f, usec_t first, usec_t last, int64_t count) {
@@ -132,12 +137,12 @@ static void take_one(struct sched_walk *w, const struct task_spec *spec) {
 }
 
 /* FIXED_RATE: all but the last ones are counted, not looked at. */
-static bool leap(struct sched_walk *w, const struct range *g) {
-  const struct task_spec *spec = g->v->spec;
+static bool leap(struct sched_walk *w) {
+  const struct task_spec *spec = w->v.spec;
   bool all = spec->misfire_policy == MISFIRE_FIRE_ALL && (int64_t)w->run_count < spec->catchup_max_runs;
-  if (spec->kind != SCHEDULE_FIXED_RATE || all || spec->calendar)
+  if (spec->kind != SCHEDULE_FIXED_RATE || all || spec->calendar || w->at <= w->from)
     return false;
-  usec_t sure = g->to - schedule_jitter_max(spec->schedule); /* due within the range whatever its jitter */
+  usec_t sure = w->to - spec->every; /* before the one that may be waiting */
   sure = spec->end_at && spec->end_at < sure ? spec->end_at : sure;
   int64_t count = sure > w->at ? (sure - w->at) / spec->every : 0;
   if (!count)
@@ -148,16 +153,16 @@ static bool leap(struct sched_walk *w, const struct range *g) {
 }
 
 /* A slice of the walk, true: it is over. */
-static bool walk(struct collect *c, struct sched_walk *w, const struct range *g) {
+static bool walk(struct collect *c, struct sched_walk *w) {
   size_t most = c->s->limits.max_work / 2 + 1;
-  while (due_of(g, w->at) <= g->to) {
+  while (w->at <= w->to) {
     if (c->walked >= most)
       return false;
     c->walked++;
-    if (leap(w, g))
+    if (leap(w))
       continue;
-    take_one(w, g->v->spec);
-    w->at = next_of(g, w->at);
+    take_one(w, w->v.spec);
+    w->at = after(w, w->at > w->from ? w->at : w->from);
   }
   return true;
 }
@@ -182,34 +187,45 @@ static void add_rest(struct collect *c, const struct sched_walk *w, struct sched
     return;
   i->origin = ORIGIN_CATCHUP;
   bool fired = collect_place(c, i, v->spec->overlap_policy);
-  collect_progress(c, t, v, w->rest.last, !fired);
+  collect_progress(c, t, v, !fired);
 }
 
-static void add_rows(struct collect *c, const struct sched_walk *w, struct sched_task *t,
-                     const struct sched_version *v) {
-  t->x->caught_up = 0;
-  for (size_t i = 0; i < w->run_count && !sched_used_up(t, v); i++) {
-    collect_caught_up(c, t, v, w->runs[i]);
-    collect_progress(c, t, v, w->runs[i], false);
+/* A slice of the rows, true: these are the last ones. */
+static bool add_rows(struct collect *c, struct sched_walk *w, struct sched_task *t) {
+  const struct sched_version *v = &w->v;
+  size_t room = c->s->limits.max_rows / 2;
+  if (w->put == 0)
+    t->x->caught_up = 0;
+  for (; w->put < w->run_count && !sched_used_up(t, v); w->put++) {
+    if (c->b->count >= room && !v->spec->max_runs)
+      return false;
+    collect_caught_up(c, t, v, w->runs[w->put]);
+    collect_progress(c, t, v, false);
   }
   if (w->excluded.count)
     (void)add_fold(c, t, v, &w->excluded, REASON_CALENDAR);
   if (w->rest.count && !sched_used_up(t, v)) /* with max_runs reached nothing is due any more */
     add_rest(c, w, t, v);
   t->x->fold_row = 0; /* what the batch itself missed is a range of its own */
+  return true;
 }
 
 bool collect_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t) {
-  struct range g;
-  if (!r->to || !t || !range_of(r, t, &g) || sched_used_up(t, g.v))
-    return true; /* nothing is asked for or due (any more): only the inbox row goes */
-  struct sched_walk *w = walk_of(c, r, t, &g);
-  if (!w || !walk(c, w, &g))
+  if (!r->to || !t)
+    return true; /* nothing is asked for (any more): only the inbox row goes */
+  begin(t, r, USEC_NONE);
+  struct sched_walk *w = t->x->walk;
+  if (w->inbox_no != r->inbox_no)
+    return false;
+  if (!w->v.spec || sched_used_up(t, &w->v)) { /* nor is anything due */
+    sched_walk_free(&t->x->walk);
+    return true;
+  }
+  if (!walk(c, w))
     return false;
   collect_touch(c, t);
-  w->taken = true;
-  add_rows(c, w, t, g.v);
-  if (g.v->spec->max_runs)
+  w->last = add_rows(c, w, t);
+  if (w->last && w->v.spec->max_runs)
     sched_arm(c->s, t, true); /* it may have had its last run with these */
-  return true;
+  return w->last;
 }

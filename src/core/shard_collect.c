@@ -87,17 +87,30 @@ void collect_caught_up(struct collect *c, struct sched_task *t, const struct sch
   x->caught_up++;
 }
 
+struct instant {
+  usec_t nominal, due;
+  usec_t next_due; /* of the task's next one */
+};
+
+/* From when on it counts as late: a FIXED_DELAY from its nominal instant on; a ONE_TIME that had passed when its task was made has been missed. */
+static usec_t late_since(const struct sched_task *t, const struct sched_version *v, const struct instant *a) {
+  if (v->spec->kind == SCHEDULE_FIXED_DELAY)
+    return a->nominal;
+  if (v->version == 1 && a->nominal <= v->effective_at)
+    return a->nominal + schedule_jitter(v->spec->schedule, t->id, a->nominal);
+  return a->due;
+}
+
 /* True: it counts as fired. */
-static bool decide(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
-                   usec_t next_due) {
+static bool decide(struct collect *c, struct sched_task *t, const struct sched_version *v,
+                   const struct instant *a) {
   const struct task_spec *spec = v->spec;
+  usec_t nominal = a->nominal, due = late_since(t, v, a);
   if (schedule_excluded(spec->schedule, nominal)) {
     fold(c, t, v, nominal, REASON_CALENDAR);
     return false;
   }
-  usec_t due =
-      nominal + (spec->kind == SCHEDULE_FIXED_DELAY ? 0 : schedule_jitter(spec->schedule, t->id, nominal));
-  switch (misfire_decide(spec, due, next_due, c->now, t->x ? t->x->caught_up : 0)) {
+  switch (misfire_decide(spec, due, a->next_due, c->now, t->x ? t->x->caught_up : 0)) {
   case MISFIRE_DO_FOLD: fold(c, t, v, nominal, REASON_MISFIRE); return false;
   case MISFIRE_DO_MAKE_UP: return make_up(c, t, v, nominal);
   case MISFIRE_DO_CATCH_UP: collect_caught_up(c, t, v, nominal); return true;
@@ -126,8 +139,7 @@ static void put_progress(struct collect *c, struct sched_extra *x, const struct 
   row->base_at = p->base_at >= 0 ? p->base_at : row->base_at;
 }
 
-void collect_progress(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
-                      bool skipped) {
+void collect_progress(struct collect *c, struct sched_task *t, const struct sched_version *v, bool skipped) {
   bool delay = v->spec->kind == SCHEDULE_FIXED_DELAY;
   if (!delay && !v->spec->max_runs)
     return;
@@ -137,10 +149,8 @@ void collect_progress(struct collect *c, struct sched_task *t, const struct sche
     p.base_at = x->base_pending = c->now; /* a skipped one counts as ended then */
   if (delay && !skipped)
     x->open_pending = true;
-  if (v->spec->max_runs && !skipped) {
+  if (v->spec->max_runs && !skipped)
     p.fired = ++x->fired_pending;
-    x->last = nominal > x->last ? nominal : x->last;
-  }
   if (p.base_at >= 0 || p.fired >= 0)
     put_progress(c, x, &p);
 }
@@ -151,25 +161,26 @@ static usec_t next_included(const struct sched_task *t, const struct sched_versi
     return t->cur == v ? t->due : USEC_NEVER; /* each version sees to its own */
   const struct schedule *s = v->spec->schedule;
   usec_t nominal = schedule_next_included(s, v->anchor, t->nominal);
-  usec_t due = nominal == USEC_NEVER ? USEC_NEVER : nominal + schedule_jitter(s, t->id, nominal);
+  usec_t due = nominal == USEC_NEVER ? USEC_NEVER : sched_due(t, v, nominal);
   return v->next && due > v->next->effective_at ? USEC_NEVER : due;
 }
 
 /* Decide the armed instant of a task and arm its next one. */
 static void take_instant(struct collect *c, struct sched_task *t) {
   struct sched_version *v = t->cur;
-  usec_t nominal = t->nominal, due = t->due;
+  struct instant a = {.nominal = t->nominal, .due = t->due};
   collect_touch(c, t);
   bool delay = v->spec->kind == SCHEDULE_FIXED_DELAY;
   t->due = USEC_NEVER;
   if (!delay)
-    sched_next(t, due, t->id, false);
-  bool fired = decide(c, t, v, nominal, next_included(t, v));
-  collect_progress(c, t, v, nominal, !fired);
+    sched_next(t, a.due, t->id, false);
+  a.next_due = next_included(t, v);
+  bool fired = decide(c, t, v, &a);
+  collect_progress(c, t, v, !fired);
   if (delay ||
       v->spec
           ->max_runs) /* its next instant waits for this run's end, or there is none: the next version's turn */
-    sched_next(t, due, t->id, false);
+    sched_next(t, a.due, t->id, false);
   c->b->work++;
   sched_queue(c->s, t);
 }
@@ -251,7 +262,6 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   ret->tasks_version = s->tasks_version;
   ret->seen_at = ret->new_at = s->at;
   ret->seen_task = ret->new_task = s->at_task;
-  s->turn++;
   if (now <= s->at) /* every batch moves the watermark: so its fate can always be read back */
     return false;
   mend_counts(&c);

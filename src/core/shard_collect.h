@@ -20,9 +20,8 @@ bool collect_place(struct collect *c, struct fire_item *i, enum overlap_policy p
 void collect_caught_up(struct collect *c, struct sched_task *t, const struct sched_version *v,
                        usec_t nominal);
 /* FIXED_DELAY and max_runs keep a row: what this instant adds to it. */
-void collect_progress(struct collect *c, struct sched_task *t, const struct sched_version *v, usec_t nominal,
-                      bool skipped);
+void collect_progress(struct collect *c, struct sched_task *t, const struct sched_version *v, bool skipped);
 void collect_backfill(struct collect *c, const struct fire_request *r, struct sched_task *t);
-/* The instants that were due while the task was paused, at most its catch-up window of them. False: not all of them have been looked
- * at yet, nothing is in the batch; come again with the next one. */
+/* The instants that passed while the task was paused, at most its catch-up window of them. False: not all of them have been looked at
+ * or are in the batch yet; come again with the next one. */
 bool collect_catch_up(struct collect *c, const struct fire_request *r, struct sched_task *t);

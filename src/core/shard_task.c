@@ -25,28 +25,28 @@ static void next_delay(struct sched_task *t, const struct sched_version *v, usec
   *ret_due = nominal > lo ? nominal : lo + 1;
 }
 
-/* First instant of a computed schedule whose due (nominal + jitter) is beyond `lo`. */
+usec_t sched_due(const struct sched_task *t, const struct sched_version *v, usec_t nominal) {
+  usec_t due = nominal + schedule_jitter(v->spec->schedule, t->id, nominal), soonest = v->effective_at + 1;
+  if (nominal <= v->effective_at)
+    return due > soonest ? due : soonest;
+  return v->waiting && due == soonest ? due + 1 : due; /* no two at once: the watermark could not stand between them */
+}
+
+/* First instant of a computed schedule whose due is beyond `lo`: the one that waits, then those later than its beginning. */
 static void next_computed(const struct sched_task *t, const struct sched_version *v, usec_t lo,
                           usec_t *ret_nominal, usec_t *ret_due) {
   const struct schedule *s = v->spec->schedule;
-  /* a ONE_TIME whose instant had passed when the task was made (allowed with a misfire policy) is due at once */
-  if (v->spec->kind == SCHEDULE_ONE_TIME && v->version == 1 && v->anchor <= v->effective_at) {
-    if (lo <= v->effective_at) {
-      *ret_nominal = v->anchor;
-      *ret_due = v->effective_at + 1;
-    }
+  usec_t nominal = v->waiting, due = nominal ? sched_due(t, v, nominal) : 0;
+  if (due <= lo) {
+    usec_t after = lo - schedule_jitter_max(s) - (v->waiting != 0);
+    nominal = schedule_next(s, v->anchor, after > v->effective_at ? after : v->effective_at);
+    while (nominal != USEC_NEVER && (due = sched_due(t, v, nominal)) <= lo)
+      nominal = schedule_next(s, v->anchor, nominal);
+  }
+  if (nominal == USEC_NEVER)
     return;
-  }
-  usec_t nominal = schedule_next(s, v->anchor, lo - schedule_jitter_max(s));
-  while (nominal != USEC_NEVER) {
-    usec_t due = nominal + schedule_jitter(s, t->id, nominal);
-    if (due > lo && nominal != v->skip) {
-      *ret_nominal = nominal;
-      *ret_due = due;
-      return;
-    }
-    nominal = schedule_next(s, v->anchor, nominal);
-  }
+  *ret_nominal = nominal;
+  *ret_due = due;
 }
 
 bool sched_used_up(const struct sched_task *t, const struct sched_version *v) {
@@ -79,42 +79,36 @@ void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_firs
 }
 
 static bool has_instants(const struct sched_version *v) {
-  return v->state == TASK_ENABLED && v->spec && v->spec->kind != SCHEDULE_FIXED_DELAY &&
-         v->spec->kind != SCHEDULE_MANUAL;
+  return v->spec && v->spec->kind != SCHEDULE_FIXED_DELAY && v->spec->kind != SCHEDULE_MANUAL;
 }
 
-/* The one instant of `v` that is nominally not later than its beginning but due after it. */
-static usec_t straddles(const struct sched_task *t, const struct sched_version *v) {
-  if (!has_instants(v))
-    return USEC_NONE;
-  const struct schedule *s = v->spec->schedule;
-  if (!schedule_jitter_max(s))
-    return USEC_NONE;
-  for (usec_t at = schedule_next(s, v->anchor, v->effective_at - schedule_jitter_max(s));
-       at <= v->effective_at; at = schedule_next(s, v->anchor, at))
-    if (at + schedule_jitter(s, t->id, at) > v->effective_at)
-      return at;
-  return USEC_NONE;
+static bool has_instant(const struct sched_version *v, usec_t at) {
+  return has_instants(v) && schedule_next(v->spec->schedule, v->anchor, at - 1) == at;
 }
 
-bool sched_had(const struct sched_task *t, const struct sched_version *v, usec_t at) {
-  for (const struct sched_version *u = &t->first; u != v; u = u->next) {
-    if (!has_instants(u) || schedule_next(u->spec->schedule, u->anchor, at - 1) != at ||
-        (sched_used_up(t, u) && at > t->x->last)) /* it had had its last run by then */
+/* The instant of `u` that has come by `end`, where its reign ends, and is due only later. There is at most one, the latest: jitter is
+ * less than the time to the next. */
+static usec_t left_waiting(const struct sched_task *t, const struct sched_version *u, usec_t end) {
+  if (!has_instants(u))
+    return USEC_NONE;
+  const struct schedule *s = u->spec->schedule;
+  usec_t last = u->waiting, room = schedule_jitter_max(s) + (u->waiting != 0), at = end - room;
+  at = at > u->effective_at ? at : u->effective_at;
+  while (room && (at = schedule_next(s, u->anchor, at)) <= end)
+    last = at;
+  return last && sched_due(t, u, last) > end ? last : USEC_NONE;
+}
+
+/* A version takes over what waits under the one before it, if its schedule has that instant, too. Whether the task is paused meanwhile does
+ * not matter: that only decides whether it is fired when it is due. */
+static void hand_on(struct sched_task *t, int32_t inserted) {
+  for (struct sched_version *u = &t->first, *v; (v = u->next); u = v) {
+    if (v->version < inserted)
       continue;
-    usec_t due = at + schedule_jitter(u->spec->schedule, t->id, at);
-    if (due > u->effective_at && due <= u->next->effective_at)
-      return true;
-  }
-  return false;
-}
-
-/* With another jitter the same instant can be due under two versions; the first that had it keeps it. */
-static void note_skips(struct sched_task *t) {
-  for (struct sched_version *v = t->first.next; v; v = v->next) {
-    usec_t at = v->skip ? USEC_NONE : straddles(t, v);
-    if (at && sched_had(t, v, at))
-      v->skip = at;
+    usec_t was = v->waiting, at = left_waiting(t, u, v->effective_at);
+    v->waiting = at && has_instant(v, at) ? at : USEC_NONE;
+    if (v->version > inserted && v->waiting == was)
+      return; /* nor does anything change for those after it */
   }
 }
 
@@ -124,6 +118,9 @@ static void fill_version(struct sched_version *n, const struct shard_version *v)
   n->anchor = v->anchor;
   n->version = v->version;
   n->state = (uint8_t)v->state;
+  /* a ONE_TIME whose instant had passed when the task was made (allowed with a misfire policy) is due at once */
+  bool late = v->version == 1 && v->spec && v->spec->kind == SCHEDULE_ONE_TIME && v->anchor <= v->effective_at;
+  n->waiting = late ? v->anchor : USEC_NONE;
 }
 
 /* False: it was here already. */
@@ -144,7 +141,8 @@ static bool insert_version(struct sched_task *t, const struct shard_version *v) 
   if (v->version < t->first.version) {
     *n = t->first;
     t->first.next = n;
-    t->cur = NULL; /* found again when it is armed */
+    if (t->cur == &t->first)
+      t->cur = n; /* what is armed stays so */
     fill_version(&t->first, v);
     return true;
   }
@@ -155,13 +153,8 @@ static bool insert_version(struct sched_task *t, const struct shard_version *v) 
 }
 
 void sched_insert(struct sched_task *t, const struct shard_version *v) {
-  if (!insert_version(t, v))
-    return;
-  for (struct sched_version *n = t->first.next; n; n = n->next)
-    if (n->version > v->version) /* what ruled right before it was not known: the gap may have been no gap */
-      n->skip = USEC_NONE;
-  if (t->first.next)
-    note_skips(t);
+  if (insert_version(t, v))
+    hand_on(t, v->version);
 }
 
 void sched_trim(struct sched_task *t, usec_t watermark) {

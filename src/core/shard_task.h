@@ -8,7 +8,7 @@ struct sched_version {
   struct sched_version *next; /* later version, waiting for the watermark to reach its effective_at */
   struct task_spec *spec;
   usec_t effective_at, anchor;
-  usec_t skip; /* an instant that an earlier version has had already, before its own jitter; 0 = none */
+  usec_t waiting; /* an instant not later than effective_at that is still to be decided, by this version; 0 = none */
   int32_t version;
   uint8_t state;
 };
@@ -17,7 +17,6 @@ struct sched_extra {
   usec_t base_pending;                /* with the unsettled batch; 0 = as base_at */
   usec_t base_at;                     /* FIXED_DELAY: end of the last scheduled run */
   int64_t fired, fired_pending;       /* max_runs: committed; with the unsettled batch */
-  usec_t last;                        /* max_runs: what was counted is not later than this instant */
   bool open, open_pending;            /* FIXED_DELAY: a scheduled run has not ended */
   int64_t caught_up, caught_up_kept;  /* runs given to the present catch-up; as committed */
   usec_t release_at, release_at_kept; /* when the next caught-up run may start; as committed */
@@ -40,10 +39,11 @@ struct sched_task {
  * or from the first one (`from_first`). */
 void sched_next(struct sched_task *t, usec_t at, int64_t at_task, bool from_first);
 struct sched_extra *sched_extra(struct sched_task *t); /* made on demand */
-/* In its place among the versions; one that is there already is dropped. */
+/* In its place among the versions, in any order; one that is there already is dropped. What the versions hand on is known when those
+ * before them are. */
 void sched_insert(struct sched_task *t, const struct shard_version *v);
-/* Has a version before `v` this instant, as far as they are known? */
-bool sched_had(const struct sched_task *t, const struct sched_version *v, usec_t at);
+/* When an instant that this version has is due: with its jitter, but not before it rules. */
+usec_t sched_due(const struct sched_task *t, const struct sched_version *v, usec_t nominal);
 /* Forget versions that own no instant beyond the watermark any more. */
 void sched_trim(struct sched_task *t, usec_t watermark);
 void sched_task_free(struct sched_task *t);
@@ -73,7 +73,6 @@ struct shard {
   int64_t epoch, tasks_version;
   usec_t at; /* the watermark pair */
   int64_t at_task;
-  uint64_t turn;                /* number of the present batch */
   struct sched_task *tasks;     /* hash by id */
   struct sched_orphan *orphans; /* hash by task_id */
   struct calq *queue;

@@ -4,7 +4,8 @@
 
 /* A transaction that the database refuses for what is in it would be refused for ever, and hold up the runs of everybody. It is cut into
  * halves until the one run that is refused stands alone; that one is written without the texts that came from outside: as FAIL, if it ended.
- * If even this is refused, its shard is given up and taken over anew: the database's rows are the truth, and the reporter is told to repeat. */
+ * If even this is refused, its shard is given up and taken over anew: the database's rows are the truth, and the reporter is told to repeat.
+ * Of that shard no more than ends are written, which come first: what they let start would begin beside the one that has not ended. */
 
 enum { TRIES_ALONE = 3 };
 #define POISON_TYPE "STORE_REFUSED"
@@ -20,7 +21,6 @@ struct apart {
   struct unit *units;
   size_t count;
   size_t *attempt_unit, *progress_unit; /* to which unit they belong */
-  bool *given_up;                       /* by unit */
   bool stopping;
 };
 
@@ -29,7 +29,6 @@ static void make_units(struct apart *a, struct arena *mem) {
   const struct st_run_apply *in = a->all;
   size_t most = in->finish_count + in->update_count + in->attempt_count;
   a->units = arena_array(mem, most, sizeof *a->units);
-  a->given_up = arena_array(mem, most, sizeof *a->given_up);
   a->attempt_unit = arena_array(mem, in->attempt_count, sizeof *a->attempt_unit);
   a->progress_unit = arena_array(mem, in->progress_count, sizeof *a->progress_unit);
   for (size_t i = 0; i < in->finish_count; i++)
@@ -86,6 +85,10 @@ static void strip(struct st_run_apply *part, struct arena *mem) {
   part->attempts = attempts;
 }
 
+static bool is_left_out(const struct apart *a, size_t unit) {
+  return !a->units[unit].finish && a->s->lost[a->units[unit].key->shard];
+}
+
 /* Units [lo, hi) as a transaction of their own. */
 static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, struct arena *mem) {
   const struct st_run_apply *in = a->all;
@@ -100,16 +103,18 @@ static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, 
                               .attempts = attempts,
                               .progress = progress};
   for (size_t u = lo; u < hi; u++) {
+    if (is_left_out(a, u))
+      continue;
     if (a->units[u].finish)
       finishes[part.finish_count++] = *a->units[u].finish;
     if (a->units[u].update)
       updates[part.update_count++] = *a->units[u].update;
   }
   for (size_t i = 0; i < in->attempt_count; i++)
-    if (a->attempt_unit[i] >= lo && a->attempt_unit[i] < hi)
+    if (a->attempt_unit[i] >= lo && a->attempt_unit[i] < hi && !is_left_out(a, a->attempt_unit[i]))
       attempts[part.attempt_count++] = in->attempts[i];
   for (size_t i = 0; i < in->progress_count; i++)
-    if (a->progress_unit[i] >= lo && a->progress_unit[i] < hi)
+    if (a->progress_unit[i] >= lo && a->progress_unit[i] < hi && !is_left_out(a, a->progress_unit[i]))
       progress[part.progress_count++] = in->progress[i];
   return part;
 }
@@ -156,13 +161,16 @@ static void write_poison(struct apart *a, size_t u) {
   }
   if (a->stopping)
     return;
-  a->given_up[u] = rc < 0;
+  if (rc < 0)
+    run_step_down(a->s, k->shard);
   log_error(rc < 0 ? "a change of a run is refused by the database, its shard is taken over anew"
                    : "what was reported about a run is refused by the database, written without it",
             LF_I("task", k->task_id), LF_T("scheduled_at", k->scheduled_at), LF_I("shard", k->shard));
 }
 
 static void write_range(struct apart *a, size_t lo, size_t hi) {
+  while (lo < hi && is_left_out(a, lo))
+    lo++;
   if (lo == hi || a->stopping || write_units(a, lo, hi, false) >= 0)
     return;
   if (hi - lo == 1) {
@@ -179,8 +187,5 @@ bool run_commit_apart(struct run_service *s, const struct st_run_apply *all) {
   struct apart a = {.s = s, .all = all};
   make_units(&a, &mem);
   write_range(&a, 0, a.count);
-  for (size_t u = 0; u < a.count && !a.stopping; u++)
-    if (a.given_up[u])
-      run_step_down(s, a.units[u].key->shard);
   return !a.stopping;
 }

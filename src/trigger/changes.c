@@ -22,6 +22,25 @@ static void put_back(struct owned_shard *w, const struct shard_version *v, bool 
       shard_put_progress(w->shard, v->task_id, all->rows[i].base_at, all->rows[i].fired, false);
 }
 
+/* Tasks that were not held: what their versions have taken over from those before must be known. On failure the shard is read anew. */
+static int load_before(struct engine *g, struct owned_shard *w, struct store *store,
+                       const struct shard_version *v, size_t n, struct err *e) {
+  struct engine_older o = {.store = store, .since = USEC_NEVER};
+  int64_t *ids = arena_array(&g->mem, n, sizeof *ids), mark_task;
+  shard_watermark(w->shard, &o.watermark, &mark_task);
+  for (size_t i = 0; i < n; i++) {
+    usec_t since = shard_find(w->shard, v[i].task_id) ? USEC_NEVER : shard_needs_since(&v[i], o.watermark);
+    o.since = since < o.since ? since : o.since;
+    if (since != USEC_NEVER)
+      ids[o.task_count++] = v[i].task_id;
+  }
+  o.task_ids = ids;
+  int rc = o.task_count ? engine_load_older(g, w, &o, e) : 0;
+  if (rc < 0)
+    engine_reload(g, w); /* half of what is needed is worse than nothing */
+  return rc;
+}
+
 static int apply_page(struct engine *g, struct owned_shard *w, struct store *store,
                       const struct st_task_changes_ret *page, struct err *e) {
   struct shard_version *v = arena_array(&g->mem, page->count, sizeof *v);
@@ -36,12 +55,14 @@ static int apply_page(struct engine *g, struct owned_shard *w, struct store *sto
   struct st_progress_load_ret all = {0};
   int rc =
       any ? store_progress_load(store, &(struct st_progress_load){shard_id(w->shard)}, &all, &g->mem, e) : 0;
+  if (rc >= 0)
+    rc = load_before(g, w, store, v, page->count, e);
   for (size_t i = 0; i < page->count; i++) {
     if (rc < 0) {
       task_spec_unref(&v[i].spec);
       continue;
     }
-    if (back[i] && !shard_find(w->shard, v[i].task_id))
+    if (back[i])
       put_back(w, &v[i], open[i], &all);
     shard_change(w->shard, &v[i], page->rows[i].change_no);
   }
@@ -63,7 +84,7 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
     }
     rc = apply_page(g, w, store, &page, &e);
     if (rc < 0) {
-      log_warn("progress of tasks not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
+      log_warn("what changed tasks were before is not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
       return rc;
     }
   } while (page.count >= CHANGES_PAGE);
@@ -88,10 +109,16 @@ static bool fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
   struct shard_version v;
   engine_take_version(g, &ret.task.v, &v);
   struct st_progress_load_ret all = {0};
+  struct err e = {0};
   bool open = run_has_scheduled(g->o.runs, task_id);
   if (comes_back(w, &v) &&
       store_progress_load(g->o.api, &(struct st_progress_load){shard_id(w->shard)}, &all, &mem, NULL) < 0) {
     task_spec_unref(&v.spec); /* the next look finds the request again */
+    return false;
+  }
+  if (load_before(g, w, g->o.api, &v, 1, &e) < 0) {
+    log_warn("earlier versions of a task not read, trying again", LF_I("task", task_id), LF_E(&e));
+    task_spec_unref(&v.spec);
     return false;
   }
   put_back(w, &v, open, &all);
@@ -122,7 +149,7 @@ static bool to_request(struct engine *g, struct owned_shard *w, const struct inb
     return false;
   *ret = item.request;
   ret->inbox_no = row->no;
-  return true;
+  return !ret->catch_up || !shard_find(w->shard, ret->key.task_id) || engine_begin_catch_up(g, w, ret);
 }
 
 static int read_inbox(struct engine *g, const int32_t *ids, size_t n) {

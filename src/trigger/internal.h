@@ -87,6 +87,14 @@ struct engine {
 void engine_pause(struct engine *g, usec_t length);
 /* load.c: read the tasks of a shard and start it. */
 int engine_load(struct engine *g, struct owned_shard *w);
+/* Earlier versions of tasks that are held, those that ruled after `since` and those that these need. */
+struct engine_older {
+  struct store *store;
+  usec_t watermark, since;
+  const int64_t *task_ids; /* of these tasks; NULL: of all */
+  size_t task_count;
+};
+int engine_load_older(struct engine *g, struct owned_shard *w, const struct engine_older *o, struct err *e);
 void engine_drop(struct engine *g, struct owned_shard *w);
 /* Read the shard anew with the next round, its open runs too. */
 void engine_reload(struct engine *g, struct owned_shard *w);
@@ -96,6 +104,8 @@ void engine_after_main(void *engine);
 int engine_look(struct engine *g, usec_t now);
 int engine_changes(struct engine *g, struct owned_shard *w, struct store *store);
 void engine_take_version(struct engine *g, const struct task_version_row *row, struct shard_version *ret);
+/* pause.c: a catch-up on request begins, with the version that resumed the task and those of the pause. False: not now. */
+bool engine_begin_catch_up(struct engine *g, struct owned_shard *w, const struct fire_request *r);
 /* fire.c: one FIRE over all shards that have something due. Returns true when there may be more at once. */
 bool engine_fire(struct engine *g, usec_t now);
 /* Nobody can have fired it before: it was due after the watermark as seen, whatever the jitter. */

@@ -19,41 +19,41 @@ void engine_take_version(struct engine *g, const struct task_version_row *row, s
               LF_I("version", row->version), LF_S("field", e.field), LF_E(&e));
 }
 
-/* With a jitter that it had not before, a version may have again what an earlier one had fired up to `watermark`: since when must the
- * earlier ones be known, to tell? */
-static usec_t needs_older_since(const struct shard_version *v, usec_t watermark) {
-  usec_t jitter = v->spec && v->spec->schedule ? schedule_jitter_max(v->spec->schedule) : 0;
-  return v->version > 1 && jitter && v->effective_at > watermark - jitter ? v->effective_at - jitter
-                                                                          : watermark;
+/* `since`: made earlier where it must be, that what the versions before have left to this one is known. */
+static void put_row(struct engine *g, struct owned_shard *w, const struct task_version_row *row,
+                    usec_t watermark, usec_t *since) {
+  struct shard_version v;
+  engine_take_version(g, row, &v);
+  usec_t at = shard_needs_since(&v, watermark);
+  *since = at < *since ? at : *since;
+  bool delay = v.spec && v.spec->kind == SCHEDULE_FIXED_DELAY;
+  shard_put(w->shard, &v);
+  if (delay &&
+      run_has_scheduled(g->o.runs, v.task_id)) /* its first run has not ended: there is no progress row yet */
+    shard_put_progress(w->shard, v.task_id, 0, 0, true);
 }
 
-/* `since`: made earlier where it must be. */
-static void put_rows(struct engine *g, struct owned_shard *w, const struct task_version_row *rows, size_t n,
-                     usec_t watermark, usec_t *since) {
-  for (size_t i = 0; i < n; i++) {
-    struct shard_version v;
-    engine_take_version(g, &rows[i], &v);
-    usec_t at = needs_older_since(&v, watermark);
-    *since = at < *since ? at : *since;
-    bool delay = v.spec && v.spec->kind == SCHEDULE_FIXED_DELAY;
-    shard_put(w->shard, &v);
-    if (delay && run_has_scheduled(g->o.runs,
-                                   v.task_id)) /* its first run has not ended: there is no progress row yet */
-      shard_put_progress(w->shard, v.task_id, 0, 0, true);
+static bool is_wanted(struct owned_shard *w, const struct engine_older *o, int64_t task_id) {
+  if (!o->task_ids) /* else its present version rules nothing, nor may an older one */
+    return shard_find(w->shard, task_id) != NULL;
+  for (size_t i = 0; i < o->task_count; i++)
+    if (o->task_ids[i] == task_id)
+      return true;
+  return false;
+}
+
+int engine_load_older(struct engine *g, struct owned_shard *w, const struct engine_older *o, struct err *e) {
+  usec_t since = o->since;
+  int rc = 0;
+  for (usec_t known = USEC_NEVER; rc >= 0 && since < known;) { /* they may need still older ones */
+    known = since;
+    struct st_task_load_older_ret older;
+    rc = store_task_load_older(o->store, &(struct st_task_load_older){shard_id(w->shard), since}, &older,
+                               &g->mem, e);
+    for (size_t i = 0; rc >= 0 && i < older.count; i++)
+      if (is_wanted(w, o, older.rows[i].task_id))
+        put_row(g, w, &older.rows[i], o->watermark, &since);
   }
-}
-
-static int load_older(struct engine *g, struct owned_shard *w, usec_t watermark, usec_t *since,
-                      struct err *e) {
-  struct st_task_load_older_ret older;
-  int rc = store_task_load_older(g->o.fire, &(struct st_task_load_older){shard_id(w->shard), *since}, &older,
-                                 &g->mem, e);
-  size_t n = 0;
-  for (size_t i = 0; rc >= 0 && i < older.count; i++)
-    if (shard_find(w->shard,
-                   older.rows[i].task_id)) /* else its present version rules nothing, nor may an older one */
-      older.rows[n++] = older.rows[i];
-  put_rows(g, w, older.rows, n, watermark, since);
   return rc;
 }
 
@@ -68,17 +68,13 @@ static int load_tasks(struct engine *g, struct owned_shard *w, usec_t watermark,
                              &g->mem, e);
     if (rc < 0)
       return rc;
-    put_rows(g, w, page.rows, page.count, watermark, &since);
+    for (size_t i = 0; i < page.count; i++)
+      put_row(g, w, &page.rows[i], watermark, &since);
     if (page.count)
       after = page.rows[page.count - 1].task_id;
   } while (page.count == LOAD_PAGE && !atomic_load(&g->stopping));
-  /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed; they may need still older ones */
-  int rc = 0;
-  for (usec_t known = USEC_NEVER; rc >= 0 && since < known;) {
-    known = since;
-    rc = load_older(g, w, watermark, &since, e);
-  }
-  return rc;
+  /* after the current ones: of a task changed meanwhile, nothing that owned instants can be missed */
+  return engine_load_older(g, w, &(struct engine_older){g->o.fire, watermark, since}, e);
 }
 
 /* After load_tasks, which noted what was open: a run that ends meanwhile must not count as ended with the base of the run before it. */

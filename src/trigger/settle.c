@@ -21,20 +21,22 @@ struct settling {
   const struct st_fire *in;
   enum fate *fates;              /* by entry of in->shards */
   const struct shard_row **rows; /* by shard id, as read back; NULL: nobody asked, or the engine stops */
+  struct arena mem;              /* of the last look: however long it takes, no more than one is kept */
   bool doubt;                    /* the statement may still be under way */
 };
 
 /* ---------------------------------------------------------------- its fate */
 
 /* The statement itself; `locked`: inside shard_lock, which it ends. */
-static int execute(struct engine *g, const struct st_fire *in, bool locked, struct st_fire_ret *ret) {
+static int execute(struct engine *g, const struct st_fire *in, bool locked, struct st_fire_ret *ret,
+                   struct arena *mem) {
   struct err e = {0};
   (void)failpoint("fire.before_commit");
-  int rc = store_fire(g->o.fire, in, ret, &g->mem, &e);
+  int rc = store_fire(g->o.fire, in, ret, mem, &e);
   if (locked) {
     struct st_shard_unlock_ret none;
     int unlocked =
-        store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = rc >= 0}, &none, &g->mem, &e);
+        store_shard_unlock(g->o.fire, &(struct st_shard_unlock){.commit = rc >= 0}, &none, mem, &e);
     rc = rc < 0 ? rc : unlocked;
   }
   (void)failpoint("fire.after_commit");
@@ -67,12 +69,15 @@ static size_t left(const struct settling *s) {
 /* False: the engine stops before the database answers. */
 static bool read_back(struct settling *s) {
   struct engine *g = s->g;
-  const struct shard_row **rows = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof(struct shard_row *));
+  s->rows = NULL;
   for (usec_t wait = REFUSED_PAUSE; !atomic_load(&g->stopping);
        wait = wait > USEC_PER_SEC / 2 ? USEC_PER_SEC : wait * 2) {
     struct err e = {0};
     struct st_shard_list_ret list;
-    if (store_shard_list(g->o.fire, &(struct st_shard_list){0}, &list, &g->mem, &e) >= 0) {
+    arena_clear(&s->mem);
+    if (store_shard_list(g->o.fire, &(struct st_shard_list){0}, &list, &s->mem, &e) >= 0) {
+      const struct shard_row **rows =
+          arena_array(&s->mem, (size_t)g->o.shard_count, sizeof(struct shard_row *));
       for (size_t i = 0; i < list.count; i++)
         rows[list.shards[i].id] = &list.shards[i];
       s->rows = rows;
@@ -99,8 +104,8 @@ static int repeat(struct settling *s) {
   struct engine *g = s->g;
   if (!g->o.may_fire(g->o.arg))
     return ERR_UNAVAILABLE; /* the lease is about to end: only look */
-  size_t n = 0, *from = arena_array(&g->mem, s->in->shard_count, sizeof *from);
-  struct fire_shard *shards = arena_array(&g->mem, s->in->shard_count, sizeof *shards);
+  size_t n = 0, *from = arena_array(&s->mem, s->in->shard_count, sizeof *from);
+  struct fire_shard *shards = arena_array(&s->mem, s->in->shard_count, sizeof *shards);
   for (size_t i = 0; i < s->in->shard_count; i++)
     if (s->fates[i] == FATE_UNKNOWN) {
       shards[n] = s->in->shards[i];
@@ -110,7 +115,7 @@ static int repeat(struct settling *s) {
   in.shards = shards;
   in.shard_count = n;
   struct st_fire_ret ret = {0};
-  int rc = execute(g, &in, false, &ret);
+  int rc = execute(g, &in, false, &ret, &s->mem);
   if (rc >= 0)
     take_answer(s, &in, from, &ret);
   return rc;
@@ -288,7 +293,7 @@ static void settle_shard(struct settling *s, size_t i) {
   switch (s->fates[i]) {
   case FATE_FIRED:
   case FATE_READ_BACK: settle_fired(g, w); break;
-  case FATE_REFUSED: settle_refused(g, w, s->rows[id]); break;
+  case FATE_REFUSED: settle_refused(g, w, s->rows ? s->rows[id] : NULL); break;
   case FATE_MOVED: read_anew = true; /* fall through */
   case FATE_UNKNOWN: shard_refused(w->shard, &w->batch); break;
   }
@@ -303,7 +308,7 @@ int engine_send(struct engine *g, const struct st_fire *in, bool locked) {
   struct settling s = {.g = g, .in = in};
   s.fates = arena_array(&g->mem, in->shard_count, sizeof *s.fates);
   struct st_fire_ret ret = {0};
-  int rc = execute(g, in, locked, &ret);
+  int rc = execute(g, in, locked, &ret, &g->mem);
   if (rc >= 0)
     take_answer(&s, in, NULL, &ret);
   s.doubt = rc == ERR_UNKNOWN_OUTCOME;
@@ -311,5 +316,6 @@ int engine_send(struct engine *g, const struct st_fire *in, bool locked) {
   open_runs(&s); /* before the batches are settled: they hold the specs */
   for (size_t i = 0; i < in->shard_count; i++)
     settle_shard(&s, i);
+  arena_done(&s.mem);
   return rc;
 }

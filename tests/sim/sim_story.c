@@ -11,8 +11,6 @@ struct story {
   size_t count, cap;
   int64_t fired; /* towards max_runs: instants of the schedule */
   int64_t asked; /* … and those of pauses, caught up on request: at some time after the resume */
-  int64_t
-      twice; /* at most so many were counted twice: due again with another jitter, and the node died before it could mend that */
 };
 
 /* Towards max_runs; a run that another one replaced in the queue has been fired. */
@@ -71,92 +69,84 @@ static void check_misfire(const struct story *s, const struct sim_plan *p, const
     sim_wrong(WRONG_OTHER, "%s is caught up against its policy SKIP", sim_key(&r->key));
 }
 
-/* Was what is due then asked for by a resume with catch-up? */
-static bool asked_again(const struct story *s, usec_t due) {
-  for (size_t i = 0; i < sim_people.catch_up_count; i++) {
-    const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    if (c->task_id == s->t->id && due > c->from && due <= c->to)
-      return true;
-  }
-  return false;
+/* ------------------------------------------------------------------ whose an instant is */
+
+static usec_t begin_of(const struct story *s, size_t version) { return s->d->versions[version].v.effective_at; }
+
+static usec_t end_of(const struct story *s, size_t version) {
+  return version + 1 < s->d->count ? begin_of(s, version + 1) : USEC_NEVER;
 }
 
-/* With another jitter an instant can be due again, by a version made after it was fired. Alone it finds its row there; but what a node
- * that knows only the new version misses begins with it. */
-static bool range_begins_with_one_had(struct story *s, size_t version, usec_t t, size_t range) {
-  const struct run_row *r = &s->rows[range]->row;
-  if (t > s->d->versions[version].v.effective_at || r->version != (int32_t)version + 1 ||
-      r->missed_first != t)
-    return false;
-  for (size_t i = range; i-- > 0 && s->rows[i]->key.scheduled_at >= t;)
-    if (s->rows[i]->key.scheduled_at == t && s->rows[i]->row.version < r->version) {
-      s->covers[i]--;
-      return true;
-    }
-  return false;
-}
-
-/* Another version's row for the same instant: an earlier one had it, less late; or a later one, when this one had had all its runs. */
-static bool of_another(const struct story *s, size_t version, usec_t t, const struct db_run *r,
-                       bool used_up) {
-  int32_t mine = (int32_t)version + 1;
-  return (r->row.version < mine && t <= s->d->versions[version].v.effective_at) ||
-         (r->row.version > mine && used_up);
-}
-
-/* The one row that stands for an instant; `used_up`: its version had had all its runs. */
-static void check_its_row(struct story *s, size_t version, usec_t t, usec_t due, size_t row, bool used_up) {
-  const struct sim_plan *p = &s->t->plans[version];
-  const struct db_run *r = s->rows[row];
-  bool last = r->key.scheduled_at == t, mine = r->row.version == (int32_t)version + 1;
-  if (of_another(s, version, t, r, used_up)) {
-    s->covers[row]--;
-    return;
-  }
-  bool asked = asked_again(s, due);
-  if (used_up && !asked)
-    sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
-  if (p->max_runs && last && mine && has_fired(r))
-    s->fired++;
-  if (asked || !last)
-    return;
-  if (mine)
-    check_misfire(s, p, r, due);
-  else
-    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
-              r->row.version, version + 1);
-}
-
-static void check_instant(struct story *s, size_t version, usec_t t, usec_t due) {
-  const struct sim_plan *p = &s->t->plans[version];
-  size_t row = 0, n = rows_of(s, version, t, &row);
-  if (n == 2 && range_begins_with_one_had(s, version, t, row))
-    return;
-  bool used_up = p->max_runs && s->fired >= p->max_runs;
-  if (n == 0 && !(p->max_runs && s->fired + s->asked + s->twice >= p->max_runs))
-    sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row",
-              (long long)s->t->id, version + 1, (long long)t, (long long)due);
-  if (n > 1)
-    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n,
-              (long long)t);
-  if (n == 1)
-    check_its_row(s, version, t, due, row, used_up);
+static bool is_in_state(const struct story *s, size_t version, enum task_state state) {
+  return s->d->versions[version].v.state == state;
 }
 
 static bool has_instants(const struct sim_plan *p) {
   return p->kind != SCHEDULE_MANUAL && p->kind != SCHEDULE_FIXED_DELAY;
 }
 
-/* The next instant of this version later than t and due in (lo, hi]; USEC_NEVER. */
-static usec_t next_within(const struct story *s, size_t version, usec_t t, usec_t lo, usec_t hi,
-                          usec_t *ret_due) {
+static bool has_instant(const struct story *s, size_t version, usec_t t) {
   const struct sim_plan *p = &s->t->plans[version];
-  while ((t = sim_plan_next(p, t)) <= hi) {
-    *ret_due = sim_plan_due(p, s->t->id, t);
-    if (*ret_due > lo && *ret_due <= hi)
-      return t;
-  }
-  return USEC_NEVER;
+  return has_instants(p) && sim_plan_next(p, t - 1) == t;
+}
+
+/* Under this version: with its jitter, but not before it rules. */
+static usec_t due_under(const struct story *s, size_t version, usec_t t) {
+  usec_t due = sim_plan_due(&s->t->plans[version], s->t->id, t), soonest = begin_of(s, version) + 1;
+  return due > soonest ? due : soonest;
+}
+
+/* An instant comes under one version. Until it is due it goes from each version to the next, as long as that has it, too. Which version
+ * decides it (fires it if it is ENABLED then)? Not beyond `last`; -1: none. */
+static int64_t decides(const struct story *s, size_t version, usec_t t, size_t last) {
+  for (; version <= last && has_instant(s, version, t); version++)
+    if (due_under(s, version, t) <= end_of(s, version))
+      return (int64_t)version;
+  return -1;
+}
+
+/* Has it come under an earlier version than this one, and is it still undecided when this one begins? */
+static bool waits_at(const struct story *s, size_t version, usec_t t) {
+  size_t i = 0;
+  if (t <= begin_of(s, 0) && s->t->plans[0].kind != SCHEDULE_ONE_TIME)
+    return false;
+  while (i < version && end_of(s, i) < t)
+    i++;
+  for (; i < version; i++)
+    if (!has_instant(s, i, t) || due_under(s, i, t) <= end_of(s, i))
+      return false;
+  return t <= begin_of(s, version) && has_instant(s, version, t);
+}
+
+/* ------------------------------------------------------------------ its row */
+
+static void check_its_row(struct story *s, size_t version, usec_t t, size_t row, bool used_up) {
+  const struct sim_plan *p = &s->t->plans[version];
+  const struct db_run *r = s->rows[row];
+  bool last = r->key.scheduled_at == t;
+  if (used_up)
+    sim_wrong(WRONG_OTHER, "%s is fired beyond max_runs %lld", sim_key(&r->key), (long long)p->max_runs);
+  if (p->max_runs && last && has_fired(r))
+    s->fired++;
+  if (last && r->row.version != (int32_t)version + 1)
+    sim_wrong(WRONG_OTHER, "%s was fired by version %d, its instant belongs to %zu", sim_key(&r->key),
+              r->row.version, version + 1);
+  if (last) /* a ONE_TIME that had passed when its task was made counts as missed */
+    check_misfire(s, p, r, version == 0 && t <= begin_of(s, 0) ? t : due_under(s, version, t));
+}
+
+static void check_instant(struct story *s, size_t version, usec_t t) {
+  const struct sim_plan *p = &s->t->plans[version];
+  size_t row = 0, n = rows_of(s, version, t, &row);
+  bool used_up = p->max_runs && s->fired >= p->max_runs;
+  if (n == 0 && !(p->max_runs && s->fired + s->asked >= p->max_runs))
+    sim_wrong(WRONG_LOST, "task %lld version %zu: the instant %lld (due %lld) has no row",
+              (long long)s->t->id, version + 1, (long long)t, (long long)due_under(s, version, t));
+  if (n > 1)
+    sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld", (long long)s->t->id, n,
+              (long long)t);
+  if (n == 1)
+    check_its_row(s, version, t, row, used_up);
 }
 
 static int64_t fired_by(const struct story *s, int32_t version) {
@@ -166,55 +156,60 @@ static int64_t fired_by(const struct story *s, int32_t version) {
   return n;
 }
 
-/* The instants of one version: those due later than its beginning and not later than the next one's. */
-static void check_version(struct story *s, size_t i) {
-  const struct sim_plan *p = &s->t->plans[i];
-  const struct task_version_row *v = &s->d->versions[i].v;
-  if (p->kind == SCHEDULE_FIXED_DELAY && p->max_runs)
-    s->fired += fired_by(s, v->version);
-  usec_t lo = v->effective_at, hi = i + 1 < s->d->count ? s->d->versions[i + 1].v.effective_at : USEC_NEVER;
-  if (v->state != TASK_ENABLED || !has_instants(p) || lo >= hi)
-    return;
-  if (hi == USEC_NEVER) {
-    sim_wrong(WRONG_OTHER, "task %lld is not paused at the end", (long long)s->t->id);
-    return;
-  }
-  if (p->kind == SCHEDULE_ONE_TIME && i == 0 &&
-      p->anchor <= lo) { /* created too late: due at once, and missed */
-    check_instant(s, i, p->anchor, p->anchor);
-    return;
-  }
-  usec_t t = lo - p->jitter - USEC_PER_SEC, due;
-  while ((t = next_within(s, i, t, lo, hi, &due)) != USEC_NEVER && !sim_stopped())
-    check_instant(s, i, t, due);
+static void check_from(struct story *s, size_t version, usec_t t) {
+  int64_t by = decides(s, version, t, s->d->count - 1);
+  if (by >= 0 && is_in_state(s, (size_t)by, TASK_ENABLED))
+    check_instant(s, (size_t)by, t);
 }
 
-/* An instant that was due while the task was paused, by version `v`. `must`: it must be there. */
-static void check_asked(struct story *s, const struct sim_catch_up *c, size_t v, usec_t t, bool must) {
-  size_t row, n = rows_of(s, v, t, &row);
-  if (n == 1 && t <= c->from && s->rows[row]->row.version < c->version)
-    s->covers[row]--;       /* had before the pause, by an earlier version, less late */
-  if (n > 1 && t > c->from) /* else another version's jitter may have had it before the pause */
+/* The instants that come under one version: later than its beginning and not later than the next one's. */
+static void check_version(struct story *s, size_t i) {
+  const struct sim_plan *p = &s->t->plans[i];
+  usec_t lo = begin_of(s, i), hi = end_of(s, i);
+  if (p->kind == SCHEDULE_FIXED_DELAY && p->max_runs)
+    s->fired += fired_by(s, (int32_t)i + 1);
+  if (!has_instants(p))
+    return;
+  if (hi == USEC_NEVER) {
+    if (is_in_state(s, i, TASK_ENABLED))
+      sim_wrong(WRONG_OTHER, "task %lld is not paused at the end", (long long)s->t->id);
+    return;
+  }
+  if (p->kind == SCHEDULE_ONE_TIME && i == 0 && p->anchor <= lo) /* it had passed when the task was made */
+    check_from(s, i, p->anchor);
+  for (usec_t t = lo; (t = sim_plan_next(p, t)) <= hi && !sim_stopped();)
+    check_from(s, i, t);
+}
+
+/* ------------------------------------------------------------------ pauses that were caught up on request */
+
+static void check_asked(struct story *s, size_t version, usec_t t, bool must) {
+  size_t row = 0, n = rows_of(s, version, t, &row);
+  if (n > 1)
     sim_wrong(WRONG_DOUBLED, "task %lld: %zu rows stand for the instant %lld caught up on request",
               (long long)s->t->id, n, (long long)t);
   if (n == 0 && must)
     sim_wrong(WRONG_LOST, "task %lld: the instant %lld was to be caught up", (long long)s->t->id,
               (long long)t);
+  if (n == 1 && s->rows[row]->row.version != (int32_t)version + 1)
+    sim_wrong(WRONG_OTHER, "%s was to be caught up by version %zu", sim_key(&s->rows[row]->key), version + 1);
 }
 
-/* Resumed with catch-up, nothing changed since but the end: all of it must be there. */
+/* The instants of the resumed version that came in the pause, and the one that waited when the pause began; not the one that the resumed
+ * version takes over. */
 static void check_catch_up(struct story *s, const struct sim_catch_up *c) {
-  bool quiet = s->d->state != TASK_DELETED &&
-               ((size_t)c->version + 1 == s->d->count || (size_t)c->version == s->d->count);
-  for (size_t v = (size_t)c->version - 1; v < s->d->count; v++) {
-    const struct sim_plan *p = &s->t->plans[v];
-    bool must = quiet && v + 1 == (size_t)c->version && !p->max_runs;
-    usec_t t = c->from - p->jitter - USEC_PER_SEC, due;
-    while (has_instants(p) && (t = next_within(s, v, t, c->from, c->to, &due)) != USEC_NEVER &&
-           !sim_stopped())
-      check_asked(s, c, v, t, must && due > c->to - p->window);
-  }
+  size_t v = (size_t)c->version - 1, paused = v;
+  const struct sim_plan *p = &s->t->plans[v];
+  bool must = s->d->state != TASK_DELETED && !p->max_runs;
+  while (paused > 0 && is_in_state(s, paused - 1, TASK_PAUSED))
+    paused--;
+  usec_t oldest = c->to - p->window, t = c->from - SIM_JITTER_MAX - USEC_PER_SEC;
+  while (has_instants(p) && (t = sim_plan_next(p, t)) <= c->to && !sim_stopped())
+    if (t > oldest && (t > c->from || waits_at(s, paused, t)) && !waits_at(s, v, t))
+      check_asked(s, v, t, must);
 }
+
+/* ------------------------------------------------------------------ FIXED_DELAY */
 
 /* FIXED_DELAY: each follows the end of the one before by exactly `every`. */
 static void check_delays(struct story *s) {
@@ -267,11 +262,10 @@ static void check_delay_goes_on(struct story *s) {
               (long long)since);
 }
 
-/* A range that a request took part in: which version's instants it made up is not known here. */
-static bool asked_within(const struct story *s, usec_t first, usec_t last) {
+static bool was_asked(const struct story *s, usec_t t) {
   for (size_t i = 0; i < sim_people.catch_up_count; i++) {
     const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    if (c->task_id == s->t->id && last > c->from - SIM_JITTER_MAX && first <= c->to)
+    if (c->task_id == s->t->id && t > c->from - SIM_JITTER_MAX && t <= c->to)
       return true;
   }
   return false;
@@ -283,32 +277,7 @@ static int64_t count_asked(const struct story *s) {
     const struct db_run *r = s->rows[i];
     const struct sim_plan *p = sim_plan_of(s->t->id, r->row.version);
     n += p && p->max_runs && r->row.origin == ORIGIN_CATCHUP && has_fired(r) &&
-         asked_within(s, r->key.scheduled_at, r->key.scheduled_at);
-  }
-  return n;
-}
-
-/* Is an instant from before `at` due after it, and had by an earlier version? */
-static bool repeats(const struct story *s, size_t version, usec_t at) {
-  const struct sim_plan *p = &s->t->plans[version];
-  usec_t t = at - p->jitter;
-  while (has_instants(p) && p->jitter && (t = sim_plan_next(p, t)) <= at) {
-    if (sim_plan_due(p, s->t->id, t) <= at)
-      continue;
-    for (size_t i = 0; i < s->count; i++)
-      if (s->rows[i]->key.scheduled_at == t && s->rows[i]->row.version <= (int32_t)version)
-        return true;
-  }
-  return false;
-}
-
-static int64_t count_repeats(const struct story *s) {
-  int64_t n = 0;
-  for (size_t v = 1; v < s->d->count; v++)
-    n += repeats(s, v, s->d->versions[v].v.effective_at);
-  for (size_t i = 0; i < sim_people.catch_up_count; i++) {
-    const struct sim_catch_up *c = &sim_people.catch_ups[i];
-    n += c->task_id == s->t->id && repeats(s, (size_t)c->version - 1, c->from);
+         was_asked(s, r->key.scheduled_at);
   }
   return n;
 }
@@ -319,8 +288,7 @@ static void check_rows(struct story *s) {
     if (!of_kind(s, r, false))
       continue;
     size_t want = r->row.missed_count > 1 ? (size_t)r->row.missed_count : 1;
-    usec_t first = r->row.missed_count > 1 ? r->row.missed_first : r->key.scheduled_at;
-    if (asked_within(s, first, r->key.scheduled_at) ? s->covers[i] == 0 : s->covers[i] != want)
+    if (s->covers[i] != want)
       sim_wrong(WRONG_OTHER, "%s stands for %zu instants, it says %zu", sim_key(&r->key), s->covers[i], want);
   }
 }
@@ -357,7 +325,6 @@ static void check_task(struct story *s) {
     qsort(s->rows, s->count, sizeof *s->rows, by_instant);
   s->covers = mem_array(s->count + 1, sizeof *s->covers);
   s->asked = count_asked(s);
-  s->twice = count_repeats(s);
   for (size_t v = 0; v < s->t->count && !sim_stopped(); v++)
     check_version(s, v);
   for (size_t i = 0; i < sim_people.catch_up_count && !sim_stopped(); i++)

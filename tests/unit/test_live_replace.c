@@ -204,11 +204,60 @@ static void test_replace_after_a_take_over(void **state) {
   settle();
 }
 
+/* A caught-up run waits its turn before a newer one that replaces, and begins: that one waits for its end, before a take-over and after it. */
+static void test_caught_up_keeps_its_turn(void **state) {
+  (void)state;
+  struct task_spec *s = spec_of(MANUAL, REPLACES);
+  struct run_row runs = row_of(key(1, 1), RUN_PENDING, REASON_DISPATCHING),
+                 caught_up = row_of(key(1, 2), RUN_PENDING, REASON_QUEUED),
+                 newer = row_of(key(1, 3), RUN_PENDING, REASON_QUEUED);
+  caught_up.origin = ORIGIN_CATCHUP;
+  newer.fired_at = NOW + SEC;
+  for (int adopted = 0; adopted < 2; adopted++) {
+    (void)live_open(l, &runs, s, true, NOW, &out);
+    (void)live_open(l, &caught_up, s, true, NOW, &out);
+    (void)tell(ev(key(1, 1), EV_DONE_OK), NOW + SEC + 1); /* it begins, and the newer one was fired meanwhile */
+    assert_int_equal(out.updates_count, 1);
+    assert_true(out.updates[0].attempt_at == NOW + SEC + 1);
+    settle();
+    if (adopted) {
+      live_drop_shard(l, 2, &out);
+      settle();
+      struct run_row begun = caught_up;
+      begun.reason = REASON_DISPATCHING;
+      begun.attempt = 1;
+      begun.attempt_at = NOW + SEC + 1;
+      (void)live_open(l, &begun, s, true, NOW + 2 * SEC, &out);
+    }
+    (void)live_open(l, &newer, s, true, NOW + 2 * SEC, &out);
+    live_out_clear(&out);
+    (void)live_tick(l, NOW + 2 * SEC, 10, &out);
+    assert_int_equal(out.finishes_count + out.updates_count, 0);
+    (void)tell(ev(key(1, 2), EV_DONE_OK), NOW + 3 * SEC);
+    assert_int_equal(out.finishes[0].state, RUN_SUCCESS);
+    assert_int_equal(out.dispatches_count, 1);
+    settle();
+    live_drop_shard(l, 2, &out);
+    settle();
+  }
+  /* one that was in progress when the newer one came is replaced */
+  struct run_row begun = row_of(key(1, 2), RUN_PENDING, REASON_DISPATCHING);
+  begun.origin = ORIGIN_CATCHUP;
+  (void)live_open(l, &begun, s, true, NOW, &out);
+  (void)live_open(l, &newer, s, true, NOW + 2 * SEC, &out);
+  live_out_clear(&out);
+  (void)live_tick(l, NOW + 2 * SEC, 10, &out);
+  assert_int_equal(out.updates_count, 1);
+  assert_int_equal(out.updates[0].reason, REASON_CANCELLING);
+  settle();
+  task_spec_unref(&s);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {TEST(test_replace), TEST(test_replace_meets_the_end),
-                                     TEST(test_replace_in_other_phases),
+                                     TEST(test_replace_in_other_phases), TEST(test_caught_up_keeps_its_turn),
                                      TEST(test_replace_after_a_take_over)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -377,36 +377,6 @@ static void test_jitter(void **state) {
   shard_refused(s, &b);
 }
 
-/* Jittered only from its second version on: an instant that was fired without comes not again with it. */
-static void test_same_instant_in_two_versions(void **state) {
-  (void)state;
-  put(1, EVERY("10s"), "");
-  shard_loaded(s);
-  change(1, 2, TASK_ENABLED, T0 + 10 * SEC + 1, spec_of(EVERY("10s") ",\"jitter\":\"9s\"", ""));
-  assert_true(collect(T0 + 29 * SEC));
-  size_t at_ten = 0;
-  for (size_t i = 0; i < b.count; i++)
-    at_ten += b.items[i].key.scheduled_at == T0 + 10 * SEC;
-  assert_int_equal(at_ten, 1);
-}
-
-/* Loaded newest first: what the version before the last but one had is not taken for the last one's until the one between is known. */
-static void test_same_instant_with_a_version_between(void **state) {
-  (void)state;
-  struct shard_version v[] = {
-      version(1, 3, TASK_ENABLED, T0 + 10 * SEC + 1, spec_of(EVERY("10s") ",\"jitter\":\"9s\"", "")),
-      version(1, 1, TASK_ENABLED, T0, spec_of(EVERY("10s"), "")),
-      version(1, 2, TASK_ENABLED, T0 + 5 * SEC, spec_of(EVERY("7s"), ""))};
-  for (size_t i = 0; i < 3; i++)
-    shard_put(s, &v[i]);
-  shard_loaded(s);
-  assert_true(collect(T0 + 29 * SEC));
-  size_t at_ten = 0;
-  for (size_t i = 0; i < b.count; i++)
-    at_ten += b.items[i].key.scheduled_at == T0 + 10 * SEC;
-  assert_int_equal(at_ten, 1);
-}
-
 /* A run that was there already does not count for max_runs: the stored count is mended with the next batch. */
 static void test_run_that_was_there(void **state) {
   (void)state;
@@ -567,9 +537,7 @@ int main(void) {
                                      TEST(test_one_time),
                                      TEST(test_without_spec),
                                      TEST(test_jitter),
-                                     TEST(test_same_instant_with_a_version_between),
                                      TEST(test_run_that_was_there),
-                                     TEST(test_same_instant_in_two_versions),
                                      TEST(test_trigger),
                                      TEST(test_catch_up_on_request),
                                      TEST(test_catch_up_with_another_jitter),

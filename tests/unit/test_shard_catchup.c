@@ -125,7 +125,7 @@ static void test_a_year_of_minutes_in_slices(void **state) {
   assert_in_range(calls, 365 * 24 * 60 / MAX_WORK, 100);
 }
 
-/* A change in the middle of the walk: what rules now decides, from the beginning. */
+/* A change in the middle of the walk: it goes on with the version that was resumed, also when that one is forgotten. */
 static void test_changed_in_the_middle(void **state) {
   (void)state;
   struct fire_request r = put_resumed(1, spec_of(MINUTES, POLICY("SKIP")));
@@ -133,17 +133,67 @@ static void test_changed_in_the_middle(void **state) {
   (void)shard_collect(s, T0 + SEC, &OVERLAP, &r, 1, &b);
   assert_int_equal(b.inbox_count, 0);
   shard_fired(s, &b);
-  struct shard_version v = {1, 3, TASK_ENABLED, T0 + 2 * SEC, 0, spec_of(EVERY("24h"), POLICY("SKIP"))};
+  struct shard_version v = {1, 3, TASK_ENABLED, T0 + 2 * SEC, T0, spec_of(EVERY("24h"), POLICY("SKIP"))};
   shard_change(s, &v, 2);
   usec_t now = T0 + 3 * SEC;
   for (int calls = 0; calls < 100 && !b.inbox_count; calls++, now += SEC) {
     (void)shard_collect(s, now, &OVERLAP, &r, 1, &b);
-    shard_fired(s, &b);
+    if (!b.inbox_count)
+      shard_fired(s, &b);
   }
   assert_int_equal(b.inbox_count, 1);
   assert_int_equal(b.count, 1);
-  assert_int_equal(b.items[0].version, 3);
-  assert_int_equal(b.items[0].missed_count, 365);
+  assert_int_equal(b.items[0].version, 2);
+  assert_ptr_not_equal(b.items[0].spec, v.spec);
+  assert_int_equal(b.items[0].missed_count, YEAR / USEC_PER_MIN);
+  shard_fired(s, &b);
+}
+
+/* Rows of their own come in slices, too, each instant once; after a crash in the middle the same keys come again. */
+static void test_rows_in_slices(void **state) {
+  (void)state;
+  static const char *const policy = POLICY("FIRE_ALL") ",\"catchup_max_runs\":180,\"catchup_rate\":10";
+  for (int crash = 0; crash < 2; crash++) {
+    struct fire_request r = put_resumed(1, spec_of(EVERY("1h"), policy));
+    shard_loaded(s);
+    int64_t instants = 0;
+    usec_t last = 0, released = 0;
+    bool refused = false, crashed = !crash;
+    for (int calls = 1; calls < 20; calls++) {
+      (void)shard_collect(s, T0 + calls, &OVERLAP, &r, 1, &b);
+      assert_true(b.count <= MAX_ROWS / 2);
+      if (calls == 2 && !refused) {
+        refused = true;
+        shard_refused(s, &b);
+        continue;
+      }
+      for (size_t i = 0; i < b.count; i++) {
+        const struct fire_item *it = &b.items[i];
+        assert_true(it->key.scheduled_at > last);
+        last = it->key.scheduled_at;
+        instants += it->missed_count ? it->missed_count : 1;
+        if (it->state == RUN_PENDING) {
+          assert_true(it->not_before >= released);
+          released = it->not_before + USEC_PER_SEC / 10;
+        }
+      }
+      bool done = b.inbox_count;
+      shard_fired(s, &b);
+      if (done)
+        break;
+      if (calls == 4 && !crashed) { /* the next owner begins anew */
+        crashed = true;
+        shard_reset(s, 2, 1, T0 + calls, INT64_MAX);
+        (void)put_resumed(1, spec_of(EVERY("1h"), policy));
+        shard_loaded(s);
+        instants = last = released = 0;
+      }
+    }
+    assert_int_equal(b.inbox_count, 1);
+    assert_int_equal(instants, YEAR / USEC_PER_HOUR);
+    assert_true(last == T0);
+    shard_reset(s, 1, 1, T0, INT64_MAX);
+  }
 }
 
 /* Paused and resumed twice: one after the other, each its own. */
@@ -218,18 +268,37 @@ static void test_completed_again(void **state) {
   assert_true(shard_next_due(s) == T0 + 4 * SEC);
 }
 
-/* Found by simulation: a version that had had its last run did not have the instant that its successor has by its jitter. */
-static void test_used_up_before_the_next_version(void **state) {
+/* What waited when the pause began, and nothing else from before it; not what the resumed version takes over. */
+static void test_what_waited(void **state) {
   (void)state;
-  put(1, 1, TASK_ENABLED, T0, spec_of(EVERY("10s") ",\"max_runs\":1", ""));
+  static const char *const rate = EVERY("10s") ",\"jitter\":\"9s\"";
+  put(1, 1, TASK_ENABLED, T0 - 200 * SEC, spec_of(rate, ""));
+  put(1, 2, TASK_PAUSED, T0 - 100 * SEC, spec_of(rate, ""));
+  put(1, 3, TASK_ENABLED, T0, spec_of(rate, POLICY("SKIP")));
+  struct fire_request r = {.key = {1, 0, 1, 0},
+                           .catch_up = true,
+                           .from = T0 - 100 * SEC,
+                           .to = T0,
+                           .version = 3,
+                           .inbox_no = 1};
+  shard_begin_catch_up(s, &r, 2);
+  shard_begin_catch_up(s, &r, 0); /* it has begun */
   shard_loaded(s);
-  assert_true(shard_collect(s, T0 + 11 * SEC, &OVERLAP, NULL, 0, &b));
-  assert_int_equal(b.count, 1);
+  assert_true(shard_collect(s, T0 + 1, &OVERLAP, &r, 1, &b));
+  assert_int_equal(b.items[0].missed_count, 10);
+  assert_true(b.items[0].missed_first == T0 - 100 * SEC && b.items[0].key.scheduled_at == T0 - 10 * SEC);
   shard_fired(s, &b);
-  usec_t begin = T0 + 20 * SEC + 1;
-  struct shard_version v = {1, 2, TASK_ENABLED, begin, T0, spec_of(EVERY("10s") ",\"jitter\":\"9s\"", "")};
-  shard_change(s, &v, 2);
-  assert_true(shard_next_due(s) > begin && shard_next_due(s) < T0 + 29 * SEC);
+  r.inbox_no = 2;
+  shard_begin_catch_up(s, &r, 0); /* not known when the pause began */
+  assert_true(shard_collect(s, T0 + 2, &OVERLAP, &r, 1, &b));
+  assert_int_equal(b.items[0].missed_count, 9);
+  shard_fired(s, &b);
+  r = (struct fire_request){.key = {1, 0, 9, 0}, .catch_up = true, .from = T0 - 1, .to = T0, .inbox_no = 3};
+  shard_begin_catch_up(s, &r, 1); /* of a task that is gone */
+  (void)shard_collect(s, T0 + 3, &OVERLAP, &r, 1, &b);
+  assert_int_equal(b.inbox_count, 1);
+  assert_int_equal(b.count, 0);
+  shard_fired(s, &b);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -242,6 +311,7 @@ int main(void) {
                                      TEST(test_two_requests_of_one_task),
                                      TEST(test_max_runs),
                                      TEST(test_completed_again),
-                                     TEST(test_used_up_before_the_next_version)};
+                                     TEST(test_rows_in_slices),
+                                     TEST(test_what_waited)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,13 +93,38 @@ class Instants:
             room = min(room, following[0] - nominal) if following else room
         return hash_u64(hash_u64(v.task_id) ^ nominal) * room >> 64
 
-    def owned(self, v, limit):
-        """The Dues of a version in (effective_at, limit], by due time."""
-        if v.kind == "ONE_TIME" and v.version == 1 and v.anchor <= v.effective_at:
-            return [Due(v.effective_at + 1, v.anchor, v.version)] if v.effective_at < limit else []
-        room = duration(v.schedule.get("jitter", "0s"))
-        dues = [Due(t + self.jitter(v, t), t, v.version) for t in self.nominals(v, v.effective_at - room, limit)]
-        return [d for d in dues if v.effective_at < d.due <= limit]
+    def has(self, v, nominal):
+        """Is this one of its instants?"""
+        return self.nominals(v, nominal - 1, nominal)[:1] == [nominal]
+
+    def due(self, v, nominal):
+        """With its jitter, but not before the version rules."""
+        return max(nominal + self.jitter(v, nominal), v.effective_at + 1)
+
+    def decided(self, ruling, at, nominal):
+        """What becomes of an instant that comes under the version at `at` of [(version, end)]: until it is due it goes from each to the next,
+        as long as that has it, too. Its Due, or None."""
+        v, end = ruling[at]
+        while True:
+            due = self.due(v, nominal)
+            if due <= end:
+                return Due(due, nominal, v.version)
+            at += 1
+            v, end = ruling[at]
+            if not self.has(v, nominal):
+                return None
+
+    def all(self, versions, until):
+        """The Dues of a task up to `until`, whether it was paused or not, by due time."""
+        ruling, found = list(windows(versions)), []
+        for at, (v, end) in enumerate(ruling):
+            if v.kind in ("FIXED_DELAY", "MANUAL"):
+                continue
+            come = [t for t in self.nominals(v, v.effective_at, min(end, until)) if v.effective_at < t <= min(end, until)]
+            if v.kind == "ONE_TIME" and v.version == 1 and v.anchor <= v.effective_at:
+                come = [v.anchor]  # it had passed when the task was made
+            found += [self.decided(ruling, at, nominal) for nominal in come]
+        return sorted((d for d in found if d and d.due <= until), key=lambda d: (d.due, d.nominal))
 
 
 def enabled(v):

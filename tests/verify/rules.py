@@ -115,11 +115,9 @@ class Rules:
 
     def expected(self, task_id, versions, rows):
         """The Dues that the watermark has passed, and the instants of those that may be missing."""
-        mark, found = self.watermark(task_id), []
-        for v, limit in windows(versions):
-            if enabled(v) and v.kind not in ("FIXED_DELAY", "MANUAL"):
-                found += [d for d in self.instants.owned(v, min(limit, mark[0])) if (d.due, task_id) <= mark]
-        found.sort(key=lambda d: (d.due, d.nominal))
+        mark = self.watermark(task_id)
+        by_number = {v.version: v for v in versions}
+        found = [d for d in self.instants.all(versions, mark[0]) if (d.due, task_id) <= mark and enabled(by_number[d.version])]
         return self.cut_at_max_runs(versions, rows, found)
 
     def cut_at_max_runs(self, versions, rows, dues):
@@ -147,13 +145,13 @@ class Rules:
 
     def optional(self, versions):
         """Instants of pauses: `resume` with catch_up may have made rows of them."""
-        found = []
+        found, room = [], max(duration(v.schedule.get("jitter", "0s")) for v in versions)
         for i, v in enumerate(versions):
             if v.state != "PAUSED" or i + 1 == len(versions):
                 continue
             for later in versions[i + 1:]:
                 if enabled(later) and later.kind not in ("FIXED_DELAY", "MANUAL"):
-                    found += self.instants.nominals(later, v.effective_at - 1, versions[i + 1].effective_at)
+                    found += self.instants.nominals(later, v.effective_at - room - 1, versions[i + 1].effective_at)
         return sorted(set(found))
 
     def plain_instants(self, task_id, versions, rows):
