@@ -233,8 +233,7 @@ static void supersede(struct live *l, struct live_task *t) {
         (!newest || live_fired_before(newest, r)))
       newest = r;
   for (struct live_run *r = newest ? t->all : NULL; r; r = r->task_next) {
-    bool safe =
-        r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING || keeps_its_turn(r, newest);
+    bool safe = r->phase == PHASE_SCHEDULED || r->phase == PHASE_CANCELLING || keeps_its_turn(r, newest);
     if (r->ended || r->superseded || safe || !live_fired_before(r, newest))
       continue;
     r->superseded = true;

@@ -28,7 +28,7 @@ static void drop_tasks(struct shard *s) {
     HASH_DEL(s->orphans, o);
     mem_free(o);
   }
-  s->touched_count = s->completed_count = s->waiting_count = s->miscounted_count = s->mended_count = 0;
+  s->touched_count = s->completed_count = s->waiting_count = 0;
 }
 
 void shard_free(struct shard **s) {
@@ -37,7 +37,6 @@ void shard_free(struct shard **s) {
   drop_tasks(*s);
   calq_free(&(*s)->queue);
   mem_free((*s)->touched);
-  mem_free((*s)->miscounted);
   mem_free((*s)->completed);
   mem_free((*s)->waiting);
   mem_free(*s);

@@ -13,15 +13,16 @@ struct fold {
 };
 struct sched_walk {
   int64_t inbox_no;
-  struct sched_version v; /* kept when the task has forgotten it; holds a reference to its spec, NULL: nothing is to be caught up */
-  usec_t from, to;        /* the instants in (from, to], and one before that may have waited */
-  usec_t at;              /* the one to be looked at next */
-  usec_t *runs;           /* FIRE_ALL: those that get a run of their own */
-  size_t run_count, cap;  /* of them */
-  size_t put, put_kept;   /* so many of them have their rows; as committed */
-  bool last;              /* the last rows are in the unsettled batch */
-  struct fold rest;       /* the others, in one row */
-  struct fold excluded;   /* those on excluded days of the calendar, in another */
+  struct sched_version
+      v; /* kept when the task has forgotten it; holds a reference to its spec, NULL: nothing is to be caught up */
+  usec_t from, to;       /* the instants in (from, to], and one before that may have waited */
+  usec_t at;             /* the one to be looked at next */
+  usec_t *runs;          /* FIRE_ALL: those that get a run of their own */
+  size_t run_count, cap; /* of them */
+  size_t put, put_kept;  /* so many of them have their rows; as committed */
+  bool last;             /* the last rows are in the unsettled batch */
+  struct fold rest;      /* the others, in one row */
+  struct fold excluded;  /* those on excluded days of the calendar, in another */
 };
 
 void sched_walk_free(struct sched_walk **w) {

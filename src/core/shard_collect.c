@@ -225,34 +225,6 @@ static void take_requests(struct collect *c, const struct fire_request *requests
 
 /* ---------------------------------------------------------------- the batch */
 
-/* Runs that were there before FIRE (with another jitter a version may have what an earlier one had) do not count for max_runs a second
- * time. */
-static void note_miscounted(struct shard *s, const struct fire_batch *b) {
-  for (size_t i = 0; i < b->count; i++) {
-    const struct fire_item *it = &b->items[i];
-    struct sched_task *t = it->present && it->key.part == 0 && it->spec && it->spec->max_runs
-                               ? sched_find(s, it->key.task_id)
-                               : NULL;
-    if (!t || !t->x || t->x->fired_pending == 0)
-      continue;
-    t->x->fired_pending--;
-    mem_reserve(s->miscounted, s->miscounted_count, s->miscounted_cap);
-    s->miscounted[s->miscounted_count++] = t->id;
-  }
-}
-
-static void mend_counts(struct collect *c) {
-  c->s->mended_count = c->s->miscounted_count;
-  for (size_t i = 0; i < c->s->miscounted_count; i++) {
-    struct sched_task *t = sched_find(c->s, c->s->miscounted[i]);
-    if (!t || !t->x)
-      continue;
-    collect_touch(c, t);
-    put_progress(c, t->x,
-                 &(struct fire_progress){.task_id = t->id, .base_at = -1, .fired = t->x->fired_pending});
-  }
-}
-
 bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *overlap,
                    const struct fire_request *requests, size_t request_count, struct fire_batch *ret) {
   struct collect c = {.s = s, .now = now, .overlap = overlap, .b = ret};
@@ -264,7 +236,6 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   ret->seen_task = ret->new_task = s->at_task;
   if (now <= s->at) /* every batch moves the watermark: so its fate can always be read back */
     return false;
-  mend_counts(&c);
   take_requests(&c, requests, request_count);
 
   struct calq_entry e;
@@ -291,18 +262,9 @@ bool shard_collect(struct shard *s, usec_t now, const struct shard_overlap *over
   return ret->count || ret->inbox_count || ret->progress_count || now - s->at >= s->limits.idle_advance;
 }
 
-static void forget_mended(struct shard *s) {
-  s->miscounted_count -= s->mended_count;
-  if (s->miscounted_count)
-    memmove(s->miscounted, s->miscounted + s->mended_count, s->miscounted_count * sizeof *s->miscounted);
-  s->mended_count = 0;
-}
-
 void shard_fired(struct shard *s, const struct fire_batch *b) {
   s->at = b->new_at;
   s->at_task = b->new_task;
-  forget_mended(s);
-  note_miscounted(s, b);
   for (size_t i = 0; i < s->touched_count; i++) {
     struct sched_task *t = s->touched[i];
     struct sched_extra *x = t->x;

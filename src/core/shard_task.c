@@ -29,7 +29,8 @@ usec_t sched_due(const struct sched_task *t, const struct sched_version *v, usec
   usec_t due = nominal + schedule_jitter(v->spec->schedule, t->id, nominal), soonest = v->effective_at + 1;
   if (nominal <= v->effective_at)
     return due > soonest ? due : soonest;
-  return v->waiting && due == soonest ? due + 1 : due; /* no two at once: the watermark could not stand between them */
+  return v->waiting && due == soonest ? due + 1
+                                      : due; /* no two at once: the watermark could not stand between them */
 }
 
 /* First instant of a computed schedule whose due is beyond `lo`: the one that waits, then those later than its beginning. */
@@ -119,7 +120,8 @@ static void fill_version(struct sched_version *n, const struct shard_version *v)
   n->version = v->version;
   n->state = (uint8_t)v->state;
   /* a ONE_TIME whose instant had passed when the task was made (allowed with a misfire policy) is due at once */
-  bool late = v->version == 1 && v->spec && v->spec->kind == SCHEDULE_ONE_TIME && v->anchor <= v->effective_at;
+  bool late =
+      v->version == 1 && v->spec && v->spec->kind == SCHEDULE_ONE_TIME && v->anchor <= v->effective_at;
   n->waiting = late ? v->anchor : USEC_NONE;
 }
 

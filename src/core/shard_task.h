@@ -8,7 +8,8 @@ struct sched_version {
   struct sched_version *next; /* later version, waiting for the watermark to reach its effective_at */
   struct task_spec *spec;
   usec_t effective_at, anchor;
-  usec_t waiting; /* an instant not later than effective_at that is still to be decided, by this version; 0 = none */
+  usec_t
+      waiting; /* an instant not later than effective_at that is still to be decided, by this version; 0 = none */
   int32_t version;
   uint8_t state;
 };
@@ -78,9 +79,6 @@ struct shard {
   struct calq *queue;
   struct sched_task **touched; /* by the unsettled batch */
   size_t touched_count, touched_cap;
-  int64_t *miscounted; /* ids of tasks whose stored count of runs is too high: the next batch mends it */
-  size_t miscounted_count, miscounted_cap,
-      mended_count;             /* mended: the first of them, by the unsettled batch */
   struct sched_done *completed; /* no instant left, all committed */
   size_t completed_count, completed_cap;
   int64_t *waiting; /* ids of tasks with a later version whose time has not come */

@@ -84,7 +84,8 @@ int engine_changes(struct engine *g, struct owned_shard *w, struct store *store)
     }
     rc = apply_page(g, w, store, &page, &e);
     if (rc < 0) {
-      log_warn("what changed tasks were before is not read, trying again", LF_I("shard", shard_id(w->shard)), LF_E(&e));
+      log_warn("what changed tasks were before is not read, trying again", LF_I("shard", shard_id(w->shard)),
+               LF_E(&e));
       return rc;
     }
   } while (page.count >= CHANGES_PAGE);

@@ -71,7 +71,9 @@ static void check_misfire(const struct story *s, const struct sim_plan *p, const
 
 /* ------------------------------------------------------------------ whose an instant is */
 
-static usec_t begin_of(const struct story *s, size_t version) { return s->d->versions[version].v.effective_at; }
+static usec_t begin_of(const struct story *s, size_t version) {
+  return s->d->versions[version].v.effective_at;
+}
 
 static usec_t end_of(const struct story *s, size_t version) {
   return version + 1 < s->d->count ? begin_of(s, version + 1) : USEC_NEVER;

@@ -216,7 +216,8 @@ static void test_caught_up_keeps_its_turn(void **state) {
   for (int adopted = 0; adopted < 2; adopted++) {
     (void)live_open(l, &runs, s, true, NOW, &out);
     (void)live_open(l, &caught_up, s, true, NOW, &out);
-    (void)tell(ev(key(1, 1), EV_DONE_OK), NOW + SEC + 1); /* it begins, and the newer one was fired meanwhile */
+    (void)tell(ev(key(1, 1), EV_DONE_OK),
+               NOW + SEC + 1); /* it begins, and the newer one was fired meanwhile */
     assert_int_equal(out.updates_count, 1);
     assert_true(out.updates[0].attempt_at == NOW + SEC + 1);
     settle();

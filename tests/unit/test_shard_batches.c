@@ -377,34 +377,6 @@ static void test_jitter(void **state) {
   shard_refused(s, &b);
 }
 
-/* A run that was there already does not count for max_runs: the stored count is mended with the next batch. */
-static void test_run_that_was_there(void **state) {
-  (void)state;
-  put(1, EVERY("10s") ",\"max_runs\":2", "");
-  shard_loaded(s);
-  assert_true(collect(T0 + 10 * SEC));
-  CHECK(1, 10);
-  assert_int_equal(b.progress[0].fired, 1);
-  b.items[0].present = true;
-  shard_fired(s, &b);
-  assert_true(collect(T0 + 20 * SEC));
-  CHECK(1, 20);
-  assert_int_equal(b.progress_count, 1);
-  assert_int_equal(b.progress[0].fired, 1);
-  shard_refused(s, &b); /* not written: mended again */
-  assert_true(collect(T0 + 25 * SEC));
-  b.items[0].present = true;
-  shard_fired(s, &b);
-  assert_true(collect(T0 + 26 * SEC)); /* only for that */
-  assert_int_equal(b.count, 0);
-  assert_int_equal(b.progress[0].fired, 0);
-  shard_fired(s, &b);
-  assert_false(collect(T0 + 27 * SEC));
-  assert_true(collect(T0 + 60 * SEC));
-  CHECK(1, 30, 40);
-  shard_fired(s, &b);
-}
-
 static bool request(const struct fire_request *r, size_t n, usec_t now) {
   return shard_collect(s, now, &OVERLAP, r, n, &b);
 }
@@ -537,7 +509,6 @@ int main(void) {
                                      TEST(test_one_time),
                                      TEST(test_without_spec),
                                      TEST(test_jitter),
-                                     TEST(test_run_that_was_there),
                                      TEST(test_trigger),
                                      TEST(test_catch_up_on_request),
                                      TEST(test_catch_up_with_another_jitter),

@@ -275,12 +275,8 @@ static void test_what_waited(void **state) {
   put(1, 1, TASK_ENABLED, T0 - 200 * SEC, spec_of(rate, ""));
   put(1, 2, TASK_PAUSED, T0 - 100 * SEC, spec_of(rate, ""));
   put(1, 3, TASK_ENABLED, T0, spec_of(rate, POLICY("SKIP")));
-  struct fire_request r = {.key = {1, 0, 1, 0},
-                           .catch_up = true,
-                           .from = T0 - 100 * SEC,
-                           .to = T0,
-                           .version = 3,
-                           .inbox_no = 1};
+  struct fire_request r = {
+      .key = {1, 0, 1, 0}, .catch_up = true, .from = T0 - 100 * SEC, .to = T0, .version = 3, .inbox_no = 1};
   shard_begin_catch_up(s, &r, 2);
   shard_begin_catch_up(s, &r, 0); /* it has begun */
   shard_loaded(s);

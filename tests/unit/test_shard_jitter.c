@@ -242,7 +242,7 @@ static void test_paused_in_between(void **state) {
   plans[2].begin = D - 1;
   expect(3);
   plans[1].schedule = PLAIN;
-  expect(0); /* due at once, in the pause */
+  expect(0);               /* due at once, in the pause */
   plans[2].begin = MIDDLE; /* a pause of no length */
   expect(3);
 }
@@ -343,18 +343,11 @@ static void test_past_one_time(void **state) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(test_shortened),
-                                     TEST(test_lengthened),
-                                     TEST(test_shortened_and_lengthened),
-                                     TEST(test_two_edits_at_once),
-                                     TEST(test_three_lengths),
-                                     TEST(test_paused_in_between),
-                                     TEST(test_came_in_a_pause),
-                                     TEST(test_another_schedule),
-                                     TEST(test_before_its_time),
-                                     TEST(test_two_at_once),
-                                     TEST(test_max_runs),
-                                     TEST(test_not_missed),
-                                     TEST(test_past_one_time)};
+  const struct CMUnitTest tests[] = {
+      TEST(test_shortened),         TEST(test_lengthened),       TEST(test_shortened_and_lengthened),
+      TEST(test_two_edits_at_once), TEST(test_three_lengths),    TEST(test_paused_in_between),
+      TEST(test_came_in_a_pause),   TEST(test_another_schedule), TEST(test_before_its_time),
+      TEST(test_two_at_once),       TEST(test_max_runs),         TEST(test_not_missed),
+      TEST(test_past_one_time)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
