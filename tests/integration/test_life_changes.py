@@ -1,10 +1,10 @@
 """Pause, resume, edit and delete in the middle of a task's life."""
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 from tests.harness.fake_executor import Accept, Done
 from tests.harness.kelou import wait_for
-from tests.harness.world import at, soon
+from tests.harness.world import at, seconds_between, soon
 
 BOUND = 3.0  # generous: a change takes effect within this
 
@@ -95,6 +95,54 @@ def test_resume_catches_up_when_asked_to(scene):
             assert len(made) == 4 and sum(r.get("missed", {"count": 1})["count"] for r in folded) == len(missed) - 4
             given = sorted(at(d.fired_at) for d in executor.deliveries if d.run_id in {r["id"] for r in made})
             assert len(given) == 4
+
+
+def waiting_task(scene, name, **more):
+    """A ONE_TIME whose instant comes at once, and which its jitter holds back for days."""
+    task = scene.task(name, {"kind": "ONE_TIME", "run_at": soon(0.5), "jitter": "7d"}, **more)
+    assert seconds_between(task.stats()["next_at"], task.stats()["next_due"]) > 60  # a hash of its id: all but certain
+    return task
+
+
+def has_come(task):
+    instant = at(task.read()["schedule"]["run_at"])
+    wait_for(lambda: datetime.now(timezone.utc) > instant, 5, "its instant has come")
+    return instant
+
+
+def test_a_shorter_jitter_fires_what_waits(scene):
+    scene.executor().answer(Done())
+    tasks = [waiting_task(scene, f"w{n}") for n in range(3)]
+    instants = [has_come(t) for t in tasks]
+    tasks[1].pause()
+    assert not any(t.runs() for t in tasks)
+    for task in tasks:
+        task.patch(schedule={"jitter": "0s"})
+    tasks[2].patch(schedule={"jitter": "6d"})  # longer again: it has been fired
+    for n in (0, 2):
+        (run,) = tasks[n].wait_runs(1, state="SUCCESS")
+        assert (at(run["scheduled_at"]), run["origin"], run["task_version"]) == (instants[n], "SCHEDULE", 2)
+        tasks[n].wait_state("COMPLETED")
+    assert tasks[1].resume(catch_up=True)["state"] == "ENABLED"  # it was due in the pause: asked for, it is caught up
+    (run,) = tasks[1].wait_runs(1, state="SUCCESS")
+    assert (at(run["scheduled_at"]), run["origin"]) == (instants[1], "CATCHUP")
+    assert all(len(t.runs()) == 1 for t in tasks)
+
+
+def test_what_waits_goes_with_the_schedule_that_has_it(scene):
+    scene.executor().answer(Done())
+    moved, paused = waiting_task(scene, "moved"), waiting_task(scene, "paused")
+    has_come(moved), has_come(paused)
+    moved.patch(schedule={"run_at": soon(1), "jitter": "0s"})  # another instant
+    (run,) = moved.wait_runs(1, state="SUCCESS")
+    assert at(run["scheduled_at"]) == at(moved.read()["schedule"]["run_at"])
+    moved.wait_state("COMPLETED")
+    assert len(moved.runs()) == 1
+    paused.pause()
+    paused.resume()
+    assert paused.read()["state"] == "ENABLED" and not paused.runs()  # it waits on
+    paused.patch(schedule={"jitter": "0s"})
+    paused.wait_runs(1, state="SUCCESS")
 
 
 def test_an_edit_rules_from_its_acknowledgement_and_open_runs_keep_their_version(scene):

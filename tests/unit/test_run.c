@@ -23,6 +23,7 @@ static struct run_service *runs;
 static struct task_version_row task;
 static int64_t epoch;
 static _Atomic int delivered, lost;
+static enum overlap_policy policy;
 
 /* A database that refuses one text, or everything, or is away. */
 static struct {
@@ -32,6 +33,7 @@ static struct {
   _Atomic int refuse; /* 0 nothing, 1 the text POISON, 2 also the run without it, 3 away */
   _Atomic int calls;
   _Atomic int away_at; /* this call finds it away; 0: none */
+  int part;            /* of the run that is refused */
 } bad;
 
 static int bad_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_apply_ret *ret,
@@ -42,7 +44,7 @@ static int bad_run_apply(struct store *s, const struct st_run_apply *in, struct 
     return err_set(err, ERR_UNAVAILABLE, "away");
   for (size_t i = 0; i < in->finish_count; i++)
     if ((bad.refuse && slice_eqz(in->finishes[i].result, "POISON")) ||
-        (bad.refuse == 2 && in->finishes[i].key.part == POISON))
+        (bad.refuse == 2 && in->finishes[i].key.part == bad.part))
       return err_set(err, ERR_INVALID, "invalid byte sequence");
   for (size_t i = 0; bad.refuse && i < in->attempt_count; i++)
     if (slice_eqz(in->attempts[i].error_message, "POISON"))
@@ -102,6 +104,8 @@ static int setup(void **state) {
   delivered = lost = 0;
   definition = DEFINITION;
   memset(&bad, 0, sizeof bad);
+  bad.part = POISON;
+  policy = OVERLAP_ALLOW;
   test_store_open(&t);
   struct task_def def = {.ns = SLICE("default"),
                          .name = SLICE("t"),
@@ -145,7 +149,7 @@ static struct run_key key(int part) {
   return (struct run_key){task.shard, task.effective_at + 1, task.task_id, part};
 }
 
-/* FIRE a number of runs and hand them to the service. */
+/* FIRE a number of runs and hand them to the service. Those that must wait for others, wait. */
 static void fire(int count) {
   OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
   struct st_shard_list_ret list;
@@ -153,6 +157,7 @@ static void fire(int count) {
   const struct shard_row *s = &list.shards[task.shard];
   struct run_row rows[RUNS + 1];
   struct task_spec *spec[RUNS + 1];
+  int waiting = 0;
   for (int i = 0; i < count; i++) {
     rows[i] = (struct run_row){.key = key(i + 1),
                                .version = 1,
@@ -165,12 +170,17 @@ static void fire(int count) {
                                .progress = -1};
     OK(spec_cache_get(specs, slice_of(definition), &spec[i], &e));
     struct live *l = run_decide_begin(runs);
-    assert_int_equal(live_decide(l, &(struct overlap_ask){.task_id = task.task_id,
-                                                          .spec = spec[i],
-                                                          .policy = OVERLAP_ALLOW,
-                                                          .now = now(NULL)}),
-                     OVERLAP_DO_START);
+    enum overlap_decision d = live_decide(
+        l,
+        &(struct overlap_ask){.task_id = task.task_id, .spec = spec[i], .policy = policy, .now = now(NULL)});
     run_decide_end(runs);
+    assert_int_equal(d, policy == OVERLAP_ALLOW || i == 0 ? OVERLAP_DO_START : OVERLAP_DO_QUEUE);
+    if (d == OVERLAP_DO_QUEUE) {
+      rows[i].reason = REASON_QUEUED;
+      rows[i].attempt = 0;
+      rows[i].attempt_at = 0;
+      waiting++;
+    }
   }
   struct fire_shard f = {s->id, s->epoch, s->tasks_version, s->fired_at, s->fired_task, now(NULL), INT64_MAX};
   struct st_fire_ret fired;
@@ -183,7 +193,7 @@ static void fire(int count) {
   run_opened(runs, rows, spec, (size_t)count);
   for (int i = 0; i < count; i++)
     task_spec_unref(&spec[i]);
-  assert_int_equal(delivered, count);
+  assert_int_equal(delivered, count - waiting);
 }
 
 static struct {
@@ -261,6 +271,27 @@ static void one_refused_run_stops_nobody(void **state) {
   delivered = 0;
   OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
   assert_int_equal(delivered, 1); /* the one that is still open */
+  run_service_stop(runs, USEC_PER_SEC);
+}
+
+/* Nor does what waited for its end begin: with the next owner it would run beside one that has not ended. */
+static void one_refused_end_lets_nothing_start(void **state) {
+  (void)state;
+  policy = OVERLAP_QUEUE_ONE;
+  fire(2);
+  bad.refuse = 2;
+  bad.part = 1;
+  struct live_event ev = {
+      .kind = EV_DONE_OK, .key = key(1), .attempt = 1, .progress = -1, .result = SLICE("1")};
+  told.answered = 0;
+  OK(run_post(runs, &ev, 1, on_done, NULL, &e));
+  OK(run_service_start(runs, &e));
+  wait_answer();
+  assert_int_equal(told.results[0], RUN_RESULT_NOT_OWNER);
+  assert_int_equal(lost, 1);
+  assert_false(run_state_ended(stored(1).state));
+  assert_int_equal(stored(2).reason, REASON_QUEUED);
+  assert_int_equal(delivered, 1);
   run_service_stop(runs, USEC_PER_SEC);
 }
 
@@ -406,6 +437,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(one_refused_text_stops_nobody, setup, teardown),
       cmocka_unit_test_setup_teardown(one_refused_run_stops_nobody, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_refused_end_lets_nothing_start, setup, teardown),
       cmocka_unit_test_setup_teardown(one_refused_attempt_stops_nobody, setup, teardown),
       cmocka_unit_test_setup_teardown(nothing_is_delivered_for_a_lost_shard, setup, teardown),
       cmocka_unit_test_setup_teardown(adopting_again_opens_nothing_twice, setup, teardown),
