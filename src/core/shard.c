@@ -163,7 +163,7 @@ void sched_note_complete(struct shard *s, struct sched_task *t) {
   if (!sched_is_complete(t))
     return;
   mem_reserve(s->completed, s->completed_count, s->completed_cap);
-  s->completed[s->completed_count++] = (struct sched_done){t->id, t->first.version};
+  s->completed[s->completed_count++] = (struct sched_done){t->id, sched_last(t)->version};
 }
 
 /* A deleted task is forgotten once the watermark has passed its deletion. */
@@ -198,7 +198,7 @@ void shard_change(struct shard *s, const struct shard_version *v, int64_t change
   sched_arm(s, t, true);
   if (change_no > s->tasks_version)
     s->tasks_version = change_no;
-  if (!drop_if_deleted(s, t) && !t->first.next) /* it was not held: nothing of it is left to be decided */
+  if (!drop_if_deleted(s, t))
     sched_note_complete(s, t);
 }
 
@@ -258,9 +258,7 @@ const struct shard_version *shard_find(struct shard *s, int64_t task_id) {
   struct sched_task *t = sched_find(s, task_id);
   if (!t)
     return NULL;
-  const struct sched_version *v = &t->first;
-  while (v->next)
-    v = v->next;
+  const struct sched_version *v = sched_last(t);
   s->found = (struct shard_version){t->id,           v->version, (enum task_state)v->state,
                                     v->effective_at, v->anchor,  v->spec};
   return &s->found;

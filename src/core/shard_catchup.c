@@ -75,9 +75,7 @@ static usec_t after(const struct sched_walk *w, usec_t at) {
 /* `waited`: what had come, but was not due, when the pause began. */
 static void set_range(struct sched_walk *w, const struct fire_request *r, const struct sched_task *t,
                       usec_t waited) {
-  const struct sched_version *resumed = resumed_by(r, t), *v = resumed ? resumed : &t->first;
-  while (!resumed && v->next)
-    v = v->next;
+  const struct sched_version *resumed = resumed_by(r, t), *v = resumed ? resumed : sched_last(t);
   const struct task_spec *spec = v->spec;
   if (!spec || spec->kind == SCHEDULE_FIXED_DELAY || spec->kind == SCHEDULE_MANUAL)
     return;

@@ -184,10 +184,16 @@ void sched_task_free(struct sched_task *t) {
   mem_free(t);
 }
 
-bool sched_is_complete(const struct sched_task *t) {
+const struct sched_version *sched_last(const struct sched_task *t) {
   const struct sched_version *v = &t->first;
-  if (t->due != USEC_NEVER || v->next || v->state != TASK_ENABLED || !v->spec ||
-      v->spec->kind == SCHEDULE_MANUAL)
+  while (v->next)
+    v = v->next;
+  return v;
+}
+
+bool sched_is_complete(const struct sched_task *t) {
+  const struct sched_version *v = sched_last(t);
+  if (t->due != USEC_NEVER || v->state != TASK_ENABLED || !v->spec || v->spec->kind == SCHEDULE_MANUAL)
     return false;
   return !(v->spec->kind == SCHEDULE_FIXED_DELAY && t->x && (t->x->open || t->x->open_pending) &&
            !sched_used_up(t, v));

@@ -53,6 +53,7 @@ bool sched_used_up(const struct sched_task *t, const struct sched_version *v);
 void sched_walk_free(struct sched_walk **w);
 /* The batch is settled: what had its rows in it is over, or comes again. */
 void sched_walk_settle(struct sched_extra *x, bool fired);
+const struct sched_version *sched_last(const struct sched_task *t); /* the newest version */
 /* No instant will ever come (ENABLED, not MANUAL, nothing waiting). */
 bool sched_is_complete(const struct sched_task *t);
 

@@ -98,14 +98,14 @@ def test_resume_catches_up_when_asked_to(scene):
 
 
 def waiting_task(scene, name, **more):
-    """A ONE_TIME whose instant comes at once, and which its jitter holds back for days."""
-    task = scene.task(name, {"kind": "ONE_TIME", "run_at": soon(0.5), "jitter": "7d"}, **more)
+    """Its instant comes at once, and its jitter holds it back for days."""
+    task = scene.task(name, {"kind": "FIXED_RATE", "every": "300d", "anchor": soon(0.5), "jitter": "7d", "max_runs": 1}, **more)
     assert seconds_between(task.stats()["next_at"], task.stats()["next_due"]) > 60  # a hash of its id: all but certain
     return task
 
 
 def has_come(task):
-    instant = at(task.read()["schedule"]["run_at"])
+    instant = at(task.read()["schedule"]["anchor"])
     wait_for(lambda: datetime.now(timezone.utc) > instant, 5, "its instant has come")
     return instant
 
@@ -122,7 +122,7 @@ def test_a_shorter_jitter_fires_what_waits(scene):
     for n in (0, 2):
         (run,) = tasks[n].wait_runs(1, state="SUCCESS")
         assert (at(run["scheduled_at"]), run["origin"], run["task_version"]) == (instants[n], "SCHEDULE", 2)
-        tasks[n].wait_state("COMPLETED")
+        tasks[n].wait_state("COMPLETED", 30)
     assert tasks[1].resume(catch_up=True)["state"] == "ENABLED"  # it was due in the pause: asked for, it is caught up
     (run,) = tasks[1].wait_runs(1, state="SUCCESS")
     assert (at(run["scheduled_at"]), run["origin"]) == (instants[1], "CATCHUP")
@@ -133,10 +133,10 @@ def test_what_waits_goes_with_the_schedule_that_has_it(scene):
     scene.executor().answer(Done())
     moved, paused = waiting_task(scene, "moved"), waiting_task(scene, "paused")
     has_come(moved), has_come(paused)
-    moved.patch(schedule={"run_at": soon(1), "jitter": "0s"})  # another instant
+    moved.patch(schedule={"anchor": soon(1), "jitter": "0s"})  # another instant
     (run,) = moved.wait_runs(1, state="SUCCESS")
-    assert at(run["scheduled_at"]) == at(moved.read()["schedule"]["run_at"])
-    moved.wait_state("COMPLETED")
+    assert at(run["scheduled_at"]) == at(moved.read()["schedule"]["anchor"])
+    moved.wait_state("COMPLETED", 30)
     assert len(moved.runs()) == 1
     paused.pause()
     paused.resume()
