@@ -33,8 +33,10 @@ static bool has(const struct explain_version *v, usec_t at) {
   return computes(v) && schedule_has(v->spec->schedule, v->anchor, at);
 }
 
+/* Under this version: with its jitter, but not before it rules. (A first version has what had passed before it late.) */
 static usec_t due_of(const struct explain_facts *f, const struct explain_version *v, usec_t at) {
-  return at + schedule_jitter(v->spec->schedule, f->task_id, at);
+  usec_t due = at + schedule_jitter(v->spec->schedule, f->task_id, at);
+  return v->version > 1 && due <= v->effective_at ? v->effective_at + 1 : due;
 }
 
 static const struct explain_version *end_of(const struct explain_facts *f) {
@@ -45,23 +47,27 @@ static usec_t rules_until(const struct explain_facts *f, const struct explain_ve
   return v + 1 < end_of(f) ? v[1].effective_at : USEC_NEVER;
 }
 
-/* The version that had this instant when it was due. */
-static const struct explain_version *owner_of(const struct explain_facts *f, usec_t at) {
-  for (const struct explain_version *v = f->versions; v < end_of(f); v++) {
-    if (!has(v, at))
-      continue;
-    usec_t due = due_of(f, v, at);
-    if (due > v->effective_at && due <= rules_until(f, v))
-      return v;
-  }
-  return NULL;
-}
-
 static const struct explain_version *ruling(const struct explain_facts *f, usec_t at) {
   const struct explain_version *found = NULL;
   for (const struct explain_version *v = f->versions; v < end_of(f) && v->effective_at < at; v++)
     found = v;
   return found;
+}
+
+/* The version that decides this instant: while it is not due each hands it on to the next that has it, too. NULL: the ruling one has not got
+ * it, or a later one; `ret_last`, that one. */
+static const struct explain_version *handed_on(const struct explain_facts *f, usec_t at,
+                                               const struct explain_version **ret_last) {
+  const struct explain_version *v = ruling(f, at);
+  for (*ret_last = v; v && v < end_of(f) && has(v, at); *ret_last = ++v)
+    if (due_of(f, v, at) <= rules_until(f, v))
+      return v;
+  return NULL;
+}
+
+static const struct explain_version *owner_of(const struct explain_facts *f, usec_t at) {
+  const struct explain_version *last;
+  return handed_on(f, at, &last);
 }
 
 static const struct explain_version *numbered(const struct explain_facts *f, int32_t version) {
@@ -272,10 +278,10 @@ static void by_kind(const struct explain_facts *f, struct explain_answer *a) {
   const struct explain_version *v = a->version;
   if (!v->spec) {
     a->code = EXPLAIN_NO_ZONE;
-  } else if (has(v, a->at)) { /* but another one ruled when it was due */
+  } else if (has(v, a->at)) { /* but it was not due yet when one came that has not got it */
     a->code = EXPLAIN_BETWEEN_VERSIONS;
-    a->due = due_of(f, v, a->at);
-    a->change = v + 1;
+    (void)handed_on(f, a->at, &a->change);
+    a->due = due_of(f, a->change - 1, a->at);
   } else if (v->spec->kind == SCHEDULE_MANUAL) {
     a->code = EXPLAIN_NO_SCHEDULE;
   } else if (v->spec->kind == SCHEDULE_FIXED_DELAY) {
@@ -388,6 +394,11 @@ static usec_t delay_next(const struct explain_facts *f, const struct explain_ver
   return next > v->spec->end_at ? 0 : next;
 }
 
+static bool is_its_own(const struct explain_facts *f, const struct explain_version *v, usec_t at) {
+  const struct explain_version *owner = at > v->effective_at ? v : owner_of(f, at);
+  return owner && owner->version == v->version;
+}
+
 static void waits(const struct explain_facts *f, const struct explain_version *v, struct arena *mem,
                   struct explain_answer *a) {
   const struct schedule *s = v->spec->schedule;
@@ -396,11 +407,12 @@ static void waits(const struct explain_facts *f, const struct explain_version *v
     a->code = a->next ? EXPLAIN_DELAY_AHEAD : EXPLAIN_NONE_LEFT;
     return;
   }
-  usec_t from = f->decided_at - schedule_jitter_max(s);
-  if (from < v->effective_at - schedule_jitter_max(s))
-    from = v->effective_at - schedule_jitter_max(s);
-  usec_t at = schedule_next(s, v->anchor, from);
-  while (at != USEC_NEVER && (is_decided(f, due_of(f, v, at)) || due_of(f, v, at) <= v->effective_at))
+  usec_t room = schedule_jitter_max(s);
+  for (const struct explain_version *u = f->versions; f->decided_at <= v->effective_at && u < end_of(f); u++)
+    if (u->spec && computes(u) && schedule_jitter_max(u->spec->schedule) > room)
+      room = schedule_jitter_max(u->spec->schedule); /* what waited under it may be this one's */
+  usec_t at = schedule_next(s, v->anchor, f->decided_at - room);
+  while (at != USEC_NEVER && (is_decided(f, due_of(f, v, at)) || !is_its_own(f, v, at)))
     at = schedule_next(s, v->anchor, at);
   if (at != USEC_NEVER && due_of(f, v, at) <= f->now) {
     explain_instant(f, at, mem, a);
@@ -448,20 +460,18 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Those of a version that are its own: at most `max`. */
+/* Those that come under this version and are decided by it or one of the next: at most `max`. */
 static size_t own_instants(const struct explain_facts *f, const struct explain_version *v,
                            const struct explain_range *range, usec_t *ret, size_t max) {
   size_t n = 0;
-  usec_t from = range->from - 1;
+  usec_t from = range->from - 1 > v->effective_at ? range->from - 1 : v->effective_at;
+  usec_t to = range->to < rules_until(f, v) ? range->to : rules_until(f, v);
   if (!computes(v) || v->state == TASK_DELETED)
     return 0;
-  usec_t first = v->effective_at - schedule_jitter_max(v->spec->schedule) - 1;
-  usec_t at = schedule_next(v->spec->schedule, v->anchor, from > first ? from : first);
-  for (; n < max && at <= range->to; at = schedule_next(v->spec->schedule, v->anchor, at)) {
-    usec_t due = due_of(f, v, at);
-    if (due > rules_until(f, v))
-      break;
-    if (due > v->effective_at)
+  usec_t at = schedule_next(v->spec->schedule, v->anchor, from);
+  for (; n < max && at <= to; at = schedule_next(v->spec->schedule, v->anchor, at)) {
+    const struct explain_version *owner = owner_of(f, at);
+    if (owner && owner->state != TASK_DELETED)
       ret[n++] = at;
   }
   return n;

@@ -48,7 +48,7 @@ enum { EXPLAIN_WAIT_RELEASE = WAIT_MAX_, EXPLAIN_WAIT_BOUND, EXPLAIN_WAIT_MAX_ }
 struct explain_version {
   int32_t version;
   enum task_state state;
-  usec_t effective_at, anchor; /* rules what is due in (effective_at, the next one's effective_at] */
+  usec_t effective_at, anchor; /* rules in (effective_at, the next one's effective_at] */
   struct slice by, note;
   struct task_spec *spec; /* NULL: it cannot be read, its zone has vanished */
 };

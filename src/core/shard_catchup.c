@@ -87,8 +87,7 @@ static void set_range(struct sched_walk *w, const struct fire_request *r, const 
   usec_t oldest = w->to - spec->catchup_window;
   w->from = r->from > oldest ? r->from : oldest;
   w->at = after(w, w->from);
-  if (waited > oldest && waited != w->v.waiting &&
-      schedule_next(spec->schedule, v->anchor, waited - 1) == waited)
+  if (waited > oldest && waited != w->v.waiting && schedule_has(spec->schedule, v->anchor, waited))
     w->at = waited;
 }
 

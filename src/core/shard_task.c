@@ -84,7 +84,7 @@ static bool has_instants(const struct sched_version *v) {
 }
 
 static bool has_instant(const struct sched_version *v, usec_t at) {
-  return has_instants(v) && schedule_next(v->spec->schedule, v->anchor, at - 1) == at;
+  return has_instants(v) && schedule_has(v->spec->schedule, v->anchor, at);
 }
 
 /* The instant of `u` that has come by `end`, where its reign ends, and is due only later. There is at most one, the latest: jitter is
