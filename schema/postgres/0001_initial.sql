@@ -273,6 +273,33 @@ CREATE TABLE dependency_event (
   state int2 NOT NULL
 );
 
+-- What runs have logged, a row a line; partitions by day as run_history's. And how far the log of each attempt goes.
+CREATE TABLE run_log (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  at int8,
+  taken_at int8 NOT NULL,
+  part int4 NOT NULL,
+  attempt int4 NOT NULL,
+  seq int4 NOT NULL,
+  cut int4 NOT NULL,
+  level int2 NOT NULL,
+  text text NOT NULL,
+  PRIMARY KEY (scheduled_at, task_id, part, attempt, seq)
+) PARTITION BY RANGE (scheduled_at);
+CREATE TABLE run_log_default PARTITION OF run_log DEFAULT;
+CREATE TABLE run_log_head (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  lines int8 NOT NULL,
+  bytes int8 NOT NULL,
+  part int4 NOT NULL,
+  attempt int4 NOT NULL,
+  last_seq int4 NOT NULL,
+  is_full boolean NOT NULL, -- lines were dropped: the run has reached its bound
+  PRIMARY KEY (scheduled_at, task_id, part, attempt)
+) WITH (fillfactor = 50);
+
 CREATE SEQUENCE inbox_no;
 CREATE TABLE inbox (
   shard int4 NOT NULL,

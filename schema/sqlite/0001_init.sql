@@ -285,6 +285,33 @@ CREATE TABLE dependency_event (
   state INTEGER NOT NULL,
   finished_at INTEGER NOT NULL
 );
+
+-- What runs have logged, a row a line; and how far the log of each attempt goes.
+CREATE TABLE run_log (
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  level INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  taken_at INTEGER NOT NULL,
+  cut INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  PRIMARY KEY (scheduled_at, task_id, part, attempt, seq)
+) WITHOUT ROWID;
+CREATE TABLE run_log_head (
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  lines INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  is_full INTEGER NOT NULL, -- lines were dropped: the run has reached its bound
+  PRIMARY KEY (scheduled_at, task_id, part, attempt)
+) WITHOUT ROWID;
+
 CREATE TABLE inbox (
   shard INTEGER NOT NULL,
   no INTEGER NOT NULL,

@@ -66,6 +66,10 @@ const char *const breaker_state_names[] = {
 const char *const alert_state_names[] = {
 #include "core/words.def"
     NULL};
+#define RUN_LOG_LEVEL(x) #x,
+const char *const run_log_level_names[] = {
+#include "core/words.def"
+    NULL};
 #define TOKEN_ROLE(x) #x,
 const char *const token_role_names[] = {
 #include "core/words.def"

@@ -84,6 +84,11 @@ enum alert_state {
 #include "core/words.def"
   ALERT_STATE_MAX_
 };
+#define RUN_LOG_LEVEL(x) RUN_LOG_##x,
+enum run_log_level {
+#include "core/words.def"
+  RUN_LOG_LEVEL_MAX_
+};
 #define TOKEN_ROLE(x) ROLE_##x,
 enum token_role {
 #include "core/words.def"
@@ -107,7 +112,8 @@ extern const char *const run_state_names[],
                                                     *const executor_state_names[],
                                                         *const breaker_state_names[],
                                                             *const token_role_names[],
-                                                                *const alert_state_names[];
+                                                                *const alert_state_names[],
+                                                                    *const run_log_level_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

@@ -2,7 +2,7 @@
 /* Retention: the operations on ended runs. Part of store.h, which is the contract of all operations; owner src/run/retention.c.
  *
  * Ended runs leave the history in bounded, repeatable steps: they are *taken* out of it (nobody lists them any more, task_stats counts
- * them still), read for the archive, marked as archived, and *dropped*: added to the totals of their tasks, with their attempts. What is
+ * them still), read for the archive, marked as archived, and *dropped*: added to the totals of their tasks, with their attempts and logs. What is
  * taken and not yet dropped is one batch. Use one session of its own: one node does this at a time, and for as long as its session's
  * connection lives; each of these operations but history_count returns 1 when another one is at it, and then has done nothing. */
 #include "store/rows.h"
@@ -62,7 +62,7 @@ struct st_history_archived {
 struct st_history_archived_ret {
   char unused;
 };
-/* Drop about `limit` taken runs. more = false: the batch is done. */
+/* Drop about `limit` taken runs, or so much of their logs. more = false: the batch is done. */
 struct st_history_drop {
   int32_t limit;
 };

@@ -172,6 +172,7 @@ static const struct {
     {"access", access_tests, &access_tests_count},
     {"alert", alert_tests, &alert_tests_count},
     {"retention", retention_tests, &retention_tests_count},
+    {"log", log_tests, &log_tests_count},
     {"calendar", calendar_tests, &calendar_tests_count},
     {"lists", lists_tests, &lists_tests_count},
     {"dependency", dependency_tests, &dependency_tests_count},

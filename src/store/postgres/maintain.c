@@ -1,4 +1,4 @@
-/* Upkeep: vacuum of what is written all the time, partitions of run_history ahead of the time. */
+/* Upkeep: vacuum of what is written all the time, partitions of run_history and run_log ahead of the time. */
 #include "store/postgres/pg.h"
 #include <stdio.h>
 
@@ -8,7 +8,7 @@
 
 struct day {
   usec_t from, to;
-  char name[40];
+  char name[40], of[24]; /* of: the table that it is a part of */
 };
 
 static int ddl(struct pg_store *s, struct err *e, const char *text) {
@@ -20,9 +20,8 @@ static int ddl(struct pg_store *s, struct err *e, const char *text) {
 static int make_partition(struct pg_store *s, const struct day *d, struct err *e) {
   char text[256];
   snprintf(text, sizeof text,
-           "CREATE TABLE IF NOT EXISTS %s PARTITION OF run_history FOR VALUES FROM (%" PRId64 ") TO (%" PRId64
-           ")",
-           d->name, d->from, d->to);
+           "CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")",
+           d->name, d->of, d->from, d->to);
   return ddl(s, e, text);
 }
 
@@ -30,17 +29,17 @@ static int make_partition(struct pg_store *s, const struct day *d, struct err *e
 static int make_partition_of_default(struct pg_store *s, const struct day *d, struct err *e) {
   char text[5][320];
   int r = 0;
-  snprintf(text[0], sizeof text[0], "LOCK TABLE run_history, run_history_default IN ACCESS EXCLUSIVE MODE");
-  snprintf(text[1], sizeof text[1], "CREATE TABLE %s (LIKE run_history INCLUDING ALL)", d->name);
+  snprintf(text[0], sizeof text[0], "LOCK TABLE %s, %s_default IN ACCESS EXCLUSIVE MODE", d->of, d->of);
+  snprintf(text[1], sizeof text[1], "CREATE TABLE %s (LIKE %s INCLUDING ALL)", d->name, d->of);
   snprintf(text[2], sizeof text[2],
-           "INSERT INTO %s SELECT * FROM run_history_default WHERE scheduled_at >= %" PRId64
+           "INSERT INTO %s SELECT * FROM %s_default WHERE scheduled_at >= %" PRId64
            " AND scheduled_at < %" PRId64,
-           d->name, d->from, d->to);
+           d->name, d->of, d->from, d->to);
   snprintf(text[3], sizeof text[3],
-           "DELETE FROM run_history_default WHERE scheduled_at >= %" PRId64 " AND scheduled_at < %" PRId64,
+           "DELETE FROM %s_default WHERE scheduled_at >= %" PRId64 " AND scheduled_at < %" PRId64, d->of,
            d->from, d->to);
   snprintf(text[4], sizeof text[4],
-           "ALTER TABLE run_history ATTACH PARTITION %s FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")",
+           "ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%" PRId64 ") TO (%" PRId64 ")", d->of,
            d->name, d->from, d->to);
   for (size_t i = 0; r == 0 && i < sizeof text / sizeof text[0]; i++)
     r = ddl(s, e, text[i]);
@@ -72,11 +71,11 @@ static int in_transaction(struct pg_store *s, const struct day *d,
 int pg_make_partitions(struct pg_store *s, struct err *e) {
   static const struct pg_sql q = {
       "partitions_missing",
-      "SELECT d, p.name FROM (SELECT " PG_NOW
+      "SELECT d, p.name, b FROM (SELECT " PG_NOW
       " / 86400000000 AS today OFFSET 0) n, generate_series(n.today - $1::int4, n.today + $2::int4) d, "
-      "LATERAL (SELECT 'run_history_' || to_char(to_timestamp(d * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD') AS "
-      "name) p "
-      "WHERE to_regclass(p.name) IS NULL ORDER BY d",
+      "(VALUES ('run_history'), ('run_log')) v (b), LATERAL (SELECT b || '_' || to_char(to_timestamp(d * "
+      "86400) AT "
+      "TIME ZONE 'UTC', 'YYYYMMDD') AS name) p WHERE to_regclass(p.name) IS NULL ORDER BY d, b",
       PG_READ};
   auto_arena mem = {};
   auto_result r = NULL;
@@ -88,7 +87,8 @@ int pg_make_partitions(struct pg_store *s, struct err *e) {
     struct pgw_cursor c = pgw_row_of(r, (size_t)row, &mem);
     d.from = pgw_next_int(&c) * USEC_PER_DAY;
     d.to = d.from + USEC_PER_DAY;
-    (void)text_copy(d.name, sizeof d.name, pgw_next_text(&c)); /* run_history_YYYYMMDD */
+    (void)text_copy(d.name, sizeof d.name, pgw_next_text(&c)); /* run_history_YYYYMMDD fits */
+    (void)text_copy(d.of, sizeof d.of, pgw_next_text(&c));
     code = in_transaction(s, &d, make_partition, e);
     if (code < 0 && pgc_refused(s, PG_CHECK_VIOLATION))
       code = in_transaction(s, &d, make_partition_of_default, e);

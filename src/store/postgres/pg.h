@@ -149,10 +149,10 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 #define PG_CHECK_VIOLATION       "23514"
 #define PG_LOCK_NOT_AVAILABLE    "55P03"
 
-/* The beginning of the day whose runs stand in the table of that name; NULL: it is none of run_history's days. */
+/* The beginning of the day whose rows stand in the table of that name; NULL: it is none of run_history's or run_log's days. */
 #define PG_DAY_OF(name)                                                                                      \
-  "CASE WHEN " name " ~ '^run_history_[0-9]{8}$' THEN extract(epoch FROM to_date(substr(" name               \
-  ", 13), 'YYYYMMDD'))::int8 * 1000000 END"
+  "CASE WHEN " name " ~ '^run_(history|log)_[0-9]{8}$' THEN extract(epoch FROM to_date(right(" name          \
+  ", 8), 'YYYYMMDD'))::int8 * 1000000 END"
 
 /* ---------------------------------------------------------------- rows shared by several files */
 /* of a row of run and of run_history, in the order of pg_read_run */
@@ -213,7 +213,11 @@ int pg_put_group(struct pg_store *s, const struct st_group_put *in, struct group
 void pg_add_i4s(struct pgw_args *a, const int32_t *v, size_t count);
 
 int pg_make_partitions(struct pg_store *s,
-                       struct err *e); /* of run_history: from yesterday to some days ahead */
+                       struct err *e); /* of run_history and run_log: from yesterday to some days ahead */
+/* Retention: 0: it is this session's, 1: another one's. Kept until the connection ends. */
+int pg_history_turn(struct pg_store *s, struct err *e);
+/* Remove at most `limit` lines of the logs of the first `limit` taken runs (not of a former partition's: its logs are a partition too). */
+int pg_log_drop_taken(struct pg_store *s, int32_t limit, int64_t *ret_lines, struct err *e);
 extern const struct store_ops pg_ops;
 #define OP(n)                                                                                                \
   int pg_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \

@@ -39,7 +39,7 @@ _Static_assert(RUN_SUCCESS == 2 && RUN_FAIL == 3 && RUN_CANCELLED == 4 && RUN_SK
 
 /* ---------------------------------------------------------------- one node at a time */
 /* 0: it is ours, 1: another session's. Kept until the connection ends. */
-static int our_turn(struct pg_store *s, struct err *e) {
+int pg_history_turn(struct pg_store *s, struct err *e) {
   static const struct pg_sql q = {"history_lock", "SELECT pg_try_advisory_lock($1::int8)", PG_READ};
   auto_result r = NULL;
   int code = pgc_ready(s, e);
@@ -88,7 +88,7 @@ int pg_history_batch(struct store *store, const struct st_history_batch *in, str
   auto_result r = NULL;
   (void)in;
   (void)mem;
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code == 0)
     code = pgc_one(s, &q, &r, e);
   if (code != 0)
@@ -168,7 +168,7 @@ int pg_history_take_day(struct store *store, const struct st_history_take_day *i
   char name[NAME_MAX_BYTES];
   bool over = false;
   usec_t day = 0;
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code != 0)
     return code;
   pgw_i8(&s->args, in->before);
@@ -283,7 +283,7 @@ int pg_history_take(struct store *store, const struct st_history_take *in, struc
   (void)mem;
   if (in->after)
     after = *in->after;
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code == 0 && !in->strays)
     code = next_table(s, after.scheduled_at, in->before, name, &end, e);
   if (code != 0)
@@ -363,7 +363,7 @@ int pg_history_read(struct store *store, const struct st_history_read *in, struc
       PG_READ};
   struct pg_store *s = pg_of(store);
   PGresult *r[2] = {0};
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code != 0)
     return code;
   add_after(s, in->after, in->limit);
@@ -396,7 +396,7 @@ int pg_history_archived(struct store *store, const struct st_history_archived *i
   auto_result r = NULL;
   (void)ret;
   (void)mem;
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code != 0)
     return code;
   pgw_i8(&s->args, in->no);
@@ -416,7 +416,11 @@ static int drop_rows(struct pg_store *s, int32_t limit, int64_t *ret_dropped, st
       "a AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.at FROM d CROSS JOIN LATERAL (SELECT ctid "
       "AS "
       "at FROM attempt a WHERE a.scheduled_at = d.scheduled_at AND a.task_id = d.task_id AND a.part = d.part "
-      "OFFSET 0) a))), t AS (" FOLD("d") ") SELECT count(*) FROM d",
+      "OFFSET 0) a))), l AS (DELETE FROM run_log_head WHERE ctid = ANY (ARRAY (SELECT l.at FROM d CROSS JOIN "
+      "LATERAL "
+      "(SELECT ctid AS at FROM run_log_head l WHERE l.scheduled_at = d.scheduled_at AND l.task_id = "
+      "d.task_id AND "
+      "l.part = d.part OFFSET 0) l))), t AS (" FOLD("d") ") SELECT count(*) FROM d",
       PG_WRITE};
   auto_result r = NULL;
   pgw_i4(&s->args, limit);
@@ -473,7 +477,14 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
   char name[NAME_MAX_BYTES];
   int64_t dropped = 0;
   (void)mem;
-  int code = our_turn(s, e);
+  int64_t lines = 0;
+  int code = pg_history_turn(s, e);
+  if (code == 0)
+    code = pg_log_drop_taken(s, in->limit, &lines, e);
+  if (code == 0 && lines >= in->limit) { /* the rest of their logs first */
+    ret->more = true;
+    return 0;
+  }
   if (code == 0)
     code = drop_rows(s, in->limit, &dropped, e);
   if (code == 0 && dropped == 0)
@@ -531,7 +542,7 @@ int pg_history_settle(struct store *store, const struct st_history_settle *in,
   bool rest = false;
   (void)in;
   (void)mem;
-  int code = our_turn(s, e);
+  int code = pg_history_turn(s, e);
   if (code == 0)
     code = unsettled(s, name, &rest, e);
   if (code == 0 && rest) {
@@ -555,44 +566,5 @@ int pg_history_settle(struct store *store, const struct st_history_settle *in,
   }
   if (code == 0)
     ret->more = name[0] != '\0';
-  return code;
-}
-
-/* ---------------------------------------------------------------- how many are there? */
-int pg_history_count(struct store *store, const struct st_history_count *in, struct st_history_count_ret *ret,
-                     struct arena *mem, struct err *e) {
-  static const struct pg_sql q = {
-      "history_count",
-      "SELECT (SELECT count(*) FROM run_history h JOIN task t ON t.shard = h.shard AND t.id = h.task_id AND "
-      "t.ns = "
-      "$1::text WHERE $1 <> '' AND h.scheduled_at >= $2::int8 AND h.scheduled_at < $3::int8), "
-      "(SELECT scheduled_at FROM run_history WHERE scheduled_at >= $2 AND scheduled_at < $3 ORDER BY "
-      "scheduled_at "
-      "LIMIT 1)",
-      PG_READ, true};
-  static const struct pg_sql plain = {"history_count_plan", "SET LOCAL enable_seqscan = on", PG_READ};
-  static const struct pg_sql hash = {"history_count_hash", "SET LOCAL enable_hashjoin = on", PG_READ};
-  static const struct pg_sql end = {"history_end", "COMMIT", PG_READ};
-  struct pg_store *s = pg_of(store);
-  PGresult *r[5] = {0};
-  (void)mem;
-  pgc_begin(s);
-  pgc_add(s, &plain);
-  pgc_add(s, &hash);
-  pgw_text0(&s->args, in->ns);
-  pgw_i8(&s->args, in->since);
-  pgw_i8(&s->args, in->until);
-  pgc_add(s, &q);
-  pgc_add(s, &end);
-  int code = pgc_run(s, r, e);
-  s->in_tx = false;
-  if (code == 0) {
-    ret->count = pgw_int(r[3], 0, 0);
-    ret->oldest = PQgetisnull(r[3], 0, 1) ? 0 : pgw_int(r[3], 0, 1);
-  } else {
-    pgc_drop(s); /* whatever state it is in */
-  }
-  for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
-    pgr_clear(&r[i]);
   return code;
 }

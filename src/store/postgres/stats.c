@@ -66,3 +66,42 @@ int pg_task_stats(struct store *store, const struct st_task_stats *in, struct st
   ret->last_started_at = started_at > ret->last_started_at ? started_at : ret->last_started_at;
   return 0;
 }
+
+/* ---------------------------------------------------------------- how many are there? */
+int pg_history_count(struct store *store, const struct st_history_count *in, struct st_history_count_ret *ret,
+                     struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "history_count",
+      "SELECT (SELECT count(*) FROM run_history h JOIN task t ON t.shard = h.shard AND t.id = h.task_id AND "
+      "t.ns = "
+      "$1::text WHERE $1 <> '' AND h.scheduled_at >= $2::int8 AND h.scheduled_at < $3::int8), "
+      "(SELECT scheduled_at FROM run_history WHERE scheduled_at >= $2 AND scheduled_at < $3 ORDER BY "
+      "scheduled_at "
+      "LIMIT 1)",
+      PG_READ, true};
+  static const struct pg_sql plain = {"history_count_plan", "SET LOCAL enable_seqscan = on", PG_READ};
+  static const struct pg_sql hash = {"history_count_hash", "SET LOCAL enable_hashjoin = on", PG_READ};
+  static const struct pg_sql end = {"history_end", "COMMIT", PG_READ};
+  struct pg_store *s = pg_of(store);
+  PGresult *r[5] = {0};
+  (void)mem;
+  pgc_begin(s);
+  pgc_add(s, &plain);
+  pgc_add(s, &hash);
+  pgw_text0(&s->args, in->ns);
+  pgw_i8(&s->args, in->since);
+  pgw_i8(&s->args, in->until);
+  pgc_add(s, &q);
+  pgc_add(s, &end);
+  int code = pgc_run(s, r, e);
+  s->in_tx = false;
+  if (code == 0) {
+    ret->count = pgw_int(r[3], 0, 0);
+    ret->oldest = PQgetisnull(r[3], 0, 1) ? 0 : pgw_int(r[3], 0, 1);
+  } else {
+    pgc_drop(s); /* whatever state it is in */
+  }
+  for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)
+    pgr_clear(&r[i]);
+  return code;
+}

@@ -3,6 +3,8 @@
 #include "store/totals.h"
 #include <limits.h>
 
+#define LINES_FACTOR 4 /* lines of logs that go with a step, for each of its runs */
+
 _Static_assert(RUN_SUCCESS == 2 && RUN_FAIL == 3 && RUN_CANCELLED == 4 && RUN_SKIPPED == 5,
                "numbers in sql.def");
 
@@ -165,16 +167,21 @@ static int old_keys(struct sqlite_tx *tx, int32_t limit, struct seen *seen) {
 int sqlite_history_drop(struct store *s, const struct st_history_drop *in, struct st_history_drop_ret *ret,
                         struct arena *mem, struct err *e) {
   static const enum sql steps[] = {SQL_HISTORY_FOLD, SQL_HISTORY_DROP_ATTEMPTS, SQL_HISTORY_DROP};
+  int32_t lines = in->limit * LINES_FACTOR;
   struct seen seen = {};
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
   r = old_keys(&tx, in->limit, &seen);
-  for (size_t i = 0; r >= 0 && i < seen.count; i++)
+  for (size_t i = 0; r >= 0 && i < seen.count; i++) {
+    r = sqlite_log_drop(&tx, &seen.keys[i], &lines);
+    if (r == 0)
+      break; /* the rest of its log first */
     for (size_t step = 0; r >= 0 && step < sizeof steps / sizeof steps[0]; step++)
       r = db_run(tx.db, steps[step], e, "lli", seen.keys[i].scheduled_at, seen.keys[i].task_id,
                  seen.keys[i].part);
+  }
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
     ret->more = seen.count > 0;

@@ -90,6 +90,9 @@ int sqlite_put_group(struct sqlite_tx *tx, const struct st_group_put *in, struct
 /* Append to the inbox inside a write. */
 int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64_t *ret_no);
 
+/* Remove at most `*budget` lines of a run's log, inside a write; takes them off the budget. 1: all of it is gone. */
+int sqlite_log_drop(struct sqlite_tx *tx, const struct run_key *k, int32_t *budget);
+
 /* The row of a statement that selects TASK_READ or VERSION_READ (sql.def). */
 void sqlite_get_task(struct sqlite_tx *tx, enum sql id, struct task_row *t);
 void sqlite_get_version(struct sqlite_tx *tx, enum sql id, struct task_version_row *v);
