@@ -11,15 +11,17 @@ struct access_identity;
 struct alerts;
 struct api;
 struct http_request;
+struct logs;
 struct registry;
 struct run_service;
 struct task_service;
 
 struct api_options {
-  struct task_service *tasks; /* all five borrowed; thread-safe */
+  struct task_service *tasks; /* all six borrowed; thread-safe */
   struct access *access;
   struct registry *registry;
   struct run_service *runs;
+  struct logs *logs;
   struct alerts *alerts;
   const struct clock *clock;
   const char *version;     /* of the program, for the OpenAPI document; a literal */

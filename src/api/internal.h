@@ -10,6 +10,7 @@
 #include "executor/registry.h"
 #include "monitor/alerts.h"
 #include "net/http_server.h"
+#include "report/logs.h"
 #include "run/run.h"
 #include "task/task.h"
 
@@ -198,6 +199,8 @@ struct task_call call_task(struct call *c);
 int call_named(struct call *c, struct slice ref, struct slice *ret_ns, struct slice *ret_name);
 /* The namespace that a document names, if it does: does it exist, and may the token touch it? */
 int call_need_namespace(struct call *c, const json_t *doc);
+/* The run of the path, if this token may see it. */
+int call_run(struct call *c, struct run_key *ret_key, struct st_run_get_ret *ret);
 /* Ask for a run: 202 with its id. */
 int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t);
 /* A task reference for the task service, a bare name being in the token's own namespace. */

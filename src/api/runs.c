@@ -136,8 +136,7 @@ int on_runs_list(struct call *c) {
 
 static int no_run(struct call *c) { return err_set(&c->e, ERR_NOT_FOUND, "there is no such run"); }
 
-/* The run of the path, if this token may see it. */
-static int find(struct call *c, struct run_key *ret_key, struct st_run_get_ret *ret) {
+int call_run(struct call *c, struct run_key *ret_key, struct st_run_get_ret *ret) {
   int r = run_id_parse(c->param[0], ret_key, &c->e);
   if (r < 0)
     return no_run(c);
@@ -211,20 +210,20 @@ static int whole(struct call *c, int status, const struct run_key *key, const st
 int on_runs_get(struct call *c) {
   struct run_key key;
   struct st_run_get_ret g;
-  int r = find(c, &key, &g);
+  int r = call_run(c, &key, &g);
   return r < 0 ? r : whole(c, 200, &key, &g);
 }
 
 int on_runs_cancel(struct call *c) {
   struct run_key key;
   struct st_run_get_ret g;
-  int r = find(c, &key, &g);
+  int r = call_run(c, &key, &g);
   if (r < 0)
     return r;
   r = run_cancel(c->api->o.runs, &key, &c->e);
   if (r < 0)
     return r;
-  r = find(c, &key, &g); /* as it is now */
+  r = call_run(c, &key, &g); /* as it is now */
   return r < 0 ? r : whole(c, run_state_ended(g.run.state) ? 200 : 202, &key, &g);
 }
 
@@ -232,7 +231,7 @@ int on_runs_retry(struct call *c) {
   const struct value *pin = IN(c, retry, executor);
   struct run_key key;
   struct st_run_get_ret g;
-  int r = find(c, &key, &g);
+  int r = call_run(c, &key, &g);
   if (r < 0)
     return r;
   if (!run_state_ended(g.run.state))

@@ -15,6 +15,7 @@
 #define PAUSE_FACTOR     2 /* pauses are so many times as long as the steps between them */
 #define PAUSE_LEAST      USEC_PER_MS
 #define SWEEP_AGAIN      USEC_PER_DAY /* look at everything again: backfills into days long since swept */
+#define LOG_LINES_FACTOR 4            /* lines of logs that go in a step, for each of its rows */
 #define STOPPED          2
 
 struct space { /* a namespace */
@@ -343,6 +344,29 @@ static int keep_count(struct retention *r, struct space *s, usec_t now, struct e
   return code;
 }
 
+/* ---------------------------------------------------------------- logs */
+/* Those that are old enough, and on whose days no runs are left. */
+static int drop_logs(struct retention *r, usec_t now, struct err *e) {
+  struct st_run_log_expire_ret d = {.more = true};
+  int64_t lines = 0, days = 0;
+  int code = 0;
+  while (code == 0 && d.more) {
+    auto_arena mem = {0};
+    usec_t t0 = mono();
+    struct st_run_log_expire in = {.before = r->o.log_age ? now - r->o.log_age : INT64_MIN,
+                                   .limit = r->step * LOG_LINES_FACTOR};
+    d.removed = 0;
+    code = store_run_log_expire(r->o.store, &in, &d, &mem, e);
+    lines += d.removed > 0 ? d.removed : 0;
+    days += d.removed < 0;
+    if (code == 0)
+      code = breathe(r, t0);
+  }
+  if (lines || days)
+    log_info("old run logs dropped", LF_I("lines", lines), LF_I("days", days));
+  return code;
+}
+
 /* What is over is written no more: indexes for readers cost nobody a fire. */
 static int settle_days(struct retention *r, struct err *e) {
   struct st_history_settle_ret s = {.more = true};
@@ -398,6 +422,8 @@ static int pass(struct retention *r, struct err *e) {
   code = drop_old(r, now, e);
   if (code == 0)
     code = drop_many(r, now, e);
+  if (code == 0)
+    code = drop_logs(r, now, e);
   return code == 0 ? settle_days(r, e) : code;
 }
 

@@ -55,6 +55,7 @@ static void janitor_main(void *arg) {
 static int start_retention(struct server *s, struct err *e) {
   struct retention_options o = {.age = conf_usec(s->conf, "retention.age"),
                                 .runs = conf_int(s->conf, "retention.runs"),
+                                .log_age = conf_usec(s->conf, "retention.log_age"),
                                 .every = conf_usec(s->conf, "retention.every"),
                                 .archive_dir = conf_str(s->conf, "archive.dir"),
                                 .archive_level = (int)conf_int(s->conf, "archive.level")};

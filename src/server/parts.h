@@ -15,6 +15,7 @@
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "report/intake.h"
+#include "report/logs.h"
 #include "run/retention.h"
 #include "run/run.h"
 #include "server/server.h"
@@ -43,6 +44,7 @@ struct server {
   struct http_channel *http_channel;
   struct access *access;
   struct task_service *tasks;
+  struct logs *logs;
   struct intake *intake;
   struct network_list *alert_networks;
   struct alerts *alerts;

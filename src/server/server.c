@@ -250,6 +250,21 @@ static int start_dispatch(struct server *s, const struct server_options *so, str
   return 0;
 }
 
+/* On a session of its own: nobody waits for what runs log, and they wait for nobody. */
+static int start_logs(struct server *s, struct err *e) {
+  struct logs_options o;
+  logs_options_default(&o);
+  int rc = server_session(s, STORE_API, &o.write, e);
+  if (rc < 0)
+    return rc;
+  o.read = s->api_store;
+  o.max_lines = conf_int(s->conf, "report.log_max_lines");
+  o.max_bytes = conf_bytes(s->conf, "report.log_max_bytes");
+  o.queue_bytes = (size_t)conf_bytes(s->conf, "report.log_queue");
+  s->logs = logs_new(&o);
+  return 0;
+}
+
 static int start_services(struct server *s, struct err *e) {
   struct access_options ao;
   access_options_default(&ao);
@@ -269,9 +284,14 @@ static int start_services(struct server *s, struct err *e) {
   crypto_random(&to.seed, sizeof to.seed);
   s->tasks = task_service_new(&to);
   task_service_on_change(s->tasks, on_changed, s);
+  rc = start_logs(s, e);
+  if (rc < 0)
+    return rc;
   struct intake_options io;
   intake_options_default(&io);
   io.runs = s->runs;
+  io.logs = s->logs;
+  io.max_line_bytes = (size_t)conf_bytes(s->conf, "report.log_max_line");
   io.max_reports = (size_t)conf_int(s->conf, "report.max_reports");
   io.max_result_bytes = (size_t)conf_bytes(s->conf, "report.max_result");
   s->intake = intake_new(&io);
@@ -309,6 +329,7 @@ static int start_http(struct server *s, struct err *e) {
   ao.access = s->access;
   ao.registry = s->registry;
   ao.runs = s->runs;
+  ao.logs = s->logs;
   ao.alerts = s->alerts;
   ao.version = s->version;
   ao.workers = (int)conf_int(s->conf, "api.workers");
@@ -350,6 +371,8 @@ static int start_http(struct server *s, struct err *e) {
 
 static int start_threads(struct server *s, struct err *e) {
   int rc = run_service_start(s->runs, e);
+  if (rc >= 0)
+    rc = logs_start(s->logs, e);
   if (rc >= 0)
     rc = access_bounds_read(s->access, e); /* before anything starts, as the groups' in registry_start */
   if (rc >= 0)
@@ -435,6 +458,8 @@ void server_stop(struct server **p) {
     http_client_free(&s->client);
   if (s->registry)
     registry_stop(s->registry);
+  if (s->logs)
+    logs_stop(s->logs);
   if (s->runs)
     run_service_stop(s->runs, grace);
   if (s->cluster)

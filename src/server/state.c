@@ -91,6 +91,7 @@ void server_free(struct server **p) {
     http_channel_free(&s->http_channel);
   if (s->intake)
     intake_free(&s->intake);
+  logs_free(&s->logs);
   if (s->tasks)
     task_service_free(&s->tasks);
   if (s->access)

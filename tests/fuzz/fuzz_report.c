@@ -1,11 +1,12 @@
-/* POST /api/v1/reports, without connection and run service: meson.build compiles report/intake.c with these two put in their place. */
+/* POST /api/v1/reports, without connection, run service and log writer: meson.build compiles report/intake.c with these put in their
+ * place. */
 #include "base/json.h"
 #include "fuzz.h"
 #include "net/http_server.h"
 #include "report/intake.h"
 
 static int status; /* of the answer; 0: none yet */
-static bool busy;
+static bool busy, logs_busy;
 
 /* Touch every byte: each must be there. */
 static size_t touch(struct slice s) {
@@ -13,6 +14,29 @@ static size_t touch(struct slice s) {
   for (size_t i = 0; i < s.n; i++)
     sum += (unsigned char)s.p[i];
   return sum;
+}
+
+int fuzz_logs_post(struct logs *l, const struct log_entry *entries, size_t n,
+                   void (*done)(void *arg, const enum log_result *results, size_t n), void *arg,
+                   struct err *e) {
+  static enum log_result results[1000];
+  (void)l;
+  if (busy || logs_busy)
+    return err_set(e, ERR_BUSY, "too many lines are waiting");
+  assert(n >= 1 && n <= 1000);
+  for (size_t i = 0; i < n; i++) {
+    assert(entries[i].count >= 1 && entries[i].count <= 1000);
+    for (size_t k = 0; k < entries[i].count; k++) {
+      const struct log_line *line = &entries[i].lines[k];
+      volatile size_t sum = touch(line->text) + touch(entries[i].ns) + touch(entries[i].group);
+      (void)sum;
+      assert(line->seq >= 1 && line->attempt >= 1 && line->attempt <= 100 && line->cut >= 0);
+      assert(line->level < RUN_LOG_LEVEL_MAX_ && line->text.n <= 64 && slice_utf8_valid(line->text));
+    }
+    results[i] = (enum log_result)(entries[i].lines[0].seq % (LOG_RESULT_RETRY + 1));
+  }
+  done(arg, results, n);
+  return 0;
 }
 
 int fuzz_run_post(struct run_service *s, const struct live_event *events, size_t n,
@@ -52,6 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct intake_options o;
     intake_options_default(&o);
     o.max_result_bytes = 64;
+    o.max_line_bytes = 64;
     in = intake_new(&o);
   }
   if (!size)
@@ -60,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct access_identity who = {.role = ROLE_EXECUTOR, .ns = "default", .group = "g"};
   struct err e = {0};
   busy = data[0] == '!';
+  logs_busy = data[0] == '?';
   status = 0;
   int r = intake_http(in, &request, &who, &e);
   if (r < 0) {
