@@ -46,6 +46,7 @@ void kelou_options_init(struct kelou_options *o) {
                               .remember_bytes = 64 * 1024 * 1024,
                               .outbox = 100000,
                               .outbox_bytes = 256 * 1024 * 1024,
+                              .log_bytes = 16 * 1024 * 1024,
                               .replay_window = 300 * USEC_PER_SEC};
 }
 
@@ -83,6 +84,7 @@ static int check_numbers(const struct kelou_options *o, struct err *e) {
                  {o->remember_bytes, 0, INT64_MAX, "remember_bytes"},
                  {o->outbox, 1, INT32_MAX, "outbox"},
                  {o->outbox_bytes, 1, INT64_MAX, "outbox_bytes"},
+                 {o->log_bytes, 0, INT64_MAX, "log_bytes"},
                  {o->replay_window, USEC_PER_SEC, USEC_PER_DAY, "replay_window"},
                  {o->heartbeat, 0, USEC_PER_DAY, "heartbeat"},
                  {(int64_t)o->handler_count, 1, HANDLERS_MAX, "handler_count"},
@@ -217,6 +219,7 @@ static void make_outbox(struct kelou_executor *e) {
   o.batch = e->o.report_batch;
   o.max_count = e->o.outbox;
   o.max_bytes = e->o.outbox_bytes;
+  o.max_line_bytes = e->o.log_bytes;
   o.target = outbox_target;
   o.failed = outbox_failed;
   o.log = outbox_log;

@@ -89,8 +89,12 @@ struct kelou_run {
   bool out_ended;      /* `report` is there */
   bool out_owed;       /* and to be acknowledged */
   bool out_sent_final; /* OUT_FLYING: with `report`, not with progress */
-  bool out_again;      /* OUT_FLYING: something new since */
-  char *out_instead;   /* `report` was refused: this is sent in its place */
+  bool out_beat;       /* progress is to be told */
+  bool out_sent_beat;  /* OUT_FLYING: it is in it */
+  bool out_lines;      /* OUT_FLYING: with a chunk of `lines` */
+  struct lines
+      *lines;        /* what it has logged and the centre does not have yet; NULL: nothing ever, or no more */
+  char *out_instead; /* `report` was refused: this is sent in its place */
   struct kelou_run *out_prev, *out_next;
 };
 
@@ -106,9 +110,25 @@ void run_perform(struct kelou_run *r, bool inline_answer);
 bool run_leave_queue(struct kelou_run *r, enum run_said said);
 void run_left(struct kelou_run *r);
 
+/* lines.c: what a run logs. With the outbox's lock. */
+#define LINES_RUN_BYTES_MAX ((size_t)256 * 1024) /* of one run */
+/* A line (already inside of a JSON string), made when needed; dropped, and a hole in the numbers, when it does not fit into `room` bytes or
+ * into the run's bound. Returns the bytes that it takes. */
+size_t lines_add(struct lines **l, enum kelou_level level, const char *inside, size_t room);
+size_t lines_end(
+    struct lines *l); /* no more will come: says so when the last ones were dropped; the bytes that takes */
+bool lines_any(const struct lines *l);
+bool lines_last(const struct lines *l);   /* no chunk behind the first */
+size_t lines_size(const struct lines *l); /* of the first chunk */
+void lines_take(struct lines *l,
+                struct str *out);    /* the first chunk as `,"log":[…]`; it stays until lines_drop */
+size_t lines_drop(struct lines *l);  /* the first chunk: its bytes */
+size_t lines_free(struct lines **l); /* the bytes of all */
+
 /* report.c: the texts of one report, appended. */
 void report_final(struct str *out, const struct kelou_run *r, const char *state, usec_t finished_at);
 void report_progress(struct str *out, const struct kelou_run *r);
+void report_lines(struct str *out, const struct kelou_run *r); /* without a state, for lines alone */
 void report_refused(struct str *out, const struct kelou_run *r, int status);
 /* The inside of a JSON string, cut with a notice so that it has at most `max` bytes; bad UTF-8 replaced. Free with mem_free. */
 char *report_text(const char *z, size_t max);
@@ -166,12 +186,12 @@ struct outbox_options {
   struct http_client *client;
   const char *token;
   int batch, max_count;
-  int64_t max_bytes;
+  int64_t max_bytes, max_line_bytes;
   struct target *(*target)(void *arg);               /* a reference, or NULL: not known yet */
   void (*failed)(void *arg, const struct target *t); /* that one did not answer */
   void (*log)(void *arg, enum kelou_level level, const char *line);
   void *arg;
-  usec_t retry_first, retry_most, timeout;
+  usec_t retry_first, retry_most, timeout, linger; /* linger: lines alone wait so long for company */
 };
 struct outbox_counts {
   int64_t waiting, acknowledged, requests;
@@ -181,6 +201,8 @@ void outbox_options_default(struct outbox_options *o);
 struct outbox *outbox_new(const struct outbox_options *o);
 void outbox_push(struct outbox *o, struct kelou_run *r,
                  bool final); /* any thread; final: r->report has been set */
+/* A line that the run logs, already inside of a JSON string; any thread. */
+void outbox_line(struct outbox *o, struct kelou_run *r, enum kelou_level level, const char *inside);
 bool outbox_full(struct outbox *o);
 bool outbox_wait_empty(struct outbox *o, usec_t until); /* monotonic */
 void outbox_count(struct outbox *o, struct outbox_counts *ret);

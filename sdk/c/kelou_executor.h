@@ -82,6 +82,7 @@ struct kelou_options {
   int64_t remember_bytes; /* and so many bytes of their reports; 64 MiB */
   int outbox;             /* reports not yet acknowledged, beyond which new runs get 429; 100,000 */
   int64_t outbox_bytes;   /* and bytes of them; 256 MiB */
+  int64_t log_bytes;      /* lines of run logs not yet acknowledged; beyond they are dropped; 16 MiB */
   int64_t replay_window;  /* age of a signature; 300 s */
 
   /* One line without its end, from any thread; NULL: silence. Has no secrets in it. */
@@ -156,6 +157,17 @@ int kelou_sleep(struct kelou_run *r, int64_t length);
 
 /* How far, 0 … 1. Cheap: what was said since the last report request is folded into one. */
 void kelou_progress(struct kelou_run *r, double fraction);
+
+/* A line for the run's log, from any thread while the handler runs. Kept in memory until the centre has it, sent with the next report or a
+ * moment later, before the end of the run is. Numbered here: when lines come faster than they go (256 KiB of a run, log_bytes of all),
+ * the newest are dropped and readers see the hole. Beyond 8 KiB a line is cut with a notice; bytes that are not UTF-8 are replaced; line
+ * feeds at its end are left out. kelou_run_log_text: `size` bytes as they are. */
+void kelou_run_log(struct kelou_run *r, enum kelou_level level, const char *fmt, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+void kelou_run_log_text(struct kelou_run *r, enum kelou_level level, const char *text, size_t size);
 
 /* How it went; the last call counts. Reported when the handler returns.
  * kelou_succeed: `json` is any JSON value, or NULL. KELOU_EINVAL when it is not JSON: then nothing was said. A text

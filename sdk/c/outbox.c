@@ -16,8 +16,8 @@ static const usec_t RETRY_AFTER_MOST = 30 * USEC_PER_SEC;
 struct outbox {
   struct outbox_options o;
   char *authorization;
-  struct rng rng;           /* loop thread, as are these */
-  struct loop_timer *timer; /* NULL until needed */
+  struct rng rng;                    /* loop thread, as are these */
+  struct loop_timer *timer, *linger; /* NULL until needed */
   struct str text;
   struct target *used; /* by the request under way */
   int singly;          /* so many requests of one report each: one of them was refused */
@@ -26,7 +26,9 @@ struct outbox {
   struct cond empty;
   struct kelou_run *waiting, *flying;
   int64_t owed, owed_bytes; /* final reports not acknowledged */
+  int64_t line_bytes;       /* logged and not acknowledged, of all runs */
   bool busy;                /* a send is posted, under way, or waiting for the timer */
+  bool lingers;             /* lines wait for company */
   bool closed;
   int64_t acknowledged, requests;
 };
@@ -35,6 +37,8 @@ void outbox_options_default(struct outbox_options *o) {
   *o = (struct outbox_options){.batch = 500,
                                .max_count = 100000,
                                .max_bytes = 256 * 1024 * 1024,
+                               .max_line_bytes = 16 * 1024 * 1024,
+                               .linger = 100 * USEC_PER_MS,
                                .retry_first = 100 * USEC_PER_MS,
                                .retry_most = 5 * USEC_PER_SEC,
                                .timeout = 10 * USEC_PER_SEC};
@@ -81,22 +85,78 @@ static void kick(struct outbox *b) {
 
 static void enqueue(struct outbox *b, struct kelou_run *r) {
   r->out = OUT_WAITING;
-  r->out_again = false;
   DL_APPEND2(b->waiting, r, out_prev, out_next);
+}
+
+/* With the lock. */
+static void put_in(struct outbox *b, struct kelou_run *r) {
+  if (r->out == OUT_NONE)
+    enqueue(b, run_ref(r)); /* what is under way is looked at when it has been taken */
 }
 
 void outbox_push(struct outbox *b, struct kelou_run *r, bool final) {
   mutex_lock(&b->lock);
+  r->out_beat = !final && !r->out_ended;
   if (final && !r->out_owed) {
+    b->line_bytes += (int64_t)lines_end(r->lines);
     r->out_ended = r->out_owed = true;
     b->owed++;
     b->owed_bytes += (int64_t)r->report_n;
   }
-  if (r->out == OUT_NONE)
-    enqueue(b, run_ref(r));
-  else if (r->out == OUT_FLYING && !r->out_sent_final)
-    r->out_again = true;
+  put_in(b, r);
   kick(b);
+  mutex_unlock(&b->lock);
+}
+
+/* ---------------------------------------------------------------- lines */
+
+/* Does nothing wait but lines? */
+static bool only_lines(const struct outbox *b) {
+  const struct kelou_run *r;
+  DL_FOREACH2(b->waiting, r, out_next) {
+    if (r->out_owed || r->out_beat)
+      return false;
+  }
+  return true;
+}
+
+static void on_linger(void *outbox) {
+  struct outbox *b = outbox;
+  mutex_lock(&b->lock);
+  b->lingers = false;
+  kick(b);
+  mutex_unlock(&b->lock);
+}
+
+/* Loop thread. */
+static void start_linger(void *outbox) {
+  struct outbox *b = outbox;
+  mutex_lock(&b->lock);
+  bool closed = b->closed;
+  mutex_unlock(&b->lock);
+  if (closed)
+    return;
+  if (!b->linger)
+    b->linger = loop_timer_new(b->o.loop, on_linger, b);
+  loop_timer_set(b->linger, b->o.linger, 0);
+}
+
+/* With the lock. Lines go with the next report, or by themselves after a short time. */
+static void kick_lines(struct outbox *b) {
+  if (b->busy || b->closed || b->lingers || !b->waiting)
+    return;
+  b->lingers = true;
+  loop_post(b->o.loop, start_linger, b);
+}
+
+void outbox_line(struct outbox *b, struct kelou_run *r, enum kelou_level level, const char *inside) {
+  mutex_lock(&b->lock);
+  int64_t room = b->o.max_line_bytes - b->line_bytes;
+  b->line_bytes += (int64_t)lines_add(&r->lines, level, inside, room > 0 ? (size_t)room : 0);
+  if (lines_any(r->lines)) {
+    put_in(b, r);
+    kick_lines(b);
+  }
   mutex_unlock(&b->lock);
 }
 
@@ -130,12 +190,15 @@ static void settle(struct outbox *b) {
   b->flying = NULL;
   for (; r; r = next) {
     next = r->out_next;
+    if (r->out_lines)
+      b->line_bytes -= (int64_t)lines_drop(r->lines);
     if (r->out_sent_final) {
       r->out_owed = false;
       b->owed--;
       b->owed_bytes -= (int64_t)r->report_n;
       b->acknowledged++;
-    } else if (r->out_again) {
+      b->line_bytes -= (int64_t)lines_free(&r->lines);
+    } else if (r->out_owed || r->out_beat || lines_any(r->lines)) {
       enqueue(b, r);
       continue;
     }
@@ -152,7 +215,7 @@ static int put_back(struct outbox *b) {
   struct kelou_run *r;
   DL_FOREACH2(b->flying, r, out_next) {
     r->out = OUT_WAITING;
-    r->out_again = false;
+    r->out_beat = r->out_beat || r->out_sent_beat;
     n++;
   }
   DL_CONCAT2(b->flying, b->waiting, out_prev, out_next);
@@ -163,6 +226,11 @@ static int put_back(struct outbox *b) {
 
 /* With the lock. One report alone was refused for good: what is left to say is that, or nothing. */
 static void replace(struct outbox *b, struct kelou_run *r, int status) {
+  if (r->out_lines && r->out_sent_final) { /* the report alone may be well */
+    b->line_bytes -= (int64_t)lines_free(&r->lines);
+    (void)put_back(b);
+    return;
+  }
   if (!r->out_sent_final || r->out_instead) {
     settle(b);
     return;
@@ -265,35 +333,67 @@ static void on_answer(const struct http_result *res, void *outbox) {
     (void)put_back(b);
   if (v != AGAIN) {
     b->busy = false;
-    kick(b);
+    if (only_lines(b))
+      kick_lines(b);
+    else
+      kick(b);
   }
   mutex_unlock(&b->lock);
   if (v == AGAIN)
     later(b, retry_after(res));
 }
 
+/* With the lock. While requests fail those with lines come last: it may be the lines that are not taken now. */
+static bool goes(const struct outbox *b, const struct kelou_run *r, bool others) {
+  return !b->pause || !others || !lines_any(r->lines);
+}
+
+/* The report of a run with the first chunk of its lines; its end goes with the last one. */
+static void add_report(struct outbox *b, struct kelou_run *r) {
+  bool end = r->out_ended && r->out_owed && lines_last(r->lines);
+  if (end && r->out_instead)
+    str_addz(&b->text, r->out_instead);
+  else if (end)
+    str_add(&b->text, slice_n(r->report, r->report_n));
+  else if (r->out_beat)
+    report_progress(&b->text, r);
+  else
+    report_lines(&b->text, r);
+  r->out_lines = lines_any(r->lines);
+  r->out_sent_final = end;
+  if (r->out_lines) {
+    b->text.n--; /* inside of its object */
+    lines_take(r->lines, &b->text);
+    str_addc(&b->text, '}');
+  }
+}
+
 /* With the lock: what fits goes from `waiting` to `flying` and into b->text. */
 static void gather(struct outbox *b) {
-  int most = b->singly > 0 ? 1 : b->o.batch;
+  int most = b->singly > 0 ? 1 : b->o.batch, n = 0;
+  struct kelou_run *r, *next;
+  bool others = false;
+  DL_FOREACH2(b->waiting, r, out_next) {
+    others = !lines_any(r->lines);
+    if (others)
+      break;
+  }
   str_clear(&b->text);
   str_addz(&b->text, "{\"reports\":[");
-  for (int n = 0; n < most && b->waiting; n++) {
-    struct kelou_run *r = b->waiting;
-    if (n > 0 && b->text.n + (r->out_ended ? r->report_n : 0) > BATCH_BYTES_MAX)
+  DL_FOREACH_SAFE2(b->waiting, r, next, out_next) {
+    size_t size = (r->out_ended ? r->report_n : 0) + lines_size(r->lines);
+    if (n == most || (n > 0 && b->text.n + size > BATCH_BYTES_MAX))
       break;
-    if (n > 0)
+    if (!goes(b, r, others))
+      continue;
+    if (n++ > 0)
       str_addc(&b->text, ',');
-    if (!r->out_ended)
-      report_progress(&b->text, r);
-    else if (r->out_instead)
-      str_addz(&b->text, r->out_instead);
-    else
-      str_add(&b->text, slice_n(r->report, r->report_n));
+    add_report(b, r);
     DL_DELETE2(b->waiting, r, out_prev, out_next);
     DL_APPEND2(b->flying, r, out_prev, out_next);
     r->out = OUT_FLYING;
-    r->out_sent_final = r->out_ended;
-    r->out_again = false;
+    r->out_sent_beat = r->out_beat;
+    r->out_beat = false;
   }
   str_addz(&b->text, "]}");
 }
@@ -343,6 +443,7 @@ void outbox_close(struct outbox *b) {
 static void free_timer(void *outbox) {
   struct outbox *b = outbox;
   loop_timer_free(&b->timer);
+  loop_timer_free(&b->linger);
   mutex_lock(&b->lock);
   b->busy = false;
   cond_broadcast(&b->empty);

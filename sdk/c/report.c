@@ -29,11 +29,13 @@ static void add_time(struct str *out, const char *name, usec_t t) {
 }
 
 static void add_head(struct str *out, const struct kelou_run *r, const char *state) {
-  str_addf(out, "{\"run_id\":\"%s\",\"attempt\":%d,\"fence\":%" PRId64 ",\"state\":\"%s\",\"executor\":\"",
-           r->id, r->attempt, r->fence, state);
+  str_addf(out, "{\"run_id\":\"%s\",\"attempt\":%d,\"fence\":%" PRId64 ",", r->id, r->attempt, r->fence);
+  if (state)
+    str_addf(out, "\"state\":\"%s\",", state);
+  str_addz(out, "\"executor\":\"");
   str_addz(out, r->executor->id_json);
   str_addc(out, '"');
-  if (r->started_at)
+  if (state && r->started_at)
     add_time(out, "started_at", r->started_at);
 }
 
@@ -68,6 +70,11 @@ void report_progress(struct str *out, const struct kelou_run *r) {
   add_head(out, r, "RUNNING");
   if (millionths >= 0)
     str_addf(out, ",\"progress\":%d.%06d", millionths / 1000000, millionths % 1000000);
+  str_addc(out, '}');
+}
+
+void report_lines(struct str *out, const struct kelou_run *r) {
+  add_head(out, r, NULL);
   str_addc(out, '}');
 }
 

@@ -48,6 +48,7 @@ void run_unref(struct kelou_run **rp) {
   run_shrink(r);
   mem_free(r->report);
   mem_free(r->out_instead);
+  (void)lines_free(&r->lines); /* nobody counts them any more */
   mem_free(r);
 }
 

@@ -6,6 +6,7 @@
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "net/target.h"
+#include "kelou_executor.h"
 
 #define MANY 3000
 
@@ -28,13 +29,38 @@ struct centre {
   char states[MANY + 16][12];
   int taken; /* states */
   int answers[600];
+  struct {
+    char run_id[40], text[64], level[8];
+    int seq;
+  } lines[MANY]; /* logged, in the order in which they came */
+  int lines_n;
+  int largest_log;  /* lines of one report */
+  int lines_at_end; /* lines that had come when the last end did, its own included */
 };
 
 static struct centre c;
+static atomic_int started, gate; /* of the handlers */
 
 static void answer(struct http_request *r, int status, const char *text) {
   struct http_reply reply = {.status = status, .content_type = "application/json", .body = slice_of(text)};
   http_request_reply(r, &reply);
+}
+
+/* With the lock. */
+static void take_lines(const json_t *report) {
+  const json_t *log = json_object_get(report, "log"), *one;
+  size_t i;
+  int n = (int)json_array_size(log);
+  c.largest_log = n > c.largest_log ? n : c.largest_log;
+  json_array_foreach (log, i, one) {
+    assert_true(c.lines_n < MANY);
+    (void)text_copy(c.lines[c.lines_n].run_id, 40,
+                    slice_of(json_string_value(json_object_get(report, "run_id"))));
+    (void)text_copy(c.lines[c.lines_n].text, 64, slice_of(json_string_value(json_object_get(one, "text"))));
+    (void)text_copy(c.lines[c.lines_n].level, 8, slice_of(json_string_value(json_object_get(one, "level"))));
+    assert_true(json_is_string(json_object_get(one, "at")));
+    c.lines[c.lines_n++].seq = (int)json_integer_value(json_object_get(one, "seq"));
+  }
 }
 
 /* With the lock. */
@@ -45,6 +71,11 @@ static void take_reports(const json_t *list) {
   c.largest = n > c.largest ? n : c.largest;
   json_array_foreach (list, i, one) {
     const char *state = json_string_value(json_object_get(one, "state"));
+    take_lines(one);
+    if (!state) { /* lines alone */
+      assert_true(json_array_size(json_object_get(one, "log")) > 0);
+      continue;
+    }
     if (strcmp(state, "RUNNING") == 0) {
       c.progress++;
       continue;
@@ -54,6 +85,7 @@ static void take_reports(const json_t *list) {
     auto_free char *text = json_text(one);
     (void)text_copy(c.last, sizeof c.last, slice_of(text));
     c.acknowledged++;
+    c.lines_at_end = c.lines_n;
   }
 }
 

@@ -17,6 +17,7 @@ enum {
   ARG_BYTES_MAX = 4096,
   LIST_BYTES_MAX = 65536,
   TAIL_BYTES = 16384,
+  LINE_BYTES = 4096, /* longer ones are logged in pieces */
   RESULT_MAX = 16 * TAIL_BYTES,
   ENV_MAX = 16
 };
@@ -155,11 +156,12 @@ static void make_env(const struct kelou_run *r, struct command *c) {
 
 /* ---------------------------------------------------------------- the process */
 
-struct tail { /* the last bytes of an output */
+struct tail { /* the last bytes of an output, and its line that has not ended */
   int fd;
-  size_t n;
+  enum kelou_level level; /* of its lines in the run's log */
+  size_t n, line_n;
   bool cut;
-  char p[2 * TAIL_BYTES];
+  char p[2 * TAIL_BYTES], line[LINE_BYTES];
 };
 
 struct child {
@@ -173,16 +175,32 @@ struct child {
 
 static usec_t now(void) { return clock_system.mono(&clock_system); }
 
+static void log_line(struct kelou_run *r, struct tail *t) {
+  if (t->line_n)
+    kelou_run_log_text(r, t->level, t->line, t->line_n);
+  t->line_n = 0;
+}
+
+static void log_output(struct kelou_run *r, struct tail *t, const char *p, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    t->line[t->line_n++] = p[i];
+    if (p[i] == '\n' || t->line_n == sizeof t->line)
+      log_line(r, t);
+  }
+}
+
 /* False at the end of the output. */
-static bool tail_read(struct tail *t) {
+static bool tail_read(struct kelou_run *r, struct tail *t) {
   if (t->n > TAIL_BYTES) {
     memmove(t->p, t->p + t->n - TAIL_BYTES, TAIL_BYTES);
     t->n = TAIL_BYTES;
     t->cut = true;
   }
   ssize_t n = read(t->fd, t->p + t->n, sizeof t->p - t->n);
-  if (n > 0)
+  if (n > 0) {
+    log_output(r, t, t->p + t->n, (size_t)n);
     t->n += (size_t)n;
+  }
   return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
@@ -254,10 +272,10 @@ static bool reap(struct child *ch) {
 enum { OUT, ERR, END, CANCEL, WATCHED, LAST_READS = 64, LOOK_MS = 50, WAIT_MS_MAX = 60000 };
 
 /* Take what has come; an output that has ended is not looked at again. */
-static void take_output(struct child *ch, struct pollfd p[static 2]) {
+static void take_output(struct kelou_run *r, struct child *ch, struct pollfd p[static 2]) {
   struct tail *tails[] = {&ch->out, &ch->err};
   for (int i = OUT; i <= ERR; i++)
-    if (p[i].fd >= 0 && p[i].revents && !tail_read(tails[i]))
+    if (p[i].fd >= 0 && p[i].revents && !tail_read(r, tails[i]))
       p[i].fd = -1;
 }
 
@@ -293,10 +311,12 @@ static void watch(struct kelou_run *r, struct child *ch, usec_t deadline) {
                (int)(wait < 0      ? 0
                      : wait > most ? most
                                    : wait)); /* what woke it is looked at anew */
-    take_output(ch, p);
+    take_output(r, ch, p);
   }
   for (int i = 0; i < LAST_READS && poll(p, ERR + 1, 0) > 0; i++)
-    take_output(ch, p); /* what it wrote last: bounded, others may go on writing */
+    take_output(r, ch, p); /* what it wrote last: bounded, others may go on writing */
+  log_line(r, &ch->out);
+  log_line(r, &ch->err);
   if (ch->asked)
     (void)kill(-ch->pid, SIGKILL); /* what is left of the group */
 }
@@ -357,6 +377,8 @@ void do_shell(struct kelou_run *r, void *list) {
   make_env(r, &c);
   auto_free struct child *ch = mem_zalloc(sizeof *ch);
   ch->pidfd = -1;
+  ch->out.level = KELOU_INFO;
+  ch->err.level = KELOU_WARN;
   usec_t began = now();
   code = start(&c, ch);
   if (code < 0) {
