@@ -95,6 +95,7 @@ def test_live_answers_are_as_described(api, executor):
     wait_for(lambda: api.get(f"/runs/{run_id}").json().get("state") == "SUCCESS", what="the run's end")
     call("GET", f"/runs/{run_id}", "/runs/{run}")
     call("GET", "/runs", "/runs")
+    call("GET", f"/runs/{run_id}/logs", "/runs/{run}/logs")
     call("POST", f"/runs/{run_id}/cancel", "/runs/{run}/cancel")
     call("POST", f"/runs/{run_id}/retry", "/runs/{run}/retry")
     for part in ("versions", "stats", "next"):

@@ -18,7 +18,8 @@ TASK = {"name": "good", "description": "d", "schedule": {"kind": "CRON", "expres
         "overlap_policy": "ALLOW", "retry": {"max_attempts": 2, "initial_interval": "1s", "multiplier": 1.5, "retry_on": ["ERROR"]},
         "timeout": "1h", "on_lost": "FAIL", "priority": 3, "routing": "CONSISTENT_HASH", "routing_key": "k", "executor_labels": {"zone": "a"}, "payload": {"a": 1}}
 REPORT = {"run_id": "0" * 36, "attempt": 1, "fence": 1, "state": "FAIL", "started_at": "2026-11-23T04:46:10Z", "finished_at": "2026-11-23T04:46:11Z",
-          "error": {"type": "t", "message": "m", "detail": "d"}, "executor": "e-1", "progress": 0.5}
+          "error": {"type": "t", "message": "m", "detail": "d"}, "executor": "e-1", "progress": 0.5,
+          "log": [{"seq": 1, "at": "2026-11-23T04:46:10Z", "level": "WARN", "text": "x"}, {"seq": 2, "text": "y"}]}
 # bodies that are good: each is sent once as it is, then spoiled at each of its places
 GOOD = {"tasks_create": TASK, "tasks_create_many": {"tasks": [{**TASK, "name": "many"}]}, "tasks_replace": TASK,
         "tasks_patch": {"description": "x", "priority": 4, "timeout": "2h", "on_lost": "RETRY"},

@@ -342,6 +342,8 @@ def test_shell(api, make_sample, tmp_path):
     make_sample("sample-1", "--allow", f"job={script} fixed", "--allow-fixed", "true=/bin/true", "--allow", "none=/no/such")
     run = run_in(api, start_run(api, "shell", {"command": "job"}), "SUCCESS")
     assert run["result"]["stdout"] == "out fixed 1\n" and run["result"]["stderr"] == "err\n" and run["result"]["exit_code"] == 0
+    lines = api.ok("GET", f"/runs/{run['id']}/logs")["items"]  # they were there before the end was
+    assert {(row["level"], row["text"]) for row in lines} == {("INFO", "out fixed 1"), ("WARN", "err")} and [row["seq"] for row in lines] == [1, 2]
     run = run_in(api, start_run(api, "shell", {"command": "job", "args": ["3; echo no"]}), "FAIL")
     assert run["error"]["type"] == "EXIT"
     run = run_in(api, start_run(api, "shell", {"command": "job", "args": ["3"]}), "FAIL")
@@ -379,6 +381,21 @@ def test_shell_keeps_the_tail_of_much_output(api, make_sample, tmp_path):
     run = run_in(api, start_run(api, "shell", {"command": "job"}), "SUCCESS")
     assert run["result"]["stdout"].endswith("\n99999\n100000\n") and run["result"]["stdout_cut"] is True
     assert len(run["result"]["stdout"]) <= 16384
+    rows = run_log(api, run["id"])  # too many lines for the executor's memory, or for the centre's bound: no line is unaccounted for
+    assert rows[0]["text"] == "1" and len(rows) < 20000
+    ends = [row[k][e] for row in rows for k in ("gap", "cut") if k in row for e in ("from", "to")]
+    numbers = sorted([row["seq"] for row in rows if "seq" in row] + ends)
+    assert ends and numbers[-1] in (100000, 100001) and all(row["text"] == str(row["seq"]) for row in rows if row.get("seq", 100001) <= 100000)
+
+
+def run_log(api, run_id):
+    rows, params = [], {"limit": 1000}
+    while True:
+        page = api.ok("GET", f"/runs/{run_id}/logs", params=params)
+        rows += page["items"]
+        if not page["more"]:
+            return rows
+        params["cursor"] = page["next_cursor"]
 
 
 def test_http(api, node, make_sample):
