@@ -65,6 +65,8 @@ struct kelou_run {
   atomic_int cancel_fd;
   atomic_int progress; /* millionths; -1: none */
 
+  atomic_bool unacknowledged; /* it ended with a report, which the centre has not taken yet */
+
   _Atomic int64_t fence; /* the highest delivered with; changed with the executor's lock */
 
   /* the executor's lock */
@@ -136,7 +138,8 @@ char *report_text(const char *z, size_t max);
 /* ---------------------------------------------------------------- attempts.c */
 
 /* Which attempt of each run this process has, so that stale and repeated deliveries start nothing. Not locked. Active attempts
- * stay; ended ones within the limits, the oldest goes first. */
+ * stay, and so do those whose reports the centre has not taken (the outbox bounds them): it may deliver them again. Other ended ones stay
+ * within the limits, the oldest goes first. */
 struct attempts {
   size_t max_ended, max_bytes;
   usec_t max_age;

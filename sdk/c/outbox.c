@@ -194,6 +194,7 @@ static void settle(struct outbox *b) {
       b->line_bytes -= (int64_t)lines_drop(r->lines);
     if (r->out_sent_final) {
       r->out_owed = false;
+      atomic_store(&r->unacknowledged, false);
       b->owed--;
       b->owed_bytes -= (int64_t)r->report_n;
       b->acknowledged++;

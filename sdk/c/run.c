@@ -215,6 +215,7 @@ static void write_report(struct kelou_run *r, const char *state) {
 static void end(struct kelou_run *r, enum run_said said) {
   struct kelou_executor *e = r->executor;
   r->said = said;
+  atomic_store(&r->unacknowledged, said == SAID_REPORT); /* before it can be forgotten */
   attempts_ended(&e->attempts, r, sdk_mono());
   int64_t *count = r->outcome == OUTCOME_SUCCESS ? &e->counts.succeeded
                    : r->outcome == OUTCOME_FAIL  ? &e->counts.failed

@@ -115,6 +115,28 @@ static void test_ended_ones_are_forgotten_oldest_first(void **state) {
   attempts_clear(&t);
 }
 
+/* The centre may deliver again what it has not heard of: it must not be started again, however long that takes. */
+static void test_what_is_not_acknowledged_is_not_forgotten(void **state) {
+  (void)state;
+  struct attempts t = {.max_ended = 1, .max_bytes = 10, .max_age = 100};
+  struct kelou_run *known;
+  add(&t, "told", 1, 1);
+  add(&t, "owed", 1, 1);
+  add(&t, "later", 1, 1);
+  end(&t, "told", 1, 1);
+  atomic_store(&attempts_find(&t, "owed")->unacknowledged, true);
+  end(&t, "owed", 2, 50);
+  assert_null(attempts_find(&t, "told"));
+  end(&t, "later", 3, 1);
+  attempts_expire(&t, USEC_NEVER);
+  assert_int_equal(attempts_look(&t, "owed", 1, 2, &known), ADMIT_REPEATED);
+  atomic_store(&known->unacknowledged, false);
+  attempts_expire(&t, 50); /* two are too many, and too many bytes */
+  assert_null(attempts_find(&t, "owed"));
+  assert_non_null(attempts_find(&t, "later"));
+  attempts_clear(&t);
+}
+
 /* --- messages --------------------------------------------------------------------------------------------- */
 
 static void test_a_whole_message(void **state) {
@@ -287,6 +309,7 @@ int main(void) {
       cmocka_unit_test(test_admission),
       cmocka_unit_test(test_a_later_attempt_takes_the_place),
       cmocka_unit_test(test_ended_ones_are_forgotten_oldest_first),
+      cmocka_unit_test(test_what_is_not_acknowledged_is_not_forgotten),
       cmocka_unit_test(test_a_whole_message),
       cmocka_unit_test(test_bad_messages),
       cmocka_unit_test(test_cancel_messages),
