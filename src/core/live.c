@@ -190,7 +190,8 @@ void live_out_dispatch(struct live_run *r, struct live_out *out) {
                                                       .deadline = deadline,
                                                       .pin = r->pin,
                                                       .payload = r->payload,
-                                                      .previous = r->previous};
+                                                      .previous = r->previous,
+                                                      .holder = r->executor};
 }
 
 /* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */

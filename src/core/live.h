@@ -46,8 +46,9 @@ struct live_dispatch {
   int32_t version, attempt;
   struct task_spec *spec;    /* borrowed: take a reference to keep it */
   usec_t fired_at, deadline; /* deadline of the attempt */
-  const char *pin, *payload,
-      *previous; /* NULL: none. previous: had the attempt before, try another one first */
+  const char *pin, *payload, *previous,
+      *holder; /* NULL: none. previous: had the attempt before, try another one first. holder: may have this one already,
+                             as the owner before said when it stopped: ask nobody else as long as it lives */
 };
 struct live_cancel { /* tell this executor to stop */
   struct run_key key;
@@ -138,7 +139,8 @@ uint64_t live_sends(const struct live *l);
  * registered under the same id since. */
 void live_executor_lost(struct live *l, const struct live_event *ev, uint64_t sends, usec_t now,
                         struct live_out *out);
-/* Write RUNNING for all that are and whose row does not say so yet (before a stop: they need not be delivered again). */
+/* Before a stop. Write RUNNING for all that are and whose row does not say so yet: they need not be delivered again. Of those that
+ * may have been received, write by whom: the next owner asks that one. */
 void live_write_running(struct live *l, usec_t now, struct live_out *out);
 /* Timers that have passed. At most `max` runs; true: more are waiting. */
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out);

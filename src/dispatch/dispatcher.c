@@ -117,6 +117,17 @@ struct choose_ask ask_of(const struct waiting *w) {
                              .previous = slice_of(j->previous)};
 }
 
+/* The owner before had sent it there when it stopped: only that one can say whether it has it. */
+static bool choose_holder(struct dispatcher *d, struct waiting *w, struct instance **ret) {
+  const struct task_spec *s = w->job->spec;
+  auto_free char *holder = take(w->job->holder);
+  if (!holder ||
+      registry_adopt(d->o.registry, slice_of(s->ns), slice_of(s->group), slice_of(holder), ret) < 0)
+    return false;
+  w->was_lost = true;
+  return true;
+}
+
 /* The instance for this delivery: where it may be already, or a free one. */
 static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret, usec_t *ret_retry_at,
                   struct err *e) {
@@ -124,6 +135,8 @@ static int choose(struct dispatcher *d, struct waiting *w, struct instance **ret
     *ret = take(w->instance);
     return 0;
   }
+  if (choose_holder(d, w, ret))
+    return 0;
   struct slice avoid = slice_of(w->avoid);
   struct choose_ask ask = ask_of(w);
   ask.exclude = &avoid;

@@ -8,6 +8,7 @@ void run_job_free(struct run_job **j) {
   mem_free((*j)->pin);
   mem_free((*j)->payload);
   mem_free((*j)->previous);
+  mem_free((*j)->holder);
   mem_free(*j);
   *j = NULL;
 }
@@ -33,6 +34,7 @@ struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, c
     j->pin = dup_or_null(d->pin);
     j->payload = dup_or_null(d->payload);
     j->previous = dup_or_null(d->previous);
+    j->holder = dup_or_null(d->holder);
     *tail = j;
     tail = &j->next;
   }

@@ -15,8 +15,8 @@ struct run_job {
   struct task_spec *spec; /* a reference of its own */
   int64_t fence;          /* the shard's epoch */
   usec_t fired_at, deadline;
-  char *pin, *payload, *previous; /* NULL: none; previous: had the attempt before, another one first */
-  struct run_job *next;           /* for the holder's lists */
+  char *pin, *payload, *previous, *holder; /* NULL: none; as in struct live_dispatch */
+  struct run_job *next;                    /* for the holder's lists */
 };
 void run_job_free(struct run_job **j);
 

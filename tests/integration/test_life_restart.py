@@ -122,6 +122,27 @@ def test_open_runs_survive_the_node(make_node, tmp_path, request, how):
     assert len(runs) >= 20 and all(r["state"] == "SUCCESS" and r["attempt"] == 1 for r in runs)
 
 
+def test_a_stop_in_the_middle_of_deliveries(make_node, tmp_path, request):
+    """An executor that has been sent runs and has not answered when the node stops: only that one is asked again."""
+    node = make_node(settings={"executor.lost_after": "30s", "dispatch.ack_timeout": "1m"}).start()
+    scene = scene_of(node, tmp_path, request)
+    one = scene.executor("one")
+    one.answer(Hang(60))
+    task = scene.task("hangs", overlap_policy="ALLOW", dispatch_timeout="5m")
+    ids = [task.trigger() for _ in range(6)]
+    one.wait_deliveries(len(ids))
+    two = scene.executor("two")
+    node.stop()
+    for executor in (one, two):
+        executor.answer(Done())
+    node.start()
+    for run_id in ids:
+        run = scene.wait_run(run_id, "SUCCESS")
+        assert (run["executor"], run["attempt"]) == ("one", 1)
+    assert two.deliveries == []
+    assert scene.wait_run(task.trigger(), "SUCCESS")["attempt"] == 1
+
+
 def test_instants_missed_by_a_stop_of_the_node(make_node, tmp_path, request):
     """One stop of more than the least misfire_threshold for all policies."""
     node = make_node(settings={"executor.lost_after": "2m"}).start()

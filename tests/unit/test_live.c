@@ -154,6 +154,34 @@ static void troubles_of_the_delivery_are_forgotten(void **state) {
     assert_true(!out.updates[i].error_type.p && !out.updates[i].error_message.p);
 }
 
+/* And who may have what was sent and not answered: the next owner asks that one. */
+static void the_holder_is_written_before_a_stop(void **state) {
+  (void)state;
+  struct run_key sent = key(1, 7, 0), unreached = key(1, 8, 0);
+  open_run(sent, MANUAL, false);
+  open_run(unreached, MANUAL, false);
+  open_run(key(1, 9, 0), MANUAL, false);
+  assert_true(live_sending(l, &sent, 1, SLICE("x"), NULL));
+  assert_true(live_sending(l, &unreached, 1, SLICE("y"), NULL));
+  event(unreached, EV_UNREACHABLE, NOW + 1);
+  live_write_running(l, NOW + 2, &out);
+  assert_int_equal(out.updates_count, 1);
+  const struct run_update *u = &out.updates[0];
+  assert_true(run_key_eq(&u->key, &sent) && u->state == RUN_PENDING && u->reason == REASON_DISPATCHING);
+  assert_true(slice_eqz(u->executor, "x"));
+  struct run_row row = {.key = key(1, 10, 0),
+                        .state = RUN_PENDING,
+                        .reason = REASON_DISPATCHING,
+                        .attempt = 1,
+                        .executor = u->executor};
+  struct task_spec *spec = spec_of(MANUAL, "");
+  size_t before = out.dispatches_count;
+  assert_true(live_open(l, &row, spec, true, NOW + 3, &out));
+  task_spec_unref(&spec);
+  assert_int_equal(out.dispatches_count, before + 1);
+  assert_string_equal(out.dispatches[before].holder, "x");
+}
+
 /* An executor registered anew: only what its former incarnation holds is lost, not what the new one got meanwhile. */
 static void lost_before_registered_anew(void **state) {
   (void)state;
@@ -177,6 +205,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(scheduled_is_fixed_delay, setup, teardown),
       cmocka_unit_test_setup_teardown(running_is_written_before_a_stop, setup, teardown),
       cmocka_unit_test_setup_teardown(troubles_of_the_delivery_are_forgotten, setup, teardown),
+      cmocka_unit_test_setup_teardown(the_holder_is_written_before_a_stop, setup, teardown),
       cmocka_unit_test_setup_teardown(lost_before_registered_anew, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
