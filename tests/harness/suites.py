@@ -225,6 +225,11 @@ def suite_sim(session):
     return meson_suites(session, PLAIN, ["sim"])
 
 
+def suite_model(session):
+    """the spin models of docs/model: they hold, and each guard that is taken away is missed; --long: larger sizes"""
+    return last_line(session, "model", ["tests/model/verify", *(["--long"] if session.long else [])], 7200 if session.long else 300)
+
+
 def suite_fuzz(session):
     """the fuzz targets over their kept inputs; --long: ten minutes of libFuzzer each"""
     counts = meson_suites(session, PLAIN, ["fuzz"])
@@ -349,10 +354,10 @@ def suite_run(session):
 
 
 SUITES = {"check": suite_check, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
-          "sim": suite_sim, "fuzz": suite_fuzz, "cron": suite_cron, "harness": suite_harness, "integration": suite_integration,
-          "fault": suite_fault, "run": suite_run, "san": suite_san,
+          "sim": suite_sim, "model": suite_model, "fuzz": suite_fuzz, "cron": suite_cron, "harness": suite_harness,
+          "integration": suite_integration, "fault": suite_fault, "run": suite_run, "san": suite_san,
           "tsan": suite_tsan, "coverage": suite_coverage, "mutants": suite_mutants}
-NEEDS_NO_BUILD = {"check", "harness", "san", "tsan", "coverage", "mutants"}
+NEEDS_NO_BUILD = {"check", "model", "harness", "san", "tsan", "coverage", "mutants"}
 LONG_ONLY = {"tsan", "coverage", "mutants"}
 
 
