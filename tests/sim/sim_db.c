@@ -19,6 +19,7 @@ struct sim_db *sim_db_new(int32_t shard_count, usec_t (*now)(void *arg), void *a
   db->now = now;
   db->now_arg = arg;
   db->shard_count = shard_count;
+  db->depend_turn = 1;
   db->shards = mem_array((size_t)shard_count, sizeof *db->shards);
   for (int32_t i = 0; i < shard_count; i++)
     db->shards[i].row = (struct shard_row){.id = i, .fired_at = now(arg), .fired_task = INT64_MAX};
@@ -62,6 +63,8 @@ void sim_db_free(struct sim_db **p) {
   mem_free(db->shards);
   mem_free(db->nodes);
   mem_free(db->inbox);
+  mem_free(db->edges);
+  mem_free(db->events);
   mem_free(db->undo);
   arena_done(&db->mem);
   mutex_done(&db->lock);
@@ -143,8 +146,6 @@ LACKS(alert_list)
 LACKS(alert_get)
 LACKS(alert_send)
 LACKS(alert_expire)
-LACKS(dependency_read)
-LACKS(dependency_apply)
 LACKS(task_apply)
 LACKS(task_list)
 LACKS(task_stats)

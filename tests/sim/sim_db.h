@@ -111,6 +111,11 @@ struct sim_db {
   struct inbox_row *inbox;
   size_t inbox_count, inbox_cap;
   struct db_idem *idems;
+  struct depend_edge *edges; /* sim_db_depend.c; without what belongs to the tasks */
+  size_t edge_count;
+  struct depend_event *events;
+  size_t event_count, event_cap;
+  int64_t depend_turn, last_event;
   struct store *tx; /* the session that holds shard_lock; nobody else may call meanwhile */
   struct db_undo *undo;
   size_t undo_count, undo_cap;
@@ -142,6 +147,13 @@ int db_idem_find(struct sim_db *db, const struct idem *idem, struct db_idem **re
 void db_idem_add(struct sim_db *db, const struct idem *idem, int64_t no, struct slice ref);
 int64_t db_inbox_put(struct sim_db *db, int32_t shard, int32_t kind, struct slice body);
 void db_runs_free(struct sim_db *db);
+int64_t db_task_named(struct sim_db *db, struct slice ns, struct slice name); /* 0: there is none */
+/* Before the tasks are written; `put`: tasks that this call makes, or NULL. Refused: nothing is changed. */
+int db_edit_edges(struct sim_db *db, const struct edge_edit *edits, size_t count,
+                  const struct st_task_put *put, struct arena *mem, struct err *e);
+bool db_has_parents(const struct sim_db *db, int64_t task_id);
+/* A run has ended: true when others depend on its task. */
+bool db_note_end(struct sim_db *db, const struct run_row *r);
 #define OP(n)                                                                                                \
   int db_##n(struct store *, const struct st_##n *in, struct st_##n##_ret *ret, struct arena *mem,           \
              struct err *e);

@@ -219,6 +219,7 @@ int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_a
   ret->fence_ok = arena_array(mem, in->fence_count, sizeof(bool));
   ret->updated = arena_array(mem, in->update_count, sizeof(bool));
   ret->finished = arena_array(mem, in->finish_count, sizeof(bool));
+  ret->parents_ended = false;
   ret->now = db->now(db->now_arg);
   for (size_t i = 0; i < in->fence_count; i++) {
     const struct fence_row *f = &in->fences[i];
@@ -228,7 +229,8 @@ int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_a
   for (size_t i = 0; i < in->update_count; i++)
     ret->updated[i] = ok[in->updates[i].key.shard] && update_run(db, &in->updates[i]);
   for (size_t i = 0; i < in->finish_count; i++)
-    ret->finished[i] = ok[in->finishes[i].key.shard] && finish_run(db, &in->finishes[i]);
+    if ((ret->finished[i] = ok[in->finishes[i].key.shard] && finish_run(db, &in->finishes[i])))
+      ret->parents_ended |= db_note_end(db, &sim_db_run(db, &in->finishes[i].key)->row);
   for (size_t i = 0; i < in->attempt_count; i++)
     if (ok[in->attempts[i].key.shard])
       add_attempt(db, &in->attempts[i]);

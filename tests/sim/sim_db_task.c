@@ -28,6 +28,11 @@ static struct db_name *find_name(struct sim_db *db, struct slice ns, struct slic
   return n;
 }
 
+int64_t db_task_named(struct sim_db *db, struct slice ns, struct slice name) {
+  const struct db_name *n = find_name(db, ns, name);
+  return n ? n->task_id : 0;
+}
+
 static void add_name(struct sim_db *db, struct slice ns, struct slice name, int64_t id) {
   struct db_name *n = mem_zalloc(sizeof *n);
   n->name = name_key(ns, name);
@@ -118,6 +123,14 @@ static int check_names(struct sim_db *db, const struct st_task_put *in, struct e
   return 0;
 }
 
+static int put_edges(struct sim_db *db, const struct st_task_put *in, struct arena *mem, struct err *e) {
+  struct edge_edit *edits = arena_array(mem, in->count + 1, sizeof *edits);
+  int64_t *ids = arena_array(mem, in->count + 1, sizeof *ids);
+  for (size_t i = 0; i < in->count; i++)
+    ids[i] = db->last_task + 1 + (int64_t)i;
+  return db_edit_edges(db, edits, edge_edits_of(in->defs, ids, in->count, "", edits), in, mem, e);
+}
+
 int db_task_put(struct store *s, const struct st_task_put *in, struct st_task_put_ret *ret, struct arena *mem,
                 struct err *e) {
   struct sim_db *db = db_of(s);
@@ -131,7 +144,7 @@ int db_task_put(struct store *s, const struct st_task_put *in, struct st_task_pu
     *ret = (struct st_task_put_ret){rows, 1};
     return 1;
   }
-  if ((rc = check_names(db, in, e)) < 0)
+  if ((rc = check_names(db, in, e)) < 0 || (rc = put_edges(db, in, mem, e)) < 0)
     return rc;
   bool *raised = arena_array(mem, (size_t)db->shard_count, sizeof *raised);
   for (size_t i = 0; i < in->count; i++)
@@ -166,15 +179,18 @@ int db_task_change(struct store *s, const struct st_task_change *in, struct st_t
                    struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   struct db_task *t = sim_db_task(db, in->task_id);
-  (void)mem;
   int rc = may_change(db, t, in, e);
   if (rc < 0)
     return rc;
   struct db_version v = *current(t);
+  struct edge_edit edit;
   if (!in->def && in->state == t->state) {
     ret->row = v.v;
     return 1;
   }
+  if (edge_edit_of(in, v.row.ns, v.v.name, db_has_parents(db, t->id), &edit) &&
+      (rc = db_edit_edges(db, &edit, 1, NULL, mem, e)) < 0)
+    return rc;
   if (in->def && !slice_eq(in->def->name, v.v.name)) {
     drop_name(db, v.row.ns, v.v.name);
     add_name(db, v.row.ns, in->def->name, t->id);
