@@ -13,12 +13,12 @@ static double seconds(void) {
 }
 
 static int usage(void) {
-  (void)fputs(
-      "kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] [--limits] "
-      "[--rough TIMES] [--verbose] [--without GUARD] [--list]\n"
-      "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did "
-      "not hold.\n",
-      stderr);
+  (void)fputs("kelou-sim [--seed S] [--hours H] [--nodes N] [--episode MINUTES] [--first N] [--calm] "
+              "[--after] [--limits] "
+              "[--rough TIMES] [--verbose] [--without GUARD] [--list]\n"
+              "Simulates a cluster with faults; the same seed tells the same story. Exit 1: a guarantee did "
+              "not hold.\n",
+              stderr);
   return 2;
 }
 
@@ -31,13 +31,14 @@ static const struct {
                       [ROUGH] = {"--rough", 0, 50, 0},        [NODES] = {"--nodes", 1, SIM_NODES_MAX, 1}};
 
 struct arguments {
-  bool calm, limits, verbose, removed[GUARD_MAX_];
+  bool calm, after, limits, verbose, removed[GUARD_MAX_];
   int64_t n[NUMBERS];
 };
 
 static bool flag(const char *key, struct arguments *a) {
   bool *to = strcmp(key, "--calm") == 0      ? &a->calm
              : strcmp(key, "--limits") == 0  ? &a->limits
+             : strcmp(key, "--after") == 0   ? &a->after
              : strcmp(key, "--verbose") == 0 ? &a->verbose
                                              : NULL;
   if (to)
@@ -120,6 +121,7 @@ int main(int argc, char **argv) {
                           .tasks = 20,
                           .calm = a.calm,
                           .rough = (int)a.n[ROUGH],
+                          .after = a.after,
                           .limits = a.limits,
                           .verbose = a.verbose};
   memcpy(o.removed, a.removed, sizeof o.removed);

@@ -57,7 +57,8 @@ struct sim_options {
   bool calm; /* no faults at all */
   bool
       limits; /* what order 2 brought is played, too: REPLACE, priorities, bounds of tasks, groups and the namespace */
-  int rough; /* 0, or how many times more often calls go wrong */
+  bool after; /* tasks that depend on others (sim_after.c) */
+  int rough;  /* 0, or how many times more often calls go wrong */
   bool verbose;
   bool removed[GUARD_MAX_];
 };
@@ -76,8 +77,8 @@ struct sim_world {
   uint64_t digest;
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
-  int64_t replaced;
-  char first[512]; /* the first violation */
+  int64_t replaced, ends; /* ends: of runs on which others depend */
+  char first[512];        /* the first violation */
 };
 extern struct sim_world *sim_world;
 #define RNG (&sim_world->rng)

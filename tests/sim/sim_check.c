@@ -210,6 +210,8 @@ void sim_check_end(void) {
     check_replaced(r);
   }
   sim_check_stories();
+  if (sim_world->o.after)
+    sim_after_check();
   check_triggers();
   for (size_t i = 0; i < sim_world->db->inbox_count; i++)
     sim_wrong(WRONG_STUCK, "the inbox of shard %d still holds %.*s", sim_world->db->inbox[i].shard,

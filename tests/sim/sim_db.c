@@ -65,6 +65,7 @@ void sim_db_free(struct sim_db **p) {
   mem_free(db->inbox);
   mem_free(db->edges);
   mem_free(db->events);
+  mem_free(db->ends);
   mem_free(db->undo);
   arena_done(&db->mem);
   mutex_done(&db->lock);

@@ -115,6 +115,8 @@ struct sim_db {
   size_t edge_count;
   struct depend_event *events;
   size_t event_count, event_cap;
+  struct depend_event *ends; /* all that there ever were */
+  size_t end_count, end_cap;
   int64_t depend_turn, last_event;
   struct store *tx; /* the session that holds shard_lock; nobody else may call meanwhile */
   struct db_undo *undo;

@@ -146,6 +146,8 @@ bool db_note_end(struct sim_db *db, const struct run_row *r) {
                                                         .key = r->key,
                                                         .state = r->state,
                                                         .finished_at = r->finished_at};
+  mem_reserve(db->ends, db->end_count, db->end_cap);
+  db->ends[db->end_count++] = db->events[db->event_count - 1];
   return true;
 }
 

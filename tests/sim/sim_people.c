@@ -460,6 +460,8 @@ void sim_people_new(void) {
   (void)sim_db_session(sim_world->db, &sim_people.db);
   for (int i = 0; i < sim_world->o.tasks; i++)
     create_task();
+  if (sim_world->o.after)
+    sim_after_new(sim_people.db);
   sim_at(sim_now + USEC_PER_SEC, NULL, act, NULL);
   sim_at(sim_world->faults_end + 30 * USEC_PER_SEC, NULL, pause_all, NULL);
 }

@@ -58,3 +58,6 @@ const struct sim_plan *sim_plan_of(int64_t task_id, int32_t version);
 /* The first nominal instant later than `after`; USEC_NEVER. For CRON, FIXED_RATE, ONE_TIME. */
 usec_t sim_plan_next(const struct sim_plan *p, usec_t after);
 usec_t sim_plan_due(const struct sim_plan *p, int64_t task_id, usec_t nominal);
+/* sim_after.c: tasks that depend on those of the people (at least 4). */
+void sim_after_new(struct store *db);
+void sim_after_check(void);

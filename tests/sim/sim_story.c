@@ -347,8 +347,9 @@ void sim_check_stories(void) {
     stories[i] =
         (struct story){.t = &sim_people.tasks[i], .d = sim_db_task(sim_world->db, sim_people.tasks[i].id)};
   for (const struct db_run *r = sim_world->db->runs; r; r = r->hh.next) {
-    struct story *s = &stories[r->key.task_id - sim_people.tasks[0].id]; /* ids follow one another */
-    if (r->key.part != 0)
+    const struct sim_task *t = r->key.part == 0 ? sim_people_task(r->key.task_id) : NULL;
+    struct story *s = t ? &stories[t - sim_people.tasks] : NULL;
+    if (!s)
       continue;
     mem_reserve(s->rows, s->count, s->cap);
     s->rows[s->count++] = r;

@@ -18,7 +18,7 @@ static struct sim_options options(uint64_t seed, int nodes, int rough) {
 }
 
 static double hours;
-static int64_t fires, replaced;
+static int64_t fires, replaced, ends;
 
 static struct sim_world play(const struct sim_options *o) {
   struct sim_world w;
@@ -92,6 +92,23 @@ static void test_limits(void **state) {
   assert_true(replaced > 100);
 }
 
+/* Each end of a parent leads to its run, whatever happens to the nodes in between. */
+static void play_after(uint64_t first, int count, int nodes, int rough) {
+  for (int i = 0; i < count; i++) {
+    struct sim_options o = options(hash_u64(first + (uint64_t)i), nodes, rough);
+    o.after = true;
+    ends += play(&o).ends;
+  }
+}
+
+static void test_after(void **state) {
+  (void)state;
+  play_after(1600, 8, 1, 0);
+  play_after(1700, 6, 2, 0);
+  play_after(1800, 6, 3, 4);
+  assert_true(ends > 2000);
+}
+
 static void test_rough(void **state) {
   (void)state;
   play_many(400, 6, 1, 15);
@@ -132,7 +149,8 @@ int main(void) {
       cmocka_unit_test(test_calm),        cmocka_unit_test(test_same_seed_same_digest),
       cmocka_unit_test(test_one_node),    cmocka_unit_test(test_two_nodes),
       cmocka_unit_test(test_three_nodes), cmocka_unit_test(test_rough),
-      cmocka_unit_test(test_limits),      cmocka_unit_test(test_found)};
+      cmocka_unit_test(test_limits),      cmocka_unit_test(test_found),
+      cmocka_unit_test(test_after)};
   log_level_set(LOG_LEVEL_MAX_);
   return cmocka_run_group_tests(tests, NULL, tell);
 }
