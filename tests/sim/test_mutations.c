@@ -26,6 +26,7 @@ static void must_fail_without(enum sim_guard g) {
     struct sim_options o = options(i);
     struct sim_world w;
     o.removed[g] = true;
+    o.after = g == GUARD_TURN;
     if (sim_episode(&o, &w) == 0)
       continue;
     print_message("without %s (%s), in episode %d %s\n", sim_guard_names[g], sim_guard_texts[g], i, w.first);
