@@ -272,6 +272,27 @@ CREATE TABLE dependency_event (
   part int4 NOT NULL,
   state int2 NOT NULL
 );
+-- Runs that ended in FAIL: written by their FINISH, gone with the run; what became of each is changed once or twice at most.
+CREATE TABLE dead_letter (
+  scheduled_at int8 NOT NULL,
+  task_id int8 NOT NULL,
+  handled_at int8,
+  shard int4 NOT NULL,
+  part int4 NOT NULL,
+  state int2 NOT NULL DEFAULT 0, -- 0 OPEN, 1 REPLAYED, 2 DISCARDED
+  reason int2 NOT NULL,
+  ns text NOT NULL,
+  group_name text NOT NULL, -- as the task's were when it failed
+  handler text NOT NULL,
+  error_type text,
+  handled_by text,
+  replay_run text,
+  note text,
+  PRIMARY KEY (scheduled_at, task_id, part)
+);
+CREATE INDEX dead_letter_task ON dead_letter (task_id, scheduled_at, part);
+CREATE INDEX dead_letter_ns ON dead_letter (ns, scheduled_at, task_id, part);
+CREATE INDEX dead_letter_open ON dead_letter (scheduled_at, task_id, part) WHERE state = 0;
 
 -- What runs have logged, a row a line; partitions by day as run_history's. And how far the log of each attempt goes.
 CREATE TABLE run_log (

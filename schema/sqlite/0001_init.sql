@@ -312,6 +312,28 @@ CREATE TABLE run_log_head (
   PRIMARY KEY (scheduled_at, task_id, part, attempt)
 ) WITHOUT ROWID;
 
+-- Runs that ended in FAIL: written by their FINISH, gone with the run; what became of each is changed once or twice at most.
+CREATE TABLE dead_letter (
+  scheduled_at INTEGER NOT NULL,
+  task_id INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  shard INTEGER NOT NULL,
+  state INTEGER NOT NULL, -- 0 OPEN, 1 REPLAYED, 2 DISCARDED
+  reason INTEGER NOT NULL,
+  handled_at INTEGER NOT NULL,
+  ns TEXT NOT NULL,
+  grp TEXT NOT NULL, -- as the task's were when it failed
+  handler TEXT NOT NULL,
+  error_type TEXT,
+  handled_by TEXT,
+  replay_run TEXT,
+  note TEXT,
+  PRIMARY KEY (scheduled_at, task_id, part)
+) WITHOUT ROWID;
+CREATE INDEX dead_letter_task ON dead_letter (task_id, scheduled_at, part);
+CREATE INDEX dead_letter_ns ON dead_letter (ns, scheduled_at, task_id, part);
+CREATE INDEX dead_letter_open ON dead_letter (scheduled_at, task_id, part) WHERE state = 0;
+
 CREATE TABLE inbox (
   shard INTEGER NOT NULL,
   no INTEGER NOT NULL,

@@ -3,13 +3,6 @@
 #include "base/parse.h"
 #include "monitor/alerts.h"
 
-static int query_ns(struct call *c, struct slice *ret) {
-  *ret = c->query[Q_namespace].s;
-  if (!ret->n)
-    *ret = slice_of(c->who.ns);
-  return ret->n ? access_need_ns(&c->who, *ret, &c->e) : 0;
-}
-
 static int body_ns(struct call *c, const struct value *v, struct slice *ret) {
   *ret = v->there ? v->s : slice_of(c->who.ns[0] ? c->who.ns : ACCESS_NS_DEFAULT);
   int r = access_need_ns(&c->who, *ret, &c->e);
@@ -77,7 +70,7 @@ int on_alert_channels_list(struct call *c) {
   struct alert_channel *rows;
   struct slice ns;
   size_t n;
-  int r = query_ns(c, &ns);
+  int r = call_ns_filter(c, &c->query[Q_namespace], &ns);
   if (r < 0 || (r = alerts_channel_list(c->api->o.alerts, ns, &rows, &n, &c->mem, &c->e)) < 0)
     return r;
   json_t *items = json_array();
@@ -188,7 +181,7 @@ static int rule_answer(struct call *c, int status, const struct alert_def_row *d
 int on_alert_rules_list(struct call *c) {
   struct st_alert_def_list_ret found;
   struct slice ns;
-  int r = query_ns(c, &ns);
+  int r = call_ns_filter(c, &c->query[Q_namespace], &ns);
   if (r < 0 || (r = alerts_rule_list(c->api->o.alerts, ns, &found, &c->mem, &c->e)) < 0)
     return r;
   json_t *items = json_array();
@@ -288,7 +281,7 @@ int on_alerts_list(struct call *c) {
                              .state = c->query[Q_alert_state].there ? (int)c->query[Q_alert_state].i : -1,
                              .limit = (int32_t)c->query[Q_limit].i};
   struct st_alert_list_ret found;
-  int r = query_ns(c, &in.ns);
+  int r = call_ns_filter(c, &c->query[Q_namespace], &in.ns);
   if (r < 0 || (r = call_task_filter(c, &in.task_id)) < 0 ||
       (r = cursor_read(c, &in.before, sizeof in.before)) < 0 ||
       (r = alerts_list(c->api->o.alerts, &in, &found, &c->mem, &c->e)) < 0)

@@ -77,19 +77,20 @@ static int serve(struct call *c, const struct route_match *m) {
   return c->route->handle(c);
 }
 
-static void log_request(const struct call *c) {
+static void log_request(const struct call *c, int status) {
   char id[48];
   (void)snprintf(id, sizeof id, "%s-%llu", c->api->boot, (unsigned long long)c->req->id);
   log_debug("request", LF_S("request_id", id), LF_S("route", c->route ? c->route->name : "none"),
-            LF_L("method", c->req->method), LF_I("status", c->status), LF_D("took", mono(c->api) - c->began),
+            LF_L("method", c->req->method), LF_I("status", status), LF_D("took", mono(c->api) - c->began),
             LF_S("token", c->who.name), LF_S("peer", c->req->peer));
 }
 
 /* Reply, unless somebody else does, and forget the request. Counted before: who has the answer may look at once. */
 static void finish(struct call *c, int r) {
   if (!c->taken) {
-    route_metrics_count(c->api, c->route, r < 0 ? err_http(r) : c->status, mono(c->api) - c->began);
-    log_request(c);
+    int status = r < 0 ? err_http(r) : c->status;
+    route_metrics_count(c->api, c->route, status, mono(c->api) - c->began);
+    log_request(c, status);
     if (r < 0)
       call_problem(c, r);
     else

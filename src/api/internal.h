@@ -21,6 +21,7 @@
 #define API_LIMIT_DEFAULT     100
 #define API_NOTE_MAX          1024
 #define API_BATCH_MAX         1000
+#define API_DEAD_LETTERS_MAX  10000 /* what dead_letters.max_bulk may be */
 #define API_PREVIEW_MAX       1000
 #define EXPLAIN_ITEMS_MAX     100
 #define API_PAYLOAD_MAX       (1024 * 1024)
@@ -201,13 +202,19 @@ int call_named(struct call *c, struct slice ref, struct slice *ret_ns, struct sl
 int call_need_namespace(struct call *c, const json_t *doc);
 /* The run of the path, if this token may see it. */
 int call_run(struct call *c, struct run_key *ret_key, struct st_run_get_ret *ret);
-/* Ask for a run: 202 with its id. */
+/* 202 with the id of the run that was asked for. */
+int call_made(struct call *c, const struct run_key *key, struct slice retry_of, bool repeat);
+/* Ask for a run, and call_made. */
 int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t);
 /* A task reference for the task service, a bare name being in the token's own namespace. */
 struct slice call_task_ref(struct call *c, struct slice ref);
 
 /* The id of ?task=, 0 when not given; a number is taken as it is, so that what belongs to a deleted task can be read. */
 int call_task_filter(struct call *c, int64_t *ret);
+/* The same of any value; errors name `field`. */
+int call_task_id(struct call *c, const struct value *ref, const char *field, int64_t *ret);
+/* The namespace that a filter names, else the token's, empty: all. */
+int call_ns_filter(struct call *c, const struct value *ns, struct slice *ret);
 
 /* Cursors: up to CURSOR_DATA_MAX bytes, bound to the route and the other parameters of the request. */
 #define CURSOR_DATA_MAX 64
@@ -238,6 +245,10 @@ void put_raw(json_t *o, const char *key, struct slice text); /* JSON text; as a 
 
 /* documents of more than one file */
 json_t *run_json(const struct run_row *r, struct slice task_name, struct slice ns, bool whole);
+/* A run with its payload and attempts, as GET /runs/{run} shows it. */
+int run_whole_json(struct call *c, const struct run_key *key, const struct st_run_get_ret *g, json_t **ret);
+json_t *run_error_json(struct slice type, struct slice message,
+                       struct slice detail); /* NULL: there is none */
 json_t *attempt_json(const struct attempt_row *a);
 /* What a document says of a group's bounds; what it does not say is left as it is. */
 int group_bounds_of(const struct value *concurrent, const struct value *rate, const struct value *burst,

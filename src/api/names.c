@@ -38,15 +38,23 @@ struct task_call call_task(struct call *c) {
                             .e = &c->e};
 }
 
-int call_task_filter(struct call *c, int64_t *ret) {
-  struct slice ref = c->query[Q_task].s;
+int call_task_id(struct call *c, const struct value *ref, const char *field, int64_t *ret) {
   struct task_row t;
   struct task_call tc = call_task(c);
-  if (!ref.n || parse_i64(ref, 1, INT64_MAX, ret, NULL) == 0)
+  if (!ref->s.n || parse_i64(ref->s, 1, INT64_MAX, ret, NULL) == 0)
     return 0;
-  int r = task_get(c->api->o.tasks, &tc, call_task_ref(c, ref), 0, &t);
+  int r = task_get(c->api->o.tasks, &tc, call_task_ref(c, ref->s), 0, &t);
   if (r < 0)
-    return r == ERR_NOT_FOUND ? err_field(&c->e, r, "?task", "there is no such task") : r;
+    return r == ERR_NOT_FOUND ? err_field(&c->e, r, field, "there is no such task") : r;
   *ret = t.v.task_id;
   return 0;
+}
+
+int call_task_filter(struct call *c, int64_t *ret) {
+  return call_task_id(c, &c->query[Q_task], "?task", ret);
+}
+
+int call_ns_filter(struct call *c, const struct value *ns, struct slice *ret) {
+  *ret = ns->s.n ? ns->s : slice_of(c->who.ns);
+  return ret->n ? access_need_ns(&c->who, *ret, &c->e) : 0;
 }

@@ -4,14 +4,14 @@
 
 /* ------------------------------------------------------------------ documents */
 
-static void put_error(json_t *o, struct slice type, struct slice message, struct slice detail) {
+json_t *run_error_json(struct slice type, struct slice message, struct slice detail) {
   if (!type.n && !message.n && !detail.n)
-    return;
+    return NULL;
   json_t *e = json_object();
   put_text(e, "type", type);
   put_text(e, "message", message);
   put_text(e, "detail", detail);
-  put(o, "error", e);
+  return e;
 }
 
 static void put_missed(json_t *o, const struct run_row *r) {
@@ -57,7 +57,8 @@ json_t *run_json(const struct run_row *r, struct slice task_name, struct slice n
   put_text(o, "routing_key", pin_key(r->pin));
   if (r->progress >= 0 && r->attempt > 0)
     put(o, "progress", json_real(r->progress));
-  put_error(o, r->error_type, r->error_message, whole ? r->error_detail : (struct slice){0});
+  put(o, "error",
+      run_error_json(r->error_type, r->error_message, whole ? r->error_detail : (struct slice){0}));
   put_missed(o, r);
   if (whole)
     put_raw(o, "result", r->result);
@@ -79,18 +80,11 @@ json_t *attempt_json(const struct attempt_row *a) {
   put_time(o, "dispatched_at", a->dispatched_at);
   put_time(o, "started_at", a->started_at);
   put_time(o, "finished_at", a->finished_at);
-  put_error(o, a->error_type, a->error_message, (struct slice){0});
+  put(o, "error", run_error_json(a->error_type, a->error_message, (struct slice){0}));
   return o;
 }
 
 /* ------------------------------------------------------------------ lists */
-
-static int ns_filter(struct call *c, struct slice *ret) {
-  *ret = c->query[Q_namespace].s;
-  if (!ret->n)
-    *ret = slice_of(c->who.ns);
-  return ret->n ? access_need_ns(&c->who, *ret, &c->e) : 0;
-}
 
 static const char *next_page(struct call *c, const struct st_run_list *in,
                              const struct st_run_list_ret *found) {
@@ -110,7 +104,7 @@ int on_runs_list(struct call *c) {
                            .limit = (int32_t)c->query[Q_limit].i};
   char id[RUN_ID_LEN];
   struct run_key before;
-  int r = ns_filter(c, &in.ns);
+  int r = call_ns_filter(c, &c->query[Q_namespace], &in.ns);
   if (r < 0 || (r = cursor_read(c, id, sizeof id)) < 0)
     return r;
   if (r > 0) {
@@ -195,16 +189,22 @@ static int put_attempts(struct call *c, json_t *o, const struct run_key *key) {
   return 0;
 }
 
-static int whole(struct call *c, int status, const struct run_key *key, const struct st_run_get_ret *g) {
+int run_whole_json(struct call *c, const struct run_key *key, const struct st_run_get_ret *g, json_t **ret) {
   json_t *o = run_json(&g->run, g->task_name, g->ns, true);
   put_wait(c, o, &g->run);
   put_parents(o, &g->run);
   int r = put_payload(c, o, &g->run);
-  if (r < 0 || (r = put_attempts(c, o, key)) < 0) {
+  if (r < 0 || (r = put_attempts(c, o, key)) < 0)
     json_decref(o);
-    return r;
-  }
-  return call_json(c, status, o);
+  else
+    *ret = o;
+  return r;
+}
+
+static int whole(struct call *c, int status, const struct run_key *key, const struct st_run_get_ret *g) {
+  json_t *o;
+  int r = run_whole_json(c, key, g, &o);
+  return r < 0 ? r : call_json(c, status, o);
 }
 
 int on_runs_get(struct call *c) {

@@ -188,21 +188,23 @@ int on_tasks_trigger(struct call *c) {
   return call_trigger(c, REF, &t);
 }
 
+int call_made(struct call *c, const struct run_key *key, struct slice retry_of, bool repeat) {
+  if (repeat)
+    call_header(c, "Idempotent-Replayed", "true");
+  char id[RUN_ID_LEN + 1];
+  run_id_format(key, id);
+  json_t *doc = json_object();
+  put(doc, "run_id", json_string(id));
+  put_text(doc, "retry_of", retry_of);
+  call_header(c, "Location", arena_printf(&c->mem, "/api/v1/runs/%s", id));
+  return call_json(c, 202, doc);
+}
+
 int call_trigger(struct call *c, struct slice ref, const struct task_trigger *t) {
   struct run_key key;
   struct task_call tc = call_task(c);
   int r = task_trigger(c->api->o.tasks, &tc, ref, t, &key);
-  if (r < 0)
-    return r;
-  if (r == 1)
-    call_header(c, "Idempotent-Replayed", "true");
-  char id[RUN_ID_LEN + 1];
-  run_id_format(&key, id);
-  json_t *doc = json_object();
-  put(doc, "run_id", json_string(id));
-  put_text(doc, "retry_of", t->retry_of);
-  call_header(c, "Location", arena_printf(&c->mem, "/api/v1/runs/%s", id));
-  return call_json(c, 202, doc);
+  return r < 0 ? r : call_made(c, &key, t->retry_of, r == 1);
 }
 
 int on_tasks_versions(struct call *c) {

@@ -15,7 +15,7 @@ static atomic_int log_format = LOG_LOGFMT;
 static atomic_int log_fd =
     STDERR_FILENO; /* once a file, its number never changes: dup3 swaps what is behind it */
 static const struct clock *_Atomic log_clock = &clock_system;
-static _Thread_local const char *log_node_id;
+static const char *_Atomic log_node_id;
 
 static int open_file(const char *path, struct err *e) {
   int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
@@ -58,7 +58,7 @@ void log_level_set(enum log_level level) { atomic_store(&log_level, (int)level);
 bool log_enabled(enum log_level level) {
   return (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
 }
-void log_node(const char *node_id) { log_node_id = node_id; }
+void log_node(const char *node_id) { atomic_store(&log_node_id, node_id); }
 
 /* A value that may stand without quotes in logfmt. */
 static bool is_bare(struct slice v) {
@@ -127,8 +127,9 @@ void log_emit(enum log_level level, const char *message, const struct log_field 
     str_addc(&out, '{');
   add_text(&out, json, "time", slice_of(time_format(clock->wall(clock), buf)));
   add_text(&out, json, "level", slice_of(level_names[level]));
-  if (log_node_id)
-    add_text(&out, json, "node", slice_of(log_node_id));
+  const char *node = atomic_load(&log_node_id);
+  if (node)
+    add_text(&out, json, "node", slice_of(node));
   add_text(&out, json, "msg", slice_of(message));
   for (; fields && fields->key; fields++) {
     if (out.n + worst_bytes(fields) + LOG_TAIL_MAX > LOG_LINE_MAX) {

@@ -35,7 +35,7 @@ struct log_options {
 int log_open(const struct log_options *o, struct err *e);
 void log_level_set(enum log_level level);
 bool log_enabled(enum log_level level);
-/* Fields put in front of every line of this thread (e.g. node id); pointer kept, not copied. */
+/* The node's id, in front of every line of the process from now on; NULL: none. The text is kept, not copied. */
 void log_node(const char *node_id);
 void log_emit(enum log_level level, const char *message, const struct log_field *fields);
 

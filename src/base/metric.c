@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define METRIC_SERIES_MAX     1000
+#define METRIC_SERIES_MAX     5000
 #define METRIC_LABELS_MAX     6
 #define METRIC_BUCKETS_MAX    32
 #define METRIC_VALUE_MAX      128 /* bytes of a label value that count */
-#define METRIC_CHAINS         64  /* hash chains a family */
+#define METRIC_CHAINS         256 /* hash chains a family */
 #define METRIC_COLLECTORS_MAX 32
 static const char other[] = "_other";
 

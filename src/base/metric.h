@@ -13,8 +13,8 @@ struct metric; /* one series */
  * NULL for counters and gauges. Registering the same name twice returns the same family. */
 struct metric_family *metric_family(const char *name, const char *help, enum metric_kind kind,
                                     const char *labels, const double *buckets);
-/* The series with these label values (as many as label names; NULL-terminated list). At most 1,000 series a
- * family by default; beyond, the first label becomes "_other". Never NULL. */
+/* The series with these label values (as many as label names; NULL-terminated list). At most 5,000 series a
+ * family; beyond, the first label becomes "_other". Never NULL. */
 struct metric *metric_series(struct metric_family *f, ...) __attribute__((sentinel));
 void metric_add(struct metric *m, int64_t n);
 void metric_set(struct metric *m, double v);

@@ -11,7 +11,7 @@ const struct shape command_shapes[SHAPE_MAX_] = {
 #include "cli/commands.def"
 };
 
-#define NOUN(id, tool, en, zh) {#id, tool, en, zh},
+#define NOUN(id, name, tool, en, zh) {name, tool, en, zh},
 const struct noun command_nouns[NOUN_MAX_] = {
 #include "cli/commands.def"
 };

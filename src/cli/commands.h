@@ -67,7 +67,7 @@ struct noun {
   int (*tool)(int argc, char **argv, const struct invocation *given); /* argv[0] = the noun */
   const char *en, *zh;
 };
-#define NOUN(id, tool, en, zh) NOUN_##id,
+#define NOUN(id, name, tool, en, zh) NOUN_##id,
 enum {
 #include "cli/commands.def"
   NOUN_MAX_

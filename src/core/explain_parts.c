@@ -62,7 +62,8 @@ static bool let_go(const struct run_row *before, usec_t at) {
 /* What a wait from the decision to the first delivery (0: not yet) was for. */
 static const char *cause(const struct parts *p, usec_t to) {
   const struct run_row *r = p->run, *before = p->a->behind;
-  bool released = (r->origin == ORIGIN_CATCHUP && r->missed_count <= 1) || r->origin == ORIGIN_BACKFILL;
+  bool released = (r->origin == ORIGIN_CATCHUP && r->missed_count <= 1) || r->origin == ORIGIN_BACKFILL ||
+                  r->origin == ORIGIN_REPLAY;
   if (r->reason == REASON_QUEUED && p->a->run->waits_for != WAIT_NONE)
     return explain_wait_names[p->a->run->waits_for];
   if (r->reason == REASON_SCHEDULED || (released && to && !let_go(before, to)))

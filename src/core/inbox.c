@@ -27,6 +27,8 @@ char *inbox_body(const struct inbox_item *item) {
              r->key.part, run_origin_names[r->origin]);
     if (r->ignore_overlap)
       str_addz(&s, ",\"ignore_overlap\":true");
+    if (r->not_before)
+      str_addf(&s, ",\"not_before\":%lld", (long long)r->not_before);
     add_payload(&s, r->payload);
     add_text(&s, "pin", r->pin);
     add_text(&s, "retry_of", r->origin_run);
@@ -98,6 +100,7 @@ static int read_trigger(const json_t *j, struct arena *mem, struct fire_request 
     return err_set(e, ERR_INVALID, "an inbox row with a part beyond 31 bits");
   if ((r = json_get_enum(j, "origin", run_origin_names, &origin, e)) < 0 ||
       (r = json_get_bool(j, "ignore_overlap", &q->ignore_overlap, e)) < 0 ||
+      (r = json_get_i64(j, "not_before", 1, INT64_MAX, &q->not_before, e)) < 0 ||
       (r = opt_text(j, "pin", mem, &q->pin, e)) < 0 ||
       (r = opt_text(j, "retry_of", mem, &q->origin_run, e)) < 0)
     return r;

@@ -9,7 +9,7 @@
 
 enum inbox_kind { /* numbers are stored: append only */
                   INBOX_TRIGGER =
-                      1, /* make one run now: {task_id, scheduled_at, part, origin, payload?, pin?, retry_of?, ignore_overlap?, by?} */
+                      1, /* make one run now: {task_id, scheduled_at, part, origin, payload?, pin?, retry_of?, ignore_overlap?, not_before?, by?} */
                   INBOX_CATCHUP =
                       2, /* give the instants of (from, to] to the misfire policy: {task_id, from, to, by?} */
                   INBOX_BACKFILL =

@@ -31,6 +31,21 @@ size_t live_count(const struct live *l) { return HASH_COUNT(l->runs); }
 
 size_t live_count_phase(const struct live *l, enum run_phase phase) { return l->by_phase[phase]; }
 
+void live_oldest(const struct live *l, size_t look, usec_t ret[PHASE_MAX_]) {
+  usec_t last = 0;
+  for (int i = 0; i < PHASE_MAX_; i++)
+    ret[i] = USEC_NEVER;
+  for (const struct live_run *r = l->runs; r && look > 0;
+       r = r->hh.next, look--) { /* in the order of opening */
+    last = r->fired_at;
+    if (r->fired_at < ret[r->phase])
+      ret[r->phase] = r->fired_at;
+  }
+  for (int i = 0; i < PHASE_MAX_; i++)
+    if (ret[i] == USEC_NEVER && i != PHASE_ENDED && l->by_phase[i])
+      ret[i] = last;
+}
+
 /* ---------------------------------------------------------------- tables */
 
 static usec_t sooner(usec_t a, usec_t b) { return a < b ? a : b; }
@@ -211,9 +226,9 @@ static void count_in(struct live *l, struct live_run *r, bool adopted) {
   }
 }
 
-/* Runs of a catch-up were promised one by one: they wait in their turn, and nobody takes their place there. */
+/* Runs of a catch-up were promised one by one: they wait in their turn, and nobody takes their place there. So were replays of many. */
 static bool waits_its_turn(const struct live_run *r) {
-  return r->origin == ORIGIN_CATCHUP || r->origin == ORIGIN_BACKFILL;
+  return r->origin == ORIGIN_CATCHUP || r->origin == ORIGIN_BACKFILL || r->origin == ORIGIN_REPLAY;
 }
 
 bool live_fired_before(const struct live_run *a, const struct live_run *b) {

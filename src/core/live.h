@@ -101,6 +101,9 @@ void live_free(struct live **l);
 size_t live_count(const struct live *l);
 /* Open runs in a phase: for metrics. */
 size_t live_count_phase(const struct live *l, enum run_phase phase);
+/* When the oldest run of each phase was fired; USEC_NEVER: there is none. Looks at the `look` runs that have been open longest; the runs of
+ * a phase that is not among these are no older than the last one of them, which is what is said then. */
+void live_oldest(const struct live *l, size_t look, usec_t ret[PHASE_MAX_]);
 
 /* --- bounds beyond the task's own: whatever is beyond them waits as QUEUED, the higher priority first, then the older one */
 struct live_bound {

@@ -70,6 +70,10 @@ const char *const alert_state_names[] = {
 const char *const run_log_level_names[] = {
 #include "core/words.def"
     NULL};
+#define DEAD_LETTER_STATE(x) #x,
+const char *const dead_letter_state_names[] = {
+#include "core/words.def"
+    NULL};
 #define TOKEN_ROLE(x) #x,
 const char *const token_role_names[] = {
 #include "core/words.def"

@@ -89,6 +89,11 @@ enum run_log_level {
 #include "core/words.def"
   RUN_LOG_LEVEL_MAX_
 };
+#define DEAD_LETTER_STATE(x) DEAD_LETTER_##x,
+enum dead_letter_state {
+#include "core/words.def"
+  DEAD_LETTER_STATE_MAX_
+};
 #define TOKEN_ROLE(x) ROLE_##x,
 enum token_role {
 #include "core/words.def"
@@ -113,7 +118,8 @@ extern const char *const run_state_names[],
                                                         *const breaker_state_names[],
                                                             *const token_role_names[],
                                                                 *const alert_state_names[],
-                                                                    *const run_log_level_names[];
+                                                                    *const run_log_level_names[],
+                                                                        *const dead_letter_state_names[];
 
 static inline bool run_state_ended(enum run_state s) { return s >= RUN_SUCCESS; }
 

@@ -35,6 +35,7 @@ struct fire_item {
   usec_t missed_first;
   int64_t missed_count;
   const struct fire_request *request; /* made by the API; NULL for the schedule's own */
+  bool on_request;                    /* of a catch-up that somebody asked for */
   bool present; /* said by the driver, at the latest after FIRE: a run with this key was there already */
 };
 /* A run asked for by people or services (core/inbox.h bodies, parsed). Borrowed. */
@@ -46,6 +47,7 @@ struct fire_request {
   int64_t limit;   /* BACKFILL, when not 0: at most so many runs of the instants in [from, to], … */
   usec_t interval; /* … released so long after each other; key.part is that of all of them */
   bool ignore_overlap;
+  usec_t not_before; /* TRIGGER, when not 0: released then, and waits for its turn as caught-up runs do */
   enum run_origin origin;
   struct slice payload, pin, origin_run; /* p == NULL: none */
   int64_t inbox_no;

@@ -222,7 +222,10 @@ bool collect_catch_up(struct collect *c, const struct fire_request *r, struct sc
   if (!walk(c, w))
     return false;
   collect_touch(c, t);
+  size_t before = c->b->count;
   w->last = add_rows(c, w, t);
+  for (size_t i = before; i < c->b->count; i++)
+    c->b->items[i].on_request = true;
   if (w->last && w->v.spec->max_runs)
     sched_arm(c->s, t, true); /* it may have had its last run with these */
   return w->last;

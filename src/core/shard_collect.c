@@ -199,7 +199,11 @@ static void take_trigger(struct collect *c, const struct fire_request *r, struct
   i->key = r->key;
   i->origin = r->origin;
   i->request = r;
-  if (v->spec && v->state != TASK_DELETED) {
+  if (v->spec && v->state != TASK_DELETED && r->not_before) {
+    i->state = RUN_PENDING;
+    i->reason = REASON_SCHEDULED;
+    i->not_before = r->not_before;
+  } else if (v->spec && v->state != TASK_DELETED) {
     (void)collect_place(c, i, r->ignore_overlap ? OVERLAP_ALLOW : v->spec->overlap_policy);
   } else { /* deleted after it was asked for: the promised run id says so */
     i->spec = NULL;

@@ -22,7 +22,9 @@ struct retry_policy {
 
 struct task_spec {
   _Atomic int32_t extra_refs; /* holders beyond the first: task_spec_ref, task_spec_unref */
-  struct schedule *schedule;  /* owned */
+  _Atomic int32_t
+      label; /* the driver's own: 1 + the number under which its group is counted; 0: not asked yet */
+  struct schedule *schedule; /* owned */
   enum schedule_kind kind;
   usec_t every;            /* FIXED_RATE, FIXED_DELAY */
   usec_t start_at, end_at; /* 0 / USEC_NEVER when not set */

@@ -425,13 +425,38 @@ int run_attempts(struct run_service *s, const struct run_key *key, struct st_att
   return store_attempt_list(s->o.api, &(struct st_attempt_list){*key}, ret, mem, e);
 }
 
-void run_counts(struct run_service *s, int64_t ret[3]) {
+enum { STATE_PENDING, STATE_DISPATCHED, STATE_RUNNING, STATES, STATE_NONE = -1 };
+#define OLDEST_LOOK 20000 /* runs looked at while the lock is held: about a millisecond */
+
+/* The public state of an open run. */
+static int state_of(enum run_phase phase) {
+  switch (phase) {
+  case PHASE_SCHEDULED:
+  case PHASE_QUEUED:
+  case PHASE_RETRY_WAIT: return STATE_PENDING;
+  case PHASE_DISPATCHING: return STATE_DISPATCHED;
+  case PHASE_ACCEPTED:
+  case PHASE_PROGRESS:
+  case PHASE_CANCELLING: return STATE_RUNNING;
+  case PHASE_ENDED:
+  case PHASE_MAX_: break;
+  }
+  return STATE_NONE;
+}
+
+void run_counts(struct run_service *s, int64_t ret[3], usec_t ret_age[3]) {
+  usec_t oldest[PHASE_MAX_], now = s->o.now(s->o.now_arg);
+  memset(ret, 0, STATES * sizeof *ret);
+  memset(ret_age, 0, STATES * sizeof *ret_age);
   mutex_lock(&s->lock);
-  const struct live *l = s->live;
-  ret[0] = (int64_t)(live_count_phase(l, PHASE_SCHEDULED) + live_count_phase(l, PHASE_QUEUED) +
-                     live_count_phase(l, PHASE_RETRY_WAIT));
-  ret[1] = (int64_t)live_count_phase(l, PHASE_DISPATCHING);
-  ret[2] = (int64_t)(live_count_phase(l, PHASE_ACCEPTED) + live_count_phase(l, PHASE_PROGRESS) +
-                     live_count_phase(l, PHASE_CANCELLING));
+  live_oldest(s->live, OLDEST_LOOK, oldest);
+  for (int phase = 0; phase < PHASE_MAX_; phase++) {
+    int st = state_of((enum run_phase)phase);
+    if (st == STATE_NONE)
+      continue;
+    ret[st] += (int64_t)live_count_phase(s->live, (enum run_phase)phase);
+    usec_t age = oldest[phase] < now ? now - oldest[phase] : 0;
+    ret_age[st] = age > ret_age[st] ? age : ret_age[st];
+  }
   mutex_unlock(&s->lock);
 }

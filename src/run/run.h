@@ -99,6 +99,9 @@ int run_executor_lost(struct run_service *s, struct slice ns, struct slice group
  * ours now. */
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
 
+/* Under which number the metrics count the group of a task (base/metric_group.h). */
+int run_group_label(struct task_spec *spec);
+
 /* ---- questions (block on the database) */
 int run_get(struct run_service *s, const struct run_key *key, struct st_run_get_ret *ret, struct arena *mem,
             struct err *e);
@@ -117,5 +120,6 @@ int run_explain_at(struct run_service *s, const struct explain_span *span, struc
                    struct arena *mem, struct err *e);
 /* The open runs (some of them, when there are very many), and the last ones; f->now is known. */
 int run_explain_open(struct run_service *s, struct explain_facts *f, struct arena *mem, struct err *e);
-/* Open runs in memory by public state: [0] pending not yet delivered, [1] being delivered, [2] running. */
-void run_counts(struct run_service *s, int64_t ret[3]);
+/* Open runs in memory by public state: [0] pending not yet delivered, [1] being delivered, [2] running; and how long ago the oldest of
+ * each was fired, 0 = there is none (beyond 20,000 open runs: at most). */
+void run_counts(struct run_service *s, int64_t ret[3], usec_t ret_age[3]);

@@ -11,26 +11,51 @@ void run_options_default(struct run_options *o) {
       .limits = {.write_running_after = 2 * USEC_PER_SEC, .write_progress_every = 2 * USEC_PER_SEC}};
 }
 
-static void make_metrics(struct run_service *s) {
-  struct metric_family *runs = metric_family("kelou_runs_total", "Runs that ended, by final state and reason",
-                                             METRIC_COUNTER, "state,reason", NULL);
+/* See task/dead_letters.h: a family of its own, made here where they come from. */
+static struct metric *made_dead(void) {
+  return metric_series(metric_family("kelou_dead_letters_total", "Dead letters made, replayed, discarded",
+                                     METRIC_COUNTER, "state", NULL),
+                       dead_letter_state_names[DEAD_LETTER_OPEN], NULL);
+}
+
+/* The series of a group, when it is seen first. */
+static void make_series(void *arg, int number, const char *group) {
+  struct run_service *s = arg;
+  struct run_series *x = s->series[number] = mem_zalloc(sizeof *x);
+  struct metric_family *runs =
+      metric_family("kelou_runs_total", "Runs that ended, by executor group, final state and reason",
+                    METRIC_COUNTER, "group,state,reason", NULL);
   for (int st = RUN_SUCCESS; st < RUN_STATE_MAX_; st++)
     for (int r = 0; r < REASON_MAX_; r++) {
       bool fail = st == RUN_FAIL && r >= REASON_ERROR && r <= REASON_EXPIRED;
       bool replaced =
           (st == RUN_CANCELLED && r == REASON_REPLACED) || (st == RUN_SKIPPED && r == REASON_OVERLAP);
       if (fail || replaced || (st != RUN_FAIL && st != RUN_SKIPPED && r == REASON_NONE))
-        s->ended[st][r] = metric_series(runs, run_state_names[st], r ? run_reason_names[r] : "", NULL);
+        x->ended[st][r] = metric_series(runs, group, run_state_names[st], r ? run_reason_names[r] : "", NULL);
     }
-  s->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended",
-                                            METRIC_HISTOGRAM, "", DURATION_BUCKETS),
-                              NULL);
-  s->wait = metric_series(metric_family("kelou_run_wait_seconds", "From due to started on an executor",
-                                        METRIC_HISTOGRAM, "", DURATION_BUCKETS),
-                          NULL);
+  x->duration = metric_series(metric_family("kelou_run_duration_seconds", "From started to ended",
+                                            METRIC_HISTOGRAM, "group", DURATION_BUCKETS),
+                              group, NULL);
+  x->wait = metric_series(metric_family("kelou_run_wait_seconds", "From due to started on an executor",
+                                        METRIC_HISTOGRAM, "group", DURATION_BUCKETS),
+                          group, NULL);
+}
+
+static void make_metrics(struct run_service *s) {
   s->retries = metric_series(metric_family("kelou_run_attempts_failed_total",
                                            "Attempts that ended without success", METRIC_COUNTER, "", NULL),
                              NULL);
+  s->dead = made_dead();
+  metric_groups_hook(make_series, s);
+}
+
+int run_group_label(struct task_spec *spec) {
+  int32_t label = atomic_load_explicit(&spec->label, memory_order_relaxed);
+  if (!label) { /* whoever else asks now gets the same */
+    label = 1 + metric_group(slice_of(spec->ns), slice_of(spec->group));
+    atomic_store_explicit(&spec->label, label, memory_order_relaxed);
+  }
+  return label - 1;
 }
 
 int run_service_new(const struct run_options *o, struct run_service **ret, struct err *e) {
@@ -104,12 +129,14 @@ static void count_done(struct run_service *s) {
     const struct live_done *d = &s->out.done[i];
     if (s->lost[d->key.shard])
       continue;
-    if (s->ended[d->state][d->reason])
-      metric_add(s->ended[d->state][d->reason], 1);
+    const struct run_series *x = s->series[run_group_label(d->spec)];
+    if (x->ended[d->state][d->reason])
+      metric_add(x->ended[d->state][d->reason], 1);
     if (d->started_at && d->finished_at >= d->started_at)
-      metric_observe_usec(s->duration, d->finished_at - d->started_at);
+      metric_observe_usec(x->duration, d->finished_at - d->started_at);
     if (d->started_at && d->started_at >= d->key.scheduled_at)
-      metric_observe_usec(s->wait, d->started_at - d->key.scheduled_at);
+      metric_observe_usec(x->wait, d->started_at - d->key.scheduled_at);
+    metric_add(s->dead, d->state == RUN_FAIL);
     if (d->state == RUN_FAIL)
       log_info("run failed", LF_I("task", d->key.task_id), LF_T("scheduled_at", d->key.scheduled_at),
                LF_S("reason", run_reason_names[d->reason]), LF_I("attempt", d->attempt));
@@ -247,6 +274,9 @@ void run_service_free(struct run_service **p) {
   struct run_service *s = *p;
   if (!s)
     return;
+  metric_groups_unhook(s);
+  for (int i = 0; i <= METRIC_GROUPS_MAX; i++)
+    mem_free(s->series[i]);
   queue_close(s->queue);
   drain(s);
   for (int32_t i = 0; i < s->o.shard_count; i++)

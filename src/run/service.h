@@ -3,6 +3,7 @@
 #include "base/queue.h"
 #include "base/thread.h"
 #include "base/metric.h"
+#include "base/metric_group.h"
 #include "run/run.h"
 #include <stdatomic.h>
 
@@ -26,6 +27,10 @@ struct run_msg { /* one queued event; texts follow in the same block */
   struct run_token token;
 };
 
+struct run_series { /* of an executor group */
+  struct metric *ended[RUN_STATE_MAX_][REASON_MAX_], *duration, *wait;
+};
+
 struct run_service {
   struct run_options o;
   struct queue *queue;
@@ -46,7 +51,8 @@ struct run_service {
   struct live_out out;
   struct run_msg **batch;
   struct arena mem;
-  struct metric *ended[RUN_STATE_MAX_][REASON_MAX_], *duration, *wait, *retries;
+  struct run_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
+  struct metric *retries, *dead;
 };
 
 /* apply.c: commit the rows of s->out until the outcome is known. False: gave up (stopping). */

@@ -1,5 +1,6 @@
 #include "server/parts.h"
 #include "base/log.h"
+#include "task/dead_letters.h"
 
 /* Regular upkeep on a thread of its own, so that nothing else waits for it: vacuum and partitions, old idempotency answers. */
 
@@ -15,6 +16,8 @@ static void maintain(struct server *s, struct store *store) {
     log_warn("tasks behind their calendars not found, trying again", LF_E(&e));
   if (access_bounds_read(s->access, &e) < 0)
     log_warn("bounds of namespaces not read, trying again", LF_E(&e));
+  if (task_dead_letters_count(s->tasks, &e) < 0)
+    log_warn("open dead letters not counted, trying again", LF_E(&e));
   int64_t removed = 0;
   if (access_idem_expire(s->access, &removed, &e) < 0)
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));

@@ -2,6 +2,7 @@
 #include "server/doctor.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metric_group.h"
 #include <sys/stat.h>
 
 static usec_t db_now(void *arg) {
@@ -38,6 +39,7 @@ static void on_group_bounds(void *arg, struct slice ns, struct slice group, cons
   struct live_bound bound = {.max_concurrent = b->max_concurrent, .rate = (double)b->rate_milli / 1000};
   if (b->rate_milli)
     bound.burst = b->rate_burst ? b->rate_burst : bound.rate > 1 ? bound.rate : 1;
+  (void)metric_group(ns, group); /* its series are there from now on */
   run_bound(((struct server *)arg)->runs, ns, group, &bound);
 }
 static void on_namespace_bound(void *arg, struct slice ns, int32_t max_concurrent) {
@@ -95,6 +97,8 @@ static int start_state(struct server *s, struct err *e) {
   int rc = server_node_id(s, e);
   if (rc < 0)
     return rc;
+  log_node(s->node_id);
+  metric_groups_bound((int)conf_int(s->conf, "metrics.groups"));
   char *path = arena_printf(&s->mem, "%s/secret.key", dir);
   return crypto_key_file(path, true, s->key, e);
 }
@@ -280,7 +284,8 @@ static int start_services(struct server *s, struct err *e) {
                                     .zone_dir = conf_str(s->conf, "trigger.zone_dir"),
                                     .now = db_now,
                                     .now_arg = s,
-                                    .backfill_max = conf_int(s->conf, "backfill.max_instants")};
+                                    .backfill_max = conf_int(s->conf, "backfill.max_instants"),
+                                    .dead_letter_max = conf_int(s->conf, "dead_letters.max_bulk")};
   crypto_random(&to.seed, sizeof to.seed);
   s->tasks = task_service_new(&to);
   task_service_on_change(s->tasks, on_changed, s);
@@ -429,8 +434,7 @@ int server_start(const struct server_options *o, struct server **ret, struct err
     server_stop(&s);
     return rc;
   }
-  log_info("ready to serve", LF_S("address", s->listen_address), LF_I("port", server_port(s)),
-           LF_S("node", s->node_id));
+  log_info("ready to serve", LF_S("address", s->listen_address), LF_I("port", server_port(s)));
   *ret = s;
   return 0;
 }

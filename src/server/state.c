@@ -1,4 +1,5 @@
 #include "server/parts.h"
+#include "base/log.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/parse.h"
@@ -117,6 +118,7 @@ void server_free(struct server **p) {
   }
   conf_unref(&s->conf);
   arena_done(&s->mem);
+  log_node(NULL);
   mem_free(s);
   *p = NULL;
 }

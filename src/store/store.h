@@ -19,6 +19,7 @@
 #include "store/access_rows.h"
 #include "store/alert_rows.h"
 #include "store/calendar_rows.h"
+#include "store/dead_letter_rows.h"
 #include "store/dependency_rows.h"
 #include "store/executor_rows.h"
 #include "store/log_rows.h"
@@ -373,7 +374,8 @@ struct st_fire_ret {
 
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
  * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. A finish (but SKIPPED) of a
- * task on which others depend leaves an event for dependency_read. */
+ * task on which others depend leaves an event for dependency_read; one in FAIL
+ * an OPEN dead letter, and an alert event while there is an alert rule. */
 struct st_run_apply {
   const struct fence_row *fences;
   size_t fence_count;

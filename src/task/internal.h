@@ -18,6 +18,10 @@ struct task_service {
   struct rng rng;
 };
 
+/* A retry of an ended run (dead_letters.c): its inbox row, and its dead letter is REPLAYED; 1 and the first run's id: a repeat. */
+int task_dead_letter_retry(struct task_service *s, const struct task_call *c,
+                           const struct dead_letter_deed *deed, bool must_be_open, struct slice *ret_run);
+void task_dead_letters_init(void); /* its metrics */
 usec_t task_now(const struct task_service *s);
 void task_tell(const struct task_service *s, int32_t shard);
 /* What the store keeps of a parsed document; texts copied. */

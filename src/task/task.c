@@ -13,6 +13,7 @@ struct task_service *task_service_new(const struct task_service_options *o) {
   s->zones = zones_open(o->zone_dir);
   s->specs = spec_cache_new(s->zones, SPEC_CACHE_MAX);
   rng_seed(&s->rng, o->seed);
+  task_dead_letters_init();
   return s;
 }
 
@@ -240,6 +241,24 @@ static struct run_key new_key(struct task_service *s, const struct task_row *t) 
   return (struct run_key){t->v.shard, task_now(s), t->v.task_id, (int32_t)(0x40000000 | bits)};
 }
 
+/* The inbox row, with a retry's dead letter in the same transaction. 1: a repeat; *ret_run: the run's id. */
+static int ask(struct task_service *s, const struct task_call *c, const struct inbox_item *item,
+               const struct task_trigger *t, struct slice run_id, struct slice *ret_run) {
+  struct err ignored;
+  auto_free char *body = inbox_body(item);
+  struct inbox_row row = {.shard = item->request.key.shard, .kind = item->kind, .body = slice_of(body)};
+  struct dead_letter_deed deed = {.inbox = row, .replay_run = run_id};
+  if (t->retry_of.n && run_id_parse(t->retry_of, &deed.key, &ignored) >= 0)
+    return task_dead_letter_retry(s, c, &deed, t->open_letter, ret_run);
+  struct st_inbox_add in = {
+      .shard = row.shard, .kind = row.kind, .body = row.body, .ref = run_id, .idem = c->idem};
+  struct st_inbox_add_ret out;
+  int r = store_inbox_add(s->o.store, &in, &out, c->mem, c->e);
+  if (r >= 0)
+    *ret_run = out.ref;
+  return r;
+}
+
 int task_trigger(struct task_service *s, const struct task_call *c, struct slice ref,
                  const struct task_trigger *t, struct run_key *ret_key) {
   struct task_row task;
@@ -257,20 +276,14 @@ int task_trigger(struct task_service *s, const struct task_call *c, struct slice
                                         .payload = t->payload,
                                         .pin = t->pin,
                                         .origin_run = t->retry_of}};
-  auto_free char *body = inbox_body(&item);
   char run_id[RUN_ID_LEN + 1];
+  struct slice made;
   run_id_format(&item.request.key, run_id);
-  struct st_inbox_add in = {.shard = task.v.shard,
-                            .kind = INBOX_TRIGGER,
-                            .body = slice_of(body),
-                            .ref = slice_of(run_id),
-                            .idem = c->idem};
-  struct st_inbox_add_ret out;
-  r = store_inbox_add(s->o.store, &in, &out, c->mem, c->e);
+  r = ask(s, c, &item, t, slice_of(run_id), &made);
   if (r < 0)
     return r;
   if (r == 1) { /* the first answer again */
-    int bad = run_id_parse(out.ref, ret_key, c->e);
+    int bad = run_id_parse(made, ret_key, c->e);
     return bad < 0 ? bad : 1;
   }
   task_tell(s, task.v.shard);

@@ -19,8 +19,9 @@ struct task_service_options {
   const char *zone_dir;     /* "/usr/share/zoneinfo"; borrowed */
   usec_t (*now)(void *arg); /* the estimate of database time (cluster); thread-safe */
   void *now_arg;
-  int64_t backfill_max; /* instants of one backfill; 0: 1,000 */
-  uint64_t seed;        /* for the random part of run keys: from crypto_random */
+  int64_t backfill_max;    /* instants of one backfill; 0: 1,000 */
+  int64_t dead_letter_max; /* dead letters replayed or discarded by one call; 0: 1,000 */
+  uint64_t seed;           /* for the random part of run keys: from crypto_random */
 };
 struct task_service *task_service_new(const struct task_service_options *o);
 void task_service_free(struct task_service **s);
@@ -136,7 +137,9 @@ struct task_trigger {
   struct slice pin;     /* as in run_row: executor instance id, or '#' and a routing key; empty = any */
   bool ignore_overlap;
   enum run_origin origin; /* ORIGIN_API, ORIGIN_RETRY */
-  struct slice retry_of;  /* run id of the ended run; empty = none */
+  struct slice
+      retry_of; /* run id of the ended run; empty = none. Its dead letter, if it has one, becomes REPLAYED */
+  bool open_letter; /* … and must be OPEN: else ERR_CONFLICT */
 };
 /* Ask for one run now: an inbox row, durable on return; the shard's owner makes the run. *ret_key is the run's key (print with
  * run_id_format). 1: idempotent repeat, the first key. */

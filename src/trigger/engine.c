@@ -22,16 +22,30 @@ void engine_options_default(struct engine_options *o) {
       .fire_rows = 5000};
 }
 
-static void make_metrics(struct engine *g) {
-  struct metric_family *fires = metric_family("kelou_fires_total", "Runs fired, by what asked for them",
-                                              METRIC_COUNTER, "trigger", NULL);
+/* The series of a group, when it is seen first. */
+static void make_series(void *arg, int number, const char *group) {
+  static const char *const missed_names[MISSED_MAX_] = {"downtime", "db", "overload"};
+  struct engine *g = arg;
+  struct fire_series *x = g->series[number] = mem_zalloc(sizeof *x);
+  struct metric_family *fires =
+      metric_family("kelou_fires_total", "Runs fired, by executor group and what asked for them",
+                    METRIC_COUNTER, "group,trigger", NULL);
   for (int i = 0; i < ORIGIN_MAX_; i++)
-    g->fires[i] = metric_series(fires, run_origin_names[i], NULL);
+    x->fires[i] = metric_series(fires, group, run_origin_names[i], NULL);
   struct metric_family *skipped = metric_family("kelou_fires_skipped_total", "Instants not fired on purpose",
-                                                METRIC_COUNTER, "reason", NULL);
+                                                METRIC_COUNTER, "group,reason", NULL);
   for (int i = 0; i < REASON_MAX_; i++)
     if (i == REASON_OVERLAP || i == REASON_MISFIRE || i == REASON_CALENDAR || i == REASON_LIMIT)
-      g->skipped[i] = metric_series(skipped, run_reason_names[i], NULL);
+      x->skipped[i] = metric_series(skipped, group, run_reason_names[i], NULL);
+  struct metric_family *missed =
+      metric_family("kelou_fires_missed_total", "Instants not fired within their misfire threshold",
+                    METRIC_COUNTER, "group,reason", NULL);
+  for (int i = 0; i < MISSED_MAX_; i++)
+    x->missed[i] = metric_series(missed, group, missed_names[i], NULL);
+}
+
+static void make_metrics(struct engine *g) {
+  metric_groups_hook(make_series, g);
   g->lateness = metric_series(metric_family("kelou_fire_lateness_seconds", "From due to the fire's commit",
                                             METRIC_HISTOGRAM, "", LATENESS_BUCKETS),
                               NULL);
@@ -292,6 +306,9 @@ void engine_free(struct engine **p) {
   struct engine *g = *p;
   if (!g)
     return;
+  metric_groups_unhook(g);
+  for (int i = 0; i <= METRIC_GROUPS_MAX; i++)
+    mem_free(g->series[i]);
   void *item;
   while (queue_take(g->queue, &item, 1, 0) > 0)
     mem_free(item);

@@ -1,6 +1,7 @@
 #pragma once
 /* Private to src/trigger. Everything here runs on the trigger thread unless said otherwise. */
 #include "base/metric.h"
+#include "base/metric_group.h"
 #include "base/queue.h"
 #include "base/thread.h"
 #include "trigger/engine.h"
@@ -23,8 +24,9 @@ struct owned_shard {
   struct shard *shard; /* NULL: not ours */
   bool adopted;        /* its open runs are in the run service */
   bool loaded;
-  bool look;       /* changes or inbox rows may be waiting */
-  usec_t retry_at; /* a load failed: again then (database time) */
+  usec_t loaded_at; /* database time */
+  bool look;        /* changes or inbox rows may be waiting */
+  usec_t retry_at;  /* a load failed: again then (database time) */
   usec_t
       pause_until; /* its FIRE was refused for what is in it, or for its time: not before then (database time) */
   int refused;     /* FIREs refused in a row because tasks changed */
@@ -49,6 +51,16 @@ struct completed_block {
   int64_t ids[COMPLETED_BLOCK];
   int32_t versions[COMPLETED_BLOCK];
   size_t count;
+};
+
+enum missed {                  /* why an instant was not fired within its misfire threshold */
+              MISSED_DOWNTIME, /* it was due before this node had loaded its shard */
+              MISSED_DB,       /* the database did not take a FIRE */
+              MISSED_OVERLOAD,
+              MISSED_MAX_
+};
+struct fire_series { /* of an executor group */
+  struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *missed[MISSED_MAX_];
 };
 
 struct engine {
@@ -80,7 +92,9 @@ struct engine {
   bool parents_ended;
   struct mutex pause_lock; /* guards nothing: for pauses that end with the engine */
   struct cond pause;
-  struct metric *fires[ORIGIN_MAX_], *skipped[REASON_MAX_], *lateness, *refusals, *fire_errors, *tasks_gauge;
+  usec_t db_bad_from, db_bad_until;                  /* database time: FIREs were not taken then; 0 = never */
+  struct fire_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
+  struct metric *lateness, *refusals, *fire_errors, *tasks_gauge;
 };
 
 /* engine.c: wait, but not beyond engine_stop. Any thread. */

@@ -128,6 +128,7 @@ int engine_load(struct engine *g, struct owned_shard *w) {
   }
   shard_loaded(w->shard);
   w->loaded = w->look = true;
+  w->loaded_at = g->o.now(g->o.arg);
   atomic_fetch_add(&g->loaded, 1);
   atomic_fetch_add(&g->tasks, shard_task_count(w->shard));
   log_debug("shard loaded", LF_I("shard", shard_id(w->shard)), LF_I("tasks", shard_task_count(w->shard)));

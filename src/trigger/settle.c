@@ -8,6 +8,7 @@
  * one finds the watermark moved. Until then nothing of it is given back: neither its instants, nor its places in the tasks' overlap. */
 
 static const usec_t REFUSED_PAUSE = 20 * USEC_PER_MS;
+static const usec_t DB_BAD_GAP = 2 * USEC_PER_MIN; /* failures further apart are two troubles */
 
 enum fate {
   FATE_UNKNOWN,
@@ -41,6 +42,10 @@ static int execute(struct engine *g, const struct st_fire *in, bool locked, stru
   }
   (void)failpoint("fire.after_commit");
   if (rc < 0) {
+    usec_t now = g->o.now(g->o.arg);
+    if (!g->db_bad_from || now - g->db_bad_until > DB_BAD_GAP)
+      g->db_bad_from = now;
+    g->db_bad_until = now;
     metric_add(g->fire_errors, 1);
     log_warn("FIRE failed, reading the watermarks back", LF_I("rows", in->open_count + in->ended_count),
              LF_E(&e));
@@ -210,17 +215,32 @@ void engine_give_back_kept(struct engine *g, struct owned_shard *w) {
 
 /* ---------------------------------------------------------------- what follows from it, shard by shard */
 
-static void count_items(struct engine *g, const struct fire_batch *b) {
+/* Why an instant was missed. A FIRE that failed in between is taken for the cause of all that was due while it was tried again. */
+static enum missed why_missed(const struct engine *g, const struct owned_shard *w,
+                              const struct fire_item *i) {
+  usec_t first = i->missed_count > 1 ? i->missed_first : i->key.scheduled_at;
+  if (first < w->loaded_at)
+    return MISSED_DOWNTIME;
+  return g->db_bad_from && first <= g->db_bad_until && i->due >= g->db_bad_from ? MISSED_DB : MISSED_OVERLOAD;
+}
+
+static void count_items(struct engine *g, const struct owned_shard *w) {
+  const struct fire_batch *b = &w->batch;
   usec_t now = g->o.now(g->o.arg);
   for (size_t i = 0; i < b->count; i++) {
     const struct fire_item *it = &b->items[i];
     if (it->present)
       continue;
-    if (it->state == RUN_SKIPPED) {
-      metric_add(g->skipped[it->reason], it->missed_count > 1 ? it->missed_count : 1);
+    const struct fire_series *x = g->series[it->spec ? run_group_label(it->spec) : METRIC_GROUP_OTHER];
+    int64_t instants = it->missed_count > 1 ? it->missed_count : 1;
+    bool skipped = it->state == RUN_SKIPPED;
+    if (!it->on_request && (it->origin == ORIGIN_CATCHUP || (skipped && it->reason == REASON_MISFIRE)))
+      metric_add(x->missed[why_missed(g, w, it)], instants);
+    if (skipped) {
+      metric_add(x->skipped[it->reason], instants);
       continue;
     }
-    metric_add(g->fires[it->origin], 1);
+    metric_add(x->fires[it->origin], 1);
     if (it->origin == ORIGIN_SCHEDULE)
       metric_observe_usec(g->lateness, now > it->due ? now - it->due : 0);
   }
@@ -254,7 +274,7 @@ static size_t find_ended_delays(struct engine *g, const struct fire_batch *b, in
 }
 
 static void settle_fired(struct engine *g, struct owned_shard *w) {
-  count_items(g, &w->batch);
+  count_items(g, w);
   int64_t *delays = arena_array(&g->mem, w->batch.count, sizeof *delays);
   size_t n = find_ended_delays(g, &w->batch, delays); /* before: the batch borrows its specs */
   shard_fired(w->shard, &w->batch);

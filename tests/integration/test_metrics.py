@@ -81,10 +81,10 @@ def test_the_numbers_move(node, api, group, executor):
     def moved():
         now = node.metrics()
         more = {name: value - before.get(name, 0) for name, value in now.items()}
-        assert more['kelou_fires_total{trigger="API"}'] == 3
-        assert more['kelou_runs_total{state="SUCCESS",reason=""}'] == 2
-        assert more['kelou_runs_total{state="FAIL",reason="ERROR"}'] == 1
-        assert more["kelou_run_wait_seconds_count"] >= 2
+        assert more['kelou_fires_total{group="default/sample",trigger="API"}'] == 3
+        assert more['kelou_runs_total{group="default/sample",state="SUCCESS",reason=""}'] == 2
+        assert more['kelou_runs_total{group="default/sample",state="FAIL",reason="ERROR"}'] == 1
+        assert more['kelou_run_wait_seconds_count{group="default/sample"}'] >= 2
         assert more['kelou_dispatch_total{transport="http",result="accepted"}'] == 2
         assert more['kelou_reports_total{transport="http",result="recorded"}'] == 2
         assert now['kelou_executors{group="default/sample",state="ONLINE"}'] == 1

@@ -171,6 +171,7 @@ static const struct {
     {"executor", executor_tests, &executor_tests_count},
     {"access", access_tests, &access_tests_count},
     {"alert", alert_tests, &alert_tests_count},
+    {"dead-letter", dead_letter_tests, &dead_letter_tests_count},
     {"retention", retention_tests, &retention_tests_count},
     {"log", log_tests, &log_tests_count},
     {"calendar", calendar_tests, &calendar_tests_count},

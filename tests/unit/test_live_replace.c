@@ -176,13 +176,15 @@ static void test_replace_after_a_take_over(void **state) {
                  older = row_of(key(1, 2), RUN_PENDING, REASON_QUEUED),
                  runs = row_of(key(1, 3), RUN_RUNNING, REASON_ACCEPTED),
                  told = row_of(key(1, 4), RUN_RUNNING, REASON_CANCELLING),
-                 caught_up = row_of(key(1, 5), RUN_PENDING, REASON_QUEUED);
+                 caught_up = row_of(key(1, 5), RUN_PENDING, REASON_QUEUED),
+                 replayed = row_of(key(1, 6), RUN_PENDING, REASON_QUEUED);
   waits.fired_at = NOW + 5;
   runs.executor = SLICE("x");
   told.error_type = SLICE("REPLACED");
   told.error_message = SLICE("a newer run of its task takes its place");
   caught_up.origin = ORIGIN_CATCHUP;
-  const struct run_row *rows[] = {&waits, &older, &runs, &told, &caught_up};
+  replayed.origin = ORIGIN_REPLAY;
+  const struct run_row *rows[] = {&waits, &older, &runs, &told, &caught_up, &replayed};
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     assert_true(live_open(l, rows[i], s, true, NOW + 6, &out));
   task_spec_unref(&s);

@@ -128,9 +128,8 @@ static void test_long_lines(void **state) {
 }
 
 static void many(void *arg) {
-  log_node(arg);
   for (int i = 0; i < 200; i++)
-    log_info("line", LF_I("i", i));
+    log_info("line", LF_S("from", arg), LF_I("i", i));
 }
 
 static void test_threads(void **state) {
@@ -138,12 +137,14 @@ static void test_threads(void **state) {
   use(LOG_LOGFMT, LOG_INFO);
   static char names[4][4] = {"n0", "n1", "n2", "n3"};
   struct thread t[4] = {0};
+  log_node("one"); /* of all threads */
   for (int i = 0; i < 4; i++)
     assert_int_equal(thread_start(&t[i], "log", many, names[i], NULL), 0);
   for (int i = 0; i < 20; i++) /* reopening while others write loses nothing */
     use(LOG_LOGFMT, LOG_INFO);
   for (int i = 0; i < 4; i++)
     thread_join(&t[i]);
+  log_node(NULL);
   struct slice rest = slice_of(written());
   int next[4] = {0}, lines = 0;
   for (; rest.n; lines++) {
@@ -151,7 +152,7 @@ static void test_threads(void **state) {
     char text[200];
     assert_int_equal(text_copy(text, sizeof text, line), 0);
     int node, i;
-    assert_int_equal(sscanf(text, "time=" STAMP " level=info node=n%d msg=line i=%d", &node, &i), 2);
+    assert_int_equal(sscanf(text, "time=" STAMP " level=info node=one msg=line from=n%d i=%d", &node, &i), 2);
     assert_in_range(node, 0, 3);
     assert_int_equal(next[node]++, i);
   }

@@ -118,7 +118,7 @@ static void test_too_many_series(void **state) {
   (void)state;
   struct metric_family *f = metric_family("kelou_many_total", "Many", METRIC_COUNTER, "group,reason", NULL);
   char name[16];
-  for (int i = 0; i < 1000; i++) {
+  for (int i = 0; i < 5000; i++) {
     (void)snprintf(name, sizeof name, "g%d", i);
     metric_add(metric_series(f, name, "x", NULL), 1);
   }
@@ -129,7 +129,7 @@ static void test_too_many_series(void **state) {
   metric_add(late, 3);
   has("kelou_many_total{group=\"_other\",reason=\"x\"} 3\n");
   struct metric *last = NULL; /* the second label runs away too */
-  for (int i = 0; i < 1100; i++) {
+  for (int i = 0; i < 5100; i++) {
     (void)snprintf(name, sizeof name, "r%d", i);
     last = metric_series(f, "late", name, NULL);
   }

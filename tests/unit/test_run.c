@@ -357,7 +357,8 @@ static void runs_of_a_successor_are_not_taken_over(void **state) {
   assert_int_equal(run_adopt(runs, t.store, task.shard, epoch, specs, &e), ERR_FENCED);
   assert_int_equal(delivered, 0);
   int64_t counts[3];
-  run_counts(runs, counts);
+  usec_t ages[3];
+  run_counts(runs, counts, ages);
   assert_int_equal(counts[0] + counts[1] + counts[2], 0);
   OK(run_service_start(runs, &e));
   run_service_stop(runs, USEC_PER_SEC);
@@ -370,8 +371,10 @@ static void adopting_again_opens_nothing_twice(void **state) {
   OK(run_adopt(runs, t.store, task.shard, epoch, specs, &e));
   assert_int_equal(delivered, 3);
   int64_t counts[3];
-  run_counts(runs, counts);
+  usec_t ages[3];
+  run_counts(runs, counts, ages);
   assert_int_equal(counts[1], 3);
+  assert_true(ages[0] == 0 && ages[2] == 0 && ages[1] >= 0);
   OK(run_service_start(runs, &e));
   run_service_stop(runs, USEC_PER_SEC);
 }

@@ -406,6 +406,23 @@ static void test_trigger(void **state) {
   assert_int_equal(b.inbox_count, 2);
 }
 
+/* Asked for with an instant of release: it waits for that, whatever the overlap policy says now. */
+static void test_trigger_later(void **state) {
+  (void)state;
+  put(1, MANUAL, ",\"overlap_policy\":\"SKIP\"");
+  shard_loaded(s);
+  struct fire_request r[2] = {
+      {.key = {3, T0 + SEC, 1, 77}, .origin = ORIGIN_REPLAY, .not_before = T0 + 9 * SEC, .inbox_no = 4},
+      {.key = {3, T0 + SEC, 2, 78}, .origin = ORIGIN_REPLAY, .not_before = T0 + 9 * SEC, .inbox_no = 5}};
+  assert_true(request(r, 2, T0 + SEC));
+  assert_int_equal(b.count, 2);
+  assert_true(b.items[0].state == RUN_PENDING && b.items[0].reason == REASON_SCHEDULED);
+  assert_true(b.items[0].not_before == T0 + 9 * SEC && b.items[0].attempt == 0 &&
+              b.items[0].origin == ORIGIN_REPLAY);
+  assert_int_equal(b.items[1].state, RUN_CANCELLED); /* its task is gone */
+  shard_fired(s, &b);
+}
+
 static void catch_up(const char *policy) {
   char rest[200];
   (void)snprintf(
@@ -510,6 +527,7 @@ int main(void) {
                                      TEST(test_without_spec),
                                      TEST(test_jitter),
                                      TEST(test_trigger),
+                                     TEST(test_trigger_later),
                                      TEST(test_catch_up_on_request),
                                      TEST(test_catch_up_with_another_jitter),
                                      TEST(test_catch_up_of_a_forgotten_version),

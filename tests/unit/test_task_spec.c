@@ -472,6 +472,7 @@ static void test_inbox(void **state) {
                           .by = SLICE("o'brien \"x\""),
                           .request = {.key = {3, NOW, 42, 0x40000001},
                                       .ignore_overlap = true,
+                                      .not_before = NOW + 5,
                                       .origin = ORIGIN_RETRY,
                                       .payload = SLICE("{\"a\":[1,null]}"),
                                       .pin = SLICE("exec-1"),
@@ -483,6 +484,7 @@ static void test_inbox(void **state) {
   assert_true(run_key_eq(&out.request.key, &in.request.key));
   assert_true(out.request.ignore_overlap && !out.request.catch_up);
   assert_int_equal(out.request.origin, ORIGIN_RETRY);
+  assert_int_equal(out.request.not_before, NOW + 5);
   assert_int_equal(out.request.inbox_no, 9);
   assert_true(slice_eq(out.request.payload, in.request.payload) && slice_eq(out.request.pin, in.request.pin));
   assert_true(slice_eq(out.request.origin_run, in.request.origin_run) && slice_eq(out.by, in.by));

@@ -50,9 +50,13 @@ static const struct pg_sql sql_update = {
   "pin, payload, "                                                                                           \
   "origin_run, result, error_type, error_message, error_detail FROM m " on_conflict                          \
   ")" PARENT_EVENTS more ENDED
-/* For a call with a FAIL among its ends, while there is an alert rule: the events that become alerts. */
+/* For a call with a FAIL among its ends: dead letters and, while there is an alert rule: the events that become alerts. */
 #define FAIL_EVENTS                                                                                          \
-  ", a AS (INSERT INTO alert_event (shard, scheduled_at, task_id, part) SELECT shard, scheduled_at, "        \
+  ", l AS (INSERT INTO dead_letter (scheduled_at, task_id, shard, part, reason, ns, group_name, handler, "   \
+  "error_type) SELECT m.scheduled_at, m.task_id, m.shard, m.part, m.reason, t.ns, t.group_name, t.handler, " \
+  "m.error_type FROM m CROSS JOIN LATERAL (SELECT ns, group_name, handler FROM task WHERE shard = m.shard "  \
+  "AND id = m.task_id OFFSET 0) t WHERE m.state = 3 ON CONFLICT DO NOTHING), a AS (INSERT INTO alert_event " \
+  "(shard, scheduled_at, task_id, part) SELECT shard, scheduled_at, "                                        \
   "task_id, part FROM m WHERE state = 3 AND EXISTS (SELECT FROM alert_def WHERE kind = 1))"
 /* For the children of a task (docs/adr/0017): who is a parent is looked up in the snapshot of this statement, and only where there is one. */
 #define PARENT_EVENTS                                                                                        \

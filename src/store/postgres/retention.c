@@ -300,7 +300,6 @@ int pg_history_take(struct store *store, const struct st_history_take *in, struc
   return 0;
 }
 
-/* ---------------------------------------------------------------- for the archive */
 #define OLD_AFTER "(o.scheduled_at, o.task_id, o.part) > ($1::int8, $2::int8, $3::int4)"
 #define OLD_ORDER " ORDER BY o.scheduled_at, o.task_id, o.part"
 
@@ -420,7 +419,10 @@ static int drop_rows(struct pg_store *s, int32_t limit, int64_t *ret_dropped, st
       "LATERAL "
       "(SELECT ctid AS at FROM run_log_head l WHERE l.scheduled_at = d.scheduled_at AND l.task_id = "
       "d.task_id AND "
-      "l.part = d.part OFFSET 0) l))), t AS (" FOLD("d") ") SELECT count(*) FROM d",
+      "l.part = d.part OFFSET 0) l))), f AS (DELETE FROM dead_letter WHERE ctid = ANY (ARRAY (SELECT l.at "
+      "FROM d CROSS JOIN LATERAL (SELECT ctid AS at FROM dead_letter l WHERE l.scheduled_at = d.scheduled_at "
+      "AND l.task_id = d.task_id AND l.part = d.part OFFSET 0) l WHERE d.state = 3))), t AS (" FOLD(
+          "d") ") SELECT count(*) FROM d",
       PG_WRITE};
   auto_result r = NULL;
   pgw_i4(&s->args, limit);
@@ -450,21 +452,20 @@ static int fold_some(struct pg_store *s, const char *name, int32_t limit, struct
   return code < 0 ? code : pgw_int(r, 0, 0) == FOLDED_ALL;
 }
 
-/* The attempts of the former partition's runs. 1: none is left. */
-static int drop_attempts(struct pg_store *s, const char *name, int32_t limit, struct err *e) {
+/* What hangs on the former partition's runs: their attempts, their dead letters. 1: none is left. */
+static int drop_followers(struct pg_store *s, const char *table, const char *name, int32_t limit,
+                          struct err *e) {
   static const char format[] =
       "WITH r AS MATERIALIZED (SELECT (SELECT scheduled_at FROM %s ORDER BY scheduled_at LIMIT 1) AS first, "
       "(SELECT scheduled_at FROM %s ORDER BY scheduled_at DESC LIMIT 1) AS last), "
-      "d AS (DELETE FROM attempt WHERE ctid = ANY (ARRAY (SELECT a.ctid FROM attempt a WHERE a.scheduled_at "
-      ">= (SELECT "
-      "first FROM r) AND a.scheduled_at <= (SELECT last FROM r) AND EXISTS (SELECT FROM %s o WHERE "
-      "o.scheduled_at = "
-      "a.scheduled_at AND o.task_id = a.task_id AND o.part = a.part OFFSET 0) ORDER BY a.scheduled_at LIMIT "
-      "$1::int4)) "
-      "RETURNING 1) SELECT count(*) FROM d";
-  char text[sizeof format + (size_t)3 * NAME_MAX_BYTES];
-  snprintf(text, sizeof text, format, name, name, name);
-  const struct pg_sql q = {"history_drop_attempts", text, PG_WRITE, true};
+      "d AS (DELETE FROM %s WHERE ctid = ANY (ARRAY (SELECT a.ctid FROM %s a WHERE a.scheduled_at "
+      ">= (SELECT first FROM r) AND a.scheduled_at <= (SELECT last FROM r) AND EXISTS (SELECT FROM %s o "
+      "WHERE "
+      "o.scheduled_at = a.scheduled_at AND o.task_id = a.task_id AND o.part = a.part OFFSET 0) ORDER BY "
+      "a.scheduled_at LIMIT $1::int4)) RETURNING 1) SELECT count(*) FROM d";
+  char text[sizeof format + (size_t)5 * NAME_MAX_BYTES];
+  snprintf(text, sizeof text, format, name, name, table, table, name);
+  const struct pg_sql q = {"history_drop_followers", text, PG_WRITE, true};
   auto_result r = NULL;
   pgw_i4(&s->args, limit);
   int code = pgc_one(s, &q, &r, e);
@@ -495,7 +496,9 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
   if (done && name[0]) {
     int r = fold_some(s, name, in->limit, e);
     if (r == 1)
-      r = drop_attempts(s, name, in->limit, e);
+      r = drop_followers(s, "attempt", name, in->limit, e);
+    if (r == 1)
+      r = drop_followers(s, "dead_letter", name, in->limit, e);
     if (r < 0)
       return r;
     done = r == 1;

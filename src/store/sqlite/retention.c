@@ -166,7 +166,8 @@ static int old_keys(struct sqlite_tx *tx, int32_t limit, struct seen *seen) {
 
 int sqlite_history_drop(struct store *s, const struct st_history_drop *in, struct st_history_drop_ret *ret,
                         struct arena *mem, struct err *e) {
-  static const enum sql steps[] = {SQL_HISTORY_FOLD, SQL_HISTORY_DROP_ATTEMPTS, SQL_HISTORY_DROP};
+  static const enum sql steps[] = {SQL_HISTORY_FOLD, SQL_HISTORY_DROP_ATTEMPTS, SQL_DEAD_LETTER_DROP,
+                                   SQL_HISTORY_DROP};
   int32_t lines = in->limit * LINES_FACTOR;
   struct seen seen = {};
   struct sqlite_tx tx;

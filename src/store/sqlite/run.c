@@ -151,6 +151,9 @@ static int finish_run(struct db *db, const struct run_finish *f, struct err *e) 
   int more = db_run(db, SQL_RUN_DELETE, e, "illii", f->key.shard, f->key.scheduled_at, f->key.task_id,
                     f->key.part, f->seen_attempt);
   if (more >= 0 && f->state == RUN_FAIL)
+    more = db_run(db, SQL_DEAD_LETTER_NEW, e, "illiis", f->key.shard, f->key.scheduled_at, f->key.task_id,
+                  f->key.part, f->reason, f->error_type);
+  if (more >= 0 && f->state == RUN_FAIL)
     more = db_run(db, SQL_ALERT_EVENT_NEW, e, "illi", f->key.shard, f->key.scheduled_at, f->key.task_id,
                   f->key.part);
   return more < 0 ? more : r;
