@@ -246,7 +246,7 @@ def suite_san(session):
     counts.add(meson_suites(session, SANITIZED, ["unit", "fsm", "store", "sim", "fuzz"], 5, SANITIZER_ENVIRONMENT))
     if session.long:
         counts.add(pytest_suite(session, "san-integration", ["tests/integration"], 7200,
-                                {"KELOU_BUILD": SANITIZED, **SANITIZER_ENVIRONMENT}))
+                                {"KELOU_BUILD": SANITIZED, **SANITIZER_ENVIRONMENT}, workers=2))
     return counts
 
 
@@ -279,7 +279,7 @@ def suite_coverage(session):
     if counts.failed:
         return counts
     counts.add(meson_suites(session, COVERED, ["unit", "fsm", "sim"], 3))
-    counts.add(pytest_suite(session, "coverage-integration", ["tests/integration"], 3600, {"KELOU_BUILD": COVERED}))
+    counts.add(pytest_suite(session, "coverage-integration", ["tests/integration"], 3600, {"KELOU_BUILD": COVERED}, workers=2))
     for room in COVERED_ROOMS:
         code, text = session.run("coverage-" + room, ["gcovr", "--root", ".", COVERED, "--filter", f"src/{room}/", "--fail-under-line",
                                                       str(COVERED_LEAST), "--exclude-throw-branches", "--print-summary"], 300)
@@ -304,12 +304,13 @@ def suite_cron(session):
     return last_line(session, "cron", command, 3600 if session.long else 600)
 
 
-def pytest_suite(session, name, paths, seconds, more=None):
+def pytest_suite(session, name, paths, seconds, more=None, workers=1):
+    """`workers`: so many files at once, each worker with servers of its own."""
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
     command = ["/usr/bin/python3", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "--junitxml", report,
-               *(["--long"] if session.long else []), *paths]
+               *(["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []), *(["--long"] if session.long else []), *paths]
     code, text = session.run(name, command, seconds, {**session.environment(), **(more or {})})
     counts = Counts()
     if os.path.exists(report):
@@ -337,7 +338,7 @@ def suite_harness(session):
 
 def suite_integration(session):
     """black box over REST and CLI, on SQLite and PostgreSQL"""
-    return pytest_suite(session, "integration", ["tests/integration"], 1500)
+    return pytest_suite(session, "integration", ["tests/integration"], 1800, workers=2)
 
 
 def suite_fault(session):
