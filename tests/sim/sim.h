@@ -138,6 +138,9 @@ void sim_people_free(void);
 bool sim_ignores_overlap(const struct run_key *key);
 
 /* ------------------------------------------------------------------ checks (sim_check.c) */
+/* A node is about to send this statement: what is in it has just been decided, or is sent again. */
+void sim_check_fire_sent(const struct st_fire *in);
+void sim_check_change_sent(const struct st_run_apply *in);
 void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *before);
 void sim_check_committed(void *arg);
 void sim_check_sending(const struct run_job *j);

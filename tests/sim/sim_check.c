@@ -8,10 +8,18 @@ struct activity { /* open runs of a task between dispatch and end */
   int64_t active;
   UT_hash_handle hh;
 };
+struct decision { /* that a run begins: by the first statement that says so */
+  struct db_run_id id;
+  usec_t attempt_at; /* as it says: another one was decided anew */
+  uint64_t no;
+  UT_hash_handle hh;
+};
 static const usec_t AHEAD = 50 * USEC_PER_MS; /* engine_options.ahead */
 static struct activity *activities;
 static struct run_key *started; /* became active in this commit */
 static size_t started_count, started_cap;
+static struct decision *decisions;
+static uint64_t last_decision;
 
 static bool is_active(const struct run_row *r) {
   return !run_state_ended(r->state) && r->attempt > 0; /* RETRY_WAIT included: it has begun and not ended */
@@ -28,6 +36,47 @@ static struct activity *activity_of(int64_t task_id) {
   return a;
 }
 
+/* ------------------------------------------------------------------ in which order they were decided */
+static struct decision *find_decision(const struct run_key *k) {
+  struct db_run_id id = db_run_id(k);
+  struct decision *d;
+  HASH_FIND(hh, decisions, &id, sizeof id, d);
+  return d;
+}
+
+static void decided(const struct run_key *k, usec_t attempt_at, uint64_t no) {
+  struct decision *d = find_decision(k);
+  if (d && d->attempt_at == attempt_at)
+    return; /* the same one is sent again */
+  if (!d) {
+    d = mem_zalloc(sizeof *d);
+    d->id = db_run_id(k);
+    HASH_ADD(hh, decisions, id, sizeof d->id, d);
+  }
+  d->attempt_at = attempt_at;
+  d->no = no;
+}
+
+void sim_check_fire_sent(const struct st_fire *in) {
+  for (size_t i = 0; i < in->open_count; i++)
+    if (in->open[i].attempt)
+      decided(&in->open[i].key, in->open[i].attempt_at, ++last_decision);
+}
+
+/* Its rows are in no order. */
+void sim_check_change_sent(const struct st_run_apply *in) {
+  last_decision++;
+  for (size_t i = 0; i < in->update_count; i++)
+    if (in->updates[i].attempt && !in->updates[i].seen_attempt)
+      decided(&in->updates[i].key, in->updates[i].attempt_at, last_decision);
+}
+
+static uint64_t decision_no(const struct run_key *k) {
+  const struct decision *d = find_decision(k);
+  return d ? d->no : 0;
+}
+
+/* ------------------------------------------------------------------ at every commit */
 static bool may_overlap(const struct db_run *r) {
   const struct sim_plan *p = sim_plan_of(r->key.task_id, r->row.version);
   return !p || p->overlap == OVERLAP_ALLOW || p->max_concurrent > 1 || sim_ignores_overlap(&r->key);
@@ -69,15 +118,15 @@ void sim_check_run_changed(void *arg, struct db_run *r, const struct run_row *be
     return;
   activity_of(r->key.task_id)->active += is ? 1 : -1;
   if (is) {
-    r->active_at = sim_now;
+    r->decided_no = decision_no(&r->key);
     mem_reserve(started, started_count, started_cap);
     started[started_count++] = r->key;
   }
 }
 
-/* Of two commits under way the one that was decided first may come second: what may overlap can begin in between. */
-static bool no_offence(const struct db_run *o) {
-  return may_overlap(o) && sim_now - o->active_at < 10 * USEC_PER_SEC;
+/* Of two commits under way the one that was decided first may come second, however late: what may overlap can begin in between. */
+static bool no_offence(const struct db_run *r, const struct db_run *o) {
+  return may_overlap(o) && r->decided_no <= o->decided_no;
 }
 
 static const usec_t TAKEN_IN = 15 * USEC_PER_SEC;
@@ -133,7 +182,7 @@ void sim_check_committed(void *arg) {
     if (!r || r->ended || may_overlap(r) || activity_of(r->key.task_id)->active <= 1)
       continue;
     for (const struct db_run *o = sim_world->db->shards[r->key.shard].open; o; o = o->next) {
-      if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || no_offence(o))
+      if (o->key.task_id != r->key.task_id || o == r || !is_active(&o->row) || no_offence(r, o))
         continue;
       sim_wrong(WRONG_OTHER, "%s starts while %s (%s/%s) of its task has not ended", sim_key(&r->key),
                 sim_key(&o->key), run_state_names[o->row.state], run_reason_names[o->row.reason]);
@@ -228,6 +277,12 @@ void sim_check_free(void) {
     HASH_DEL(activities, a);
     mem_free(a);
   }
+  struct decision *d, *dnext;
+  HASH_ITER (hh, decisions, d, dnext) {
+    HASH_DEL(decisions, d);
+    mem_free(d);
+  }
+  last_decision = 0;
   mem_free(started);
   started = NULL;
   started_count = started_cap = 0;

@@ -23,7 +23,7 @@ struct db_run {
   struct run_row row;
   bool ended, doubled;
   bool opened;                /* it came as an open run */
-  usec_t active_at;           /* simulated time: begins to count as under way (kept by the checks) */
+  uint64_t decided_no;        /* in which order it was decided that it begins (kept by the checks) */
   struct db_run *prev, *next; /* open runs of the shard */
   UT_hash_handle hh;
 };

@@ -254,10 +254,18 @@ static bool answered_early(enum op_no op, const void *in, void *ret, struct aren
   return true;
 }
 
+static void note_sent(enum op_no op, const void *in) {
+  if (op == OP_fire)
+    sim_check_fire_sent(in);
+  if (op == OP_run_apply)
+    sim_check_change_sent(in);
+}
+
 #define OP(n)                                                                                                \
   static int call_##n(struct store *base, const struct st_##n *in, struct st_##n##_ret *ret,                 \
                       struct arena *mem, struct err *e) {                                                    \
     struct session *s = session_of(base);                                                                    \
+    note_sent(OP_##n, in);                                                                                   \
     if (answered_early(OP_##n, in, ret, mem))                                                                \
       return 0;                                                                                              \
     int rc = call_begin(s, OP_##n, in, e);                                                                   \

@@ -119,14 +119,16 @@ static void test_rough(void **state) {
 static const struct {
   uint64_t seed;
   int episode, nodes, rough;
+  bool after;
 } found[] = {
-    {1, 4, 1, 0},      {1, 6, 1, 0},     {2, 1, 1, 0},     {2, 4, 1, 0},     {2, 8, 1, 0},
-    {3, 0, 1, 0},      {4, 0, 1, 0},     {5, 3, 1, 0},     {5, 9, 1, 0},     {6, 8, 1, 0},
-    {7, 6, 1, 0},      {8, 2, 1, 0},     {8, 7, 1, 0},     {9, 0, 1, 0},     {11, 1, 1, 0},
-    {2, 0, 3, 0},      {1002, 17, 1, 0}, {1004, 14, 3, 0}, {1025, 27, 3, 0}, {1031, 3, 3, 0},
-    {2033, 4, 3, 0},   {2, 8, 1, 15},    {3, 8, 2, 15},    {3, 18, 3, 15},   {7, 9, 3, 15},
-    {3029, 23, 3, 0},  {3055, 4, 2, 0},  {102, 172, 3, 4}, {101, 669, 3, 4}, {73, 38, 3, 3},
-    {204, 112, 2, 15},
+    {1, 4, 1, 0, false},     {1, 6, 1, 0, false},     {2, 1, 1, 0, false},      {2, 4, 1, 0, false},
+    {2, 8, 1, 0, false},     {3, 0, 1, 0, false},     {4, 0, 1, 0, false},      {5, 3, 1, 0, false},
+    {5, 9, 1, 0, false},     {6, 8, 1, 0, false},     {7, 6, 1, 0, false},      {8, 2, 1, 0, false},
+    {8, 7, 1, 0, false},     {9, 0, 1, 0, false},     {11, 1, 1, 0, false},     {2, 0, 3, 0, false},
+    {1002, 17, 1, 0, false}, {1004, 14, 3, 0, false}, {1025, 27, 3, 0, false},  {1031, 3, 3, 0, false},
+    {2033, 4, 3, 0, false},  {2, 8, 1, 15, false},    {3, 8, 2, 15, false},     {3, 18, 3, 15, false},
+    {7, 9, 3, 15, false},    {3029, 23, 3, 0, false}, {3055, 4, 2, 0, false},   {102, 172, 3, 4, false},
+    {101, 669, 3, 4, false}, {73, 38, 3, 3, false},   {204, 112, 2, 15, false}, {77, 218, 1, 15, true},
 };
 
 static void test_found(void **state) {
@@ -134,6 +136,7 @@ static void test_found(void **state) {
   for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
     struct sim_options o =
         options(hash_u64(found[i].seed) + (uint64_t)found[i].episode, found[i].nodes, found[i].rough);
+    o.after = found[i].after;
     (void)play(&o);
   }
 }
