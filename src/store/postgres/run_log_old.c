@@ -112,19 +112,22 @@ static int drop_day(struct pg_store *s, const char *name, usec_t day, int32_t li
 }
 
 /* ---------------------------------------------------------------- what stands in no day's table */
+#define OLDEST_ENDED  " AND NOT " OPEN_RUN("l") " ORDER BY l.scheduled_at LIMIT $2::int4)) RETURNING 1"
+#define WITHOUT_LINES " AND NOT EXISTS (SELECT FROM run_log g WHERE " SAME_RUN("g", "l") " OFFSET 0)"
+#define FIRST_DAY                                                                                            \
+  "(SELECT min(" PG_DAY_OF("c.relname") ") FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE "  \
+                                        "i.inhparent = 'run_log'::regclass)"
+
+/* Heads of days that have a table go with it: only those before the oldest one are looked at, or a whole day of them would be, each time. */
 static int drop_strays(struct pg_store *s, const struct st_run_log_expire *in,
                        struct st_run_log_expire_ret *ret, struct err *e) {
   static const struct pg_sql q = {
       "run_log_expire",
       "WITH d AS (DELETE FROM run_log_default WHERE ctid = ANY (ARRAY (SELECT l.ctid FROM run_log_default l "
-      "WHERE "
-      "l.scheduled_at < $1::int8 AND NOT " OPEN_RUN(
-          "l") " ORDER BY l.scheduled_at LIMIT $2::int4)) RETURNING 1), "
-               "h AS (DELETE FROM run_log_head WHERE ctid = ANY (ARRAY (SELECT l.ctid FROM run_log_head l "
-               "WHERE l.scheduled_at < "
-               "$1 AND NOT " OPEN_RUN("l") " AND NOT EXISTS (SELECT FROM run_log g WHERE " SAME_RUN(
-                   "g", "l") " OFFSET 0) ORDER BY l.scheduled_at LIMIT $2)) RETURNING 1) "
-                             "SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM h)",
+      "WHERE l.scheduled_at < $1::int8" OLDEST_ENDED
+      "), h AS (DELETE FROM run_log_head WHERE ctid = ANY (ARRAY "
+      "(SELECT l.ctid FROM run_log_head l WHERE l.scheduled_at < least($1, " FIRST_DAY
+      ")" WITHOUT_LINES OLDEST_ENDED ") SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM h)",
       PG_WRITE};
   auto_result r = NULL;
   pgw_i8(&s->args, in->before);

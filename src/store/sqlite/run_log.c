@@ -168,22 +168,25 @@ static int is_open(struct sqlite_tx *tx, const struct run_key *k) {
 int sqlite_run_log_expire(struct store *s, const struct st_run_log_expire *in,
                           struct st_run_log_expire_ret *ret, struct arena *mem, struct err *e) {
   struct run_key k = {.scheduled_at = INT64_MIN, .task_id = INT64_MIN, .part = INT32_MIN};
-  int32_t budget = in->limit;
+  int32_t budget = in->limit, runs = 0; /* some have a head and no lines */
   struct sqlite_tx tx;
   int r = sqlite_write(&tx, s, mem, e);
   if (r < 0)
     return r;
-  while (r >= 0 && budget > 0 &&
+  while (r >= 0 && budget > 0 && runs < in->limit &&
          (r = db_first(tx.db, SQL_LOG_OLDEST, e, "llil", k.scheduled_at, k.task_id, k.part, in->before)) >
              0) {
     db_get(tx.db, SQL_LOG_OLDEST, NULL, "lli", &k.scheduled_at, &k.task_id, &k.part);
     r = is_open(&tx, &k);
-    if (r == 0)
+    if (r == 0) {
       r = sqlite_log_drop(&tx, &k, &budget);
+      runs++;
+    }
   }
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r < 0)
     return r;
-  *ret = (struct st_run_log_expire_ret){.removed = in->limit - budget, .more = budget <= 0};
+  *ret =
+      (struct st_run_log_expire_ret){.removed = in->limit - budget, .more = budget <= 0 || runs >= in->limit};
   return 0;
 }
