@@ -161,7 +161,8 @@ static void add_deeds(struct pgw_args *a, const struct st_dead_letter_handle *in
 }
 
 /* The transaction begins with the key of the answer, so that of two calls with one key the second waits and then does nothing; then all
- * letters are locked, by their keys in order, so that two calls for the same ones cannot stop each other. */
+ * letters are locked, by their keys in order, so that two calls for the same ones cannot stop each other. Both are planned anew: a plan
+ * of a day when there were few letters would read all of them for each (storage.md, the first trap). */
 static int begin(struct pg_store *s, const struct st_dead_letter_handle *in, bool *ret_repeat,
                  struct err *e) {
   static const struct pg_sql idem = {"dead_letter_idem", "WITH " PG_IDEM_CTE " SELECT " PG_IDEM_IS_NEW,
@@ -171,7 +172,7 @@ static int begin(struct pg_store *s, const struct st_dead_letter_handle *in, boo
       "SELECT FROM dead_letter d JOIN unnest($1::int8[], $2::int8[], $3::int4[]) u (scheduled_at, task_id, "
       "part) ON d.scheduled_at = u.scheduled_at AND d.task_id = u.task_id AND d.part = u.part ORDER BY "
       "d.scheduled_at, d.task_id, d.part FOR UPDATE OF d",
-      PG_WRITE};
+      PG_WRITE, true};
   PGresult *r[3] = {0};
   pgc_begin(s);
   pg_add_idem(&s->args, in->idem);
@@ -201,7 +202,7 @@ static int act(struct pg_store *s, const struct st_dead_letter_handle *in, int64
       "($10 OR u.ord IN (SELECT ord FROM d)) ORDER BY u.ord RETURNING shard), "
       "n AS (SELECT pg_notify('" PG_CHANNEL "', shard::text) FROM (SELECT DISTINCT shard FROM i) x) "
       "SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM n)",
-      PG_WRITE};
+      PG_WRITE, true};
   auto_result r = NULL;
   add_deeds(&s->args, in);
   pgw_i4(&s->args, (int32_t)in->state);

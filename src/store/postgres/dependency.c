@@ -341,8 +341,10 @@ static void add_kept(struct pg_store *s, const struct st_dependency_apply *in) {
       "dependency_keep",
       "UPDATE dependency d SET kept = u.kept, end_scheduled_at = u.scheduled_at, end_at = u.at, end_part = "
       "u.part, end_state = u.state FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], "
-      "$6::int4[], $7::int4[]) u (child, parent, kept, scheduled_at, at, part, state) WHERE d.child_id = "
-      "u.child AND d.parent_id = u.parent",
+      "$6::int4[], $7::int4[]) u (child, parent, kept, scheduled_at, at, part, state) CROSS JOIN LATERAL "
+      "(SELECT k.ctid AS at FROM dependency k WHERE k.child_id = u.child AND k.parent_id = u.parent OFFSET "
+      "0) "
+      "k WHERE d.ctid = k.at",
       PG_WRITE};
   struct pgw_args *a = &s->args;
   ADD_KEPT(a, PG_INT8_OID, pgw_el_i8, x->child);

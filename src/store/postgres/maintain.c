@@ -98,10 +98,13 @@ int pg_make_partitions(struct pg_store *s, struct err *e) {
 
 int pg_maintain(struct store *store, const struct st_maintain *in, struct st_maintain_ret *ret,
                 struct arena *mem, struct err *e) {
-  static const char *const vacuums[] = {
-      "VACUUM (SKIP_LOCKED, TRUNCATE false) run",          "VACUUM (SKIP_LOCKED, TRUNCATE false) shard",
-      "VACUUM (SKIP_LOCKED, TRUNCATE false) shard_finish", "VACUUM (SKIP_LOCKED, TRUNCATE false) progress",
-      "VACUUM (SKIP_LOCKED, TRUNCATE false) inbox",        "VACUUM (SKIP_LOCKED, TRUNCATE false) node"};
+  static const char *const vacuums[] = {"VACUUM (SKIP_LOCKED, TRUNCATE false) run",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) shard",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) shard_finish",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) progress",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) inbox",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) node",
+                                        "VACUUM (SKIP_LOCKED, TRUNCATE false) dependency_event"};
   struct pg_store *s = pg_of(store);
   (void)in;
   (void)ret;
