@@ -29,19 +29,30 @@ static const struct run_row *find_run(const struct turn *t, const struct run_key
   return NULL;
 }
 
+static struct slice keep(struct turn *t, struct slice text) {
+  return text.p ? arena_slice(t->mem, text) : text;
+}
+
+/* What a child is told of it: its payload, which may be large, is not kept for the turn. */
 static int read_run(struct turn *t, const struct run_key *key, struct err *e) {
+  auto_arena mem = {0};
   struct st_run_get_ret got;
   if (find_run(t, key))
     return 0;
-  int r = store_run_get(t->g->o.api, &(struct st_run_get){*key}, &got, t->mem, e);
+  int r = store_run_get(t->g->o.api, &(struct st_run_get){*key}, &got, &mem, e);
   if (r == ERR_NOT_FOUND) {
-    got.run = (struct run_row){.key = *key, .state = RUN_STATE_MAX_};
+    got.run = (struct run_row){.state = RUN_STATE_MAX_};
     r = 0;
   }
   if (r < 0)
     return r;
   mem_reserve(t->runs, t->run_count, t->run_cap);
-  t->runs[t->run_count++] = got.run;
+  t->runs[t->run_count++] = (struct run_row){.key = *key,
+                                             .state = got.run.state,
+                                             .reason = got.run.reason,
+                                             .result = keep(t, got.run.result),
+                                             .error_type = keep(t, got.run.error_type),
+                                             .error_message = keep(t, got.run.error_message)};
   return 0;
 }
 
