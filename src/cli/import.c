@@ -17,7 +17,7 @@
 #define NAME_CUT     110 /* bytes of a name that is made; a number may follow */
 #define UNIT_MAX     ((size_t)1024 * 1024)
 #define CRONTAB_MAX  ((size_t)4 * 1024 * 1024)
-#define HANDLER_WANT "shell"
+#define HANDLER_WANT "command"
 
 void import_init(struct import *im) {
   im->tasks = json_array();

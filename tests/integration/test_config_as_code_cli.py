@@ -240,5 +240,6 @@ def test_an_imported_crontab_can_be_applied(files, tmp_path):
     files.run("apply", "-f", "-", "--source", "crontab", stdin=got.stdout)
     task = files.place.get("backup")
     assert task["schedule"]["timezone"] == "Asia/Shanghai" and task["payload"] == {"command": "/usr/bin/backup --all"}
+    assert task["handler"] == "command"  # not the sample executor's shell: that takes no command lines
     assert task["description"] == "nightly" and task["overlap_policy"] == "ALLOW" and task["misfire_policy"] == "SKIP"
     assert files.run("diff", "-f", "-", stdin=got.stdout).stdout == ""
