@@ -346,12 +346,22 @@ def suite_fault(session):
     return pytest_suite(session, "fault", ["tests/fault"], 7200 if session.long else 900)
 
 
+def run_ids(text):
+    return set(re.findall(r"^[0-9a-v]{36}\b", text, re.M))
+
+
 def suite_run(session):
-    """tools/run shows runs of the sample task and ends by itself"""
+    """tools/run shows runs of the sample task and ends by itself; started again it shows none of the earlier ones"""
     state = os.path.join(ROOT, PLAIN, "run-state")
     command = ["tools/run", "--no-setup", "--built", PLAIN, "--for", "15s", "--state", state, "--fresh"]
     code, text = session.run("run", command, 600)
-    return Counts(passed=1) if code == 0 else failure(f"tools/run ended with {code}\n{tail(text)}")
+    if code != 0:
+        return failure(f"tools/run ended with {code}\n{tail(text)}")
+    code, again = session.run("run-again", command[:-1], 600)
+    both = run_ids(text) & run_ids(again)
+    if code != 0 or both or not run_ids(again):
+        return failure(f"tools/run started again ended with {code} and shows {both or 'no'} earlier runs\n{tail(again)}")
+    return Counts(passed=2)
 
 
 SUITES = {"check": suite_check, "unit": suite_unit, "fsm": suite_fsm, "store": suite_store,
