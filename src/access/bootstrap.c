@@ -19,8 +19,12 @@ static int is_empty(struct access *a, bool *ret, struct err *e) {
 }
 
 static int publish(const struct token_file *f, struct err *e) {
-  int r = token_file_publish(f, e);
-  if (r == 0)
+  bool kept = false;
+  int r = token_file_publish(f, &kept, e);
+  if (r == 0 && kept)
+    log_warn("the first admin token has been written, the one of another database is kept",
+             LF_S("file", f->final), LF_S("former", f->former));
+  else if (r == 0)
     log_info("the first admin token has been written", LF_S("file", f->final));
   return r;
 }

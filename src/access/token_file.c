@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int failed(struct err *e, const char *what, const char *path) {
@@ -12,8 +13,9 @@ static int failed(struct err *e, const char *what, const char *path) {
 int token_file_init(struct token_file *f, const char *dir, struct err *e) {
   int n = snprintf(f->final, sizeof f->final, "%s/admin.token", dir);
   int m = snprintf(f->pending, sizeof f->pending, "%s/admin.token.new", dir);
+  int k = snprintf(f->former, sizeof f->former, "%s/admin.token.old", dir);
   f->dir = dir;
-  if (n < 0 || m < 0 || (size_t)m >= sizeof f->pending)
+  if (n < 0 || m < 0 || k < 0 || (size_t)m >= sizeof f->pending || (size_t)k >= sizeof f->former)
     return err_set(e, ERR_INVALID, "the path of the state folder is too long");
   return 0;
 }
@@ -86,7 +88,13 @@ int token_file_write(const struct token_file *f, const char *text, struct err *e
   return sync_dir(f, e);
 }
 
-int token_file_publish(const struct token_file *f, struct err *e) {
+/* A crash between the two renames leaves the pending file, and the next start goes on. */
+int token_file_publish(const struct token_file *f, bool *ret_kept, struct err *e) {
+  *ret_kept = rename(f->final, f->former) == 0;
+  if (!*ret_kept && errno != ENOENT)
+    return failed(e, "rename", f->final);
+  if (*ret_kept && chmod(f->former, 0600) < 0)
+    return failed(e, "protect", f->former);
   if (rename(f->pending, f->final) < 0)
     return failed(e, "rename", f->pending);
   return sync_dir(f, e);

@@ -82,6 +82,28 @@ static void test_bootstrap(void **state) {
   OK(access_namespace_need(a, SLICE("default"), &e));
 }
 
+/* The file of another database is kept, closed to others, before it is overwritten. */
+static void test_bootstrap_former(void **state) {
+  (void)state;
+  char final[128], former[128];
+  struct stat st;
+  auto_str text;
+  str_init(&text, 200);
+  path_of("admin.token", final);
+  path_of("admin.token.old", former);
+  FILE *f = fopen(final, "w");
+  assert_non_null(f);
+  assert_true(fputs("klt_former\n", f) >= 0);
+  assert_int_equal(fclose(f), 0);
+  assert_int_equal(chmod(final, 0644), 0);
+  OK(access_bootstrap(a, &e));
+  expect_admin();
+  assert_int_equal(stat(former, &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0600);
+  OK(file_read(former, 200, &text, &e));
+  assert_true(slice_eqz(str_slice(&text), "klt_former\n"));
+}
+
 /* Crash after the file, before the database. */
 static void test_bootstrap_pending(void **state) {
   (void)state;
@@ -236,7 +258,7 @@ static void test_idem_expire(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-  const struct CMUnitTest tests[] = {T(test_bootstrap), T(test_bootstrap_pending), T(test_bootstrap_late),
+  const struct CMUnitTest tests[] = {T(test_bootstrap), T(test_bootstrap_former), T(test_bootstrap_pending), T(test_bootstrap_late),
                                      T(test_tokens),    T(test_token_refusals),    T(test_roles),
                                      T(test_cache),     T(test_idem_expire)};
   return cmocka_run_group_tests(tests, NULL, NULL);
