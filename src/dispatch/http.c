@@ -11,6 +11,7 @@ enum {
   ANSWER_MAX = 1024 * 1024 + 65536,
   ERROR_TEXT_MAX_BYTES = 65536,
   RESULT_MAX = 65536,
+  REFUSAL_BODY_MAX = 200,
   SIGNATURES_TEXT = 2 * SIGNATURE_TEXT_MAX
 };
 static const usec_t RETRY_AFTER_MOST = 30 * USEC_PER_SEC, ROOM_PAUSE = 10 * USEC_PER_MS;
@@ -140,6 +141,14 @@ static void take_done(const struct http_result *r, struct arena *mem, struct liv
   ev->result = slice_utf8_head(ev->result, RESULT_MAX);
 }
 
+static const char *refusal_text(const struct http_result *r, struct arena *mem) {
+  struct slice body = slice_utf8_head(r->body, REFUSAL_BODY_MAX);
+  const char *what =
+      r->status == 401 ? ", it did not accept the signature (the secret of the group, its clock)" : "";
+  return arena_printf(mem, "the executor answered %d%s%s%.*s", r->status, what, body.n ? ": " : "", (int)body.n,
+                      body.n ? body.p : "");
+}
+
 static void answer_of(const struct http_result *r, struct arena *mem, struct dispatch_answer *a) {
   *a = (struct dispatch_answer){.event = {.progress = -1}};
   const char *why = NULL;
@@ -168,8 +177,7 @@ static void answer_of(const struct http_result *r, struct arena *mem, struct dis
       a->outcome = busy ? DISPATCH_BUSY : DISPATCH_REFUSED;
       a->retry_after = busy ? retry_after(r) : 0;
       a->out_of_order = !busy && r->status >= 500;
-      why = arena_printf(mem, "the executor answered %d: %.*s", r->status,
-                         (int)(r->body.n > 200 ? 200 : r->body.n), r->body.p ? r->body.p : "");
+      why = refusal_text(r, mem);
     }
     break;
   }

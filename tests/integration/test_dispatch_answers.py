@@ -164,7 +164,8 @@ def test_an_unsigned_or_forged_delivery_would_be_seen(scene):
     assert signed_with(new) and executor.last_signature.count("v1=") == 1
     group.secret = old
     run = scene.wait_run(task.trigger())
-    assert (run["state"], run["reason"]) == ("FAIL", "REJECTED") and "401" in run["error"]["message"]
+    assert (run["state"], run["reason"]) == ("FAIL", "REJECTED")
+    assert "answered 401, it did not accept the signature (the secret of the group, its clock)" in run["error"]["message"]
 
 
 def test_an_old_fence_is_refused_by_the_executor_and_ends_the_attempt(scene):
@@ -173,6 +174,15 @@ def test_an_old_fence_is_refused_by_the_executor_and_ends_the_attempt(scene):
     run = scene.wait_run(scene.task(retry={"max_attempts": 1}).trigger())
     assert (run["state"], run["reason"]) == ("FAIL", "REJECTED")
     assert len(executor.deliveries) == 1  # not asked again and again
+
+
+def test_a_refusal_without_a_text_ends_with_its_number(scene):
+    executor = scene.executor()
+    task = scene.task(retry={"max_attempts": 1})
+    for answer, said in ((Answer(404), "the executor answered 404"), (Answer(404, "no"), "the executor answered 404: ")):
+        executor.answer(answer)
+        message = scene.wait_run(task.trigger())["error"]["message"]
+        assert message.startswith(said) and not message.endswith(": "), message
 
 
 def test_cancel_of_a_run_at_a_dead_executor_is_bounded(scene):
