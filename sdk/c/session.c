@@ -395,7 +395,7 @@ static int read_servers(struct session *s, struct err *e) {
       continue;
     struct target *t = NULL;
     int r = target_parse(one, NULL, &t, e);
-    if (r == ERR_INVALID || r == ERR_FORBIDDEN)
+    if (r == ERR_INVALID || r == ERR_ADDRESS)
       return r;
     s->server[s->servers] = one;
     s->target[s->servers++] = t;

@@ -146,6 +146,6 @@ void conf_doc(const struct conf_item *items, size_t n, struct str *out) {
     add_range(out, &items[i]);
     str_addz(out, items[i].flags & CONF_RELOADABLE ? " | yes | " : " | no | ");
     add_cell(out, items[i].help);
-    str_addz(out, items[i].flags & CONF_SECRET ? " Secret. |\n" : " |\n");
+    str_addz(out, items[i].flags & CONF_SECRET ? "; a secret, never printed |\n" : " |\n");
   }
 }

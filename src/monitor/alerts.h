@@ -56,7 +56,7 @@ struct alert_channel_new {
   const json_t *definition;
   struct slice url; /* p == NULL: as it is (change only) */
 };
-/* Create (if_version 0; the secret is given here once and never again) or change that version. ERR_FORBIDDEN "/url": its address
+/* Create (if_version 0; the secret is given here once and never again) or change that version. ERR_ADDRESS "/url": its address
  * is not allowed. */
 int alerts_channel_put(struct alerts *a, const struct alert_channel_new *c, int32_t if_version,
                        char ret_secret[ALERT_SECRET_MAX], struct alert_channel *ret, struct arena *mem,

@@ -16,6 +16,7 @@ struct network_list {
   struct network *v;
   size_t n, cap;
   bool public;
+  const char *setting; /* borrowed; NULL: none */
 };
 
 struct network_text {
@@ -141,6 +142,8 @@ int network_list_parse(struct slice text, struct network_list **ret, struct err 
   return 0;
 }
 
+void network_list_named(struct network_list *l, const char *setting) { l->setting = setting; }
+
 void network_list_free(struct network_list **l) {
   if (!*l)
     return;
@@ -157,6 +160,12 @@ static bool allowed(const struct network_list *l, bool v6, const uint8_t *addres
       return true;
   return l->public && !find(loopback, COUNT(loopback), v6, address) &&
          !find(private_use, COUNT(private_use), v6, address) && !find(special, COUNT(special), v6, address);
+}
+
+static int refuse(struct err *e, const char *host, const char *address, const char *why, const char *what) {
+  if (strcmp(host, address) == 0)
+    return err_set(e, ERR_ADDRESS, "%s is %s %s", host, why, what);
+  return err_set(e, ERR_ADDRESS, "%s (%s) is %s %s", host, address, why, what);
 }
 
 int network_check(const struct network_list *l, const struct sockaddr *a, const char *host, struct err *e) {
@@ -178,8 +187,9 @@ int network_check(const struct network_list *l, const struct sockaddr *a, const 
   (void)inet_ntop(v6 ? AF_INET6 : AF_INET, address, text, sizeof text);
   const char *what = find(refused, COUNT(refused), v6, address);
   if (what)
-    return err_set(e, ERR_FORBIDDEN, "%s (%s) is never called: it is %s", host, text, what);
+    return refuse(e, host, text, "never called: it is", what);
   if (!allowed(l, v6, address))
-    return err_set(e, ERR_FORBIDDEN, "%s (%s) is outside the allowed networks", host, text);
+    return l->setting ? refuse(e, host, text, "outside the networks of", l->setting)
+                      : refuse(e, host, text, "outside the allowed", "networks");
   return 0;
 }

@@ -21,5 +21,5 @@ struct target {
 /* Same host, port, address and scheme: connections may be shared. */
 bool target_same_peer(const struct target *a, const struct target *b);
 
-/* Is this address allowed? 0, or ERR_FORBIDDEN with the reason. `host` is for the message. */
+/* Is this address allowed? 0, or ERR_ADDRESS with the reason. `host` is for the message. */
 int network_check(const struct network_list *l, const struct sockaddr *a, const char *host, struct err *e);

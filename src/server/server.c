@@ -110,9 +110,10 @@ static int start_store(struct server *s, struct err *e) {
                             .idle_tx_timeout = conf_usec(s->conf, "node.lease_ttl") / 3,
                             .clock = &clock_system};
   int rc = store_source_open(&o, &s->source, e);
-  if (rc >= 0)
-    rc = store_pool(s->source, STORE_API, (int)conf_int(s->conf, "store.pool"),
-                    conf_usec(s->conf, "store.pool_wait"), &s->api_store, e);
+  if (rc < 0)
+    return e->field[0] ? rc : err_at(e, "store.url");
+  rc = store_pool(s->source, STORE_API, (int)conf_int(s->conf, "store.pool"),
+                  conf_usec(s->conf, "store.pool_wait"), &s->api_store, e);
   if (rc >= 0)
     s->api_store = store_trace(s->api_store, conf_usec(s->conf, "store.slow"), &clock_system);
   return rc;
@@ -189,7 +190,11 @@ static int read_networks(struct server *s, const char *setting, struct network_l
   str_init(&nets, 8192);
   for (const char *const *n = conf_list(s->conf, setting); *n; n++)
     str_addf(&nets, "%s%s", nets.n ? "," : "", *n);
-  return network_list_parse(str_slice(&nets), ret, e);
+  int r = network_list_parse(str_slice(&nets), ret, e);
+  if (r < 0)
+    return err_at(e, setting);
+  network_list_named(*ret, setting);
+  return 0;
 }
 
 static int start_registry(struct server *s, struct err *e) {

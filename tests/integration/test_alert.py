@@ -266,7 +266,9 @@ def test_where_webhooks_may_be(make_node):
     for url in ("http://127.0.0.1:9/x", "http://10.0.0.1/", "https://192.168.1.1/hook", "http://[::1]/", "http://169.254.169.254/x",
                 "http://2130706433/"):
         answer = api.post("/alert-channels", {"name": "x", "url": url})
-        assert answer.status_code in (400, 403) and answer.json()["errors"][0]["pointer"] == "/url", answer.text
+        assert answer.status_code == 400 and answer.json()["errors"][0]["pointer"] == "/url", answer.text
+    problem = api.problem("POST", "/alert-channels", {"name": "x", "url": "http://10.0.0.1/"}, 400, "address_not_allowed")
+    assert problem["errors"][0]["detail"] == "10.0.0.1 is outside the networks of alert.allowed_networks"
     for url in ("ftp://host/", "https://", "https://host?x=1", "https://user:pw@198.51.99.1/", "https://198.51.99.1/a b",
                 "https://198.51.99.1/#x"):
         api.problem("POST", "/alert-channels", {"name": "x", "url": url}, 400)

@@ -71,6 +71,10 @@ def test_a_bad_registration_names_its_field(node, group):
         answer = node.api(group.token).post("/executors/register", body)
         assert 400 <= answer.status_code < 500 and answer.json()["errors"][0]["pointer"] == pointer, answer.text
     assert node.api().items("/executors") == []
+    for url, said in (("http://8.8.8.8", "8.8.8.8 is outside the networks of executor.allowed_networks"),
+                      ("http://169.254.169.254", "169.254.169.254 is never called: it is link-local, where cloud metadata lives")):
+        problem = node.api(group.token).problem("POST", "/executors/register", registration(url=url), 400, "address_not_allowed")
+        assert problem["errors"][0]["detail"] == said and "role" not in problem["title"], problem
 
 
 def test_a_token_speaks_for_its_group_only(api, node, group):

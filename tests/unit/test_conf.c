@@ -381,7 +381,7 @@ static void test_doc(void **state) {
   assert_non_null(strstr(out.p, "| duration | `10s` | 1s to 1h | no |"));
   assert_non_null(strstr(out.p, "| choice | `info` | `debug`, `info`, `warn` | yes |"));
   assert_non_null(strstr(out.p, "| list |  | 0 to 3 entries | yes |"));
-  assert_non_null(strstr(out.p, "Key file. Secret. |\n"));
+  assert_non_null(strstr(out.p, "Key file; a secret, never printed |\n"));
   static const struct conf_item more[] = {{"a", CONF_INT, NULL, 1, INT64_MAX, NULL, 0, "Must"}};
   str_clear(&out);
   conf_doc(more, 1, &out);

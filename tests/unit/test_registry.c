@@ -488,8 +488,8 @@ static void test_register_refusals(void **state) {
   BAD(handlers, &empty, ERR_INVALID, "/handlers/0");
   BAD(labels, SLICE("[]"), ERR_INVALID, "/labels");
   BAD(url, SLICE("ftp://127.0.0.1/"), ERR_INVALID, "/url");
-  BAD(url, SLICE("http://169.254.169.254/"), ERR_FORBIDDEN, "/url");
-  BAD(url, SLICE("http://8.8.8.8/"), ERR_FORBIDDEN, "/url");
+  BAD(url, SLICE("http://169.254.169.254/"), ERR_ADDRESS, "/url");
+  BAD(url, SLICE("http://8.8.8.8/"), ERR_ADDRESS, "/url");
 }
 
 /* The threads: a beat reaches the store, a registration elsewhere gets here, without anyone asking. */

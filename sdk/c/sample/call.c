@@ -225,7 +225,7 @@ void do_http(struct kelou_run *r, void *caller) {
   a.call.target = target;
   if (code >= 0)
     perform(r, c, &a);
-  else if (code == ERR_FORBIDDEN)
+  else if (code == ERR_ADDRESS)
     kelou_fail(r, "NOT_ALLOWED", e.text, NULL);
   else if (code == ERR_UNREACHABLE)
     kelou_fail(r, "UNREACHABLE", e.text, NULL);
