@@ -13,6 +13,9 @@
 #define MIB              ((int64_t)1 << 20)
 #define EXECUTORS_ASKED  64
 #define EXECUTOR_TIMEOUT (3 * USEC_PER_SEC)
+#define TASKS_PAGE       100
+#define TASKS_PAGES      50 /* so many tasks are looked at, for a bounded time */
+#define TASKS_NAMED      5
 #define STORE_SLOW       (200 * USEC_PER_MS)
 #define CLOCK_OFF        (500 * USEC_PER_MS)
 #define ALERT_LATE       (5 * USEC_PER_MIN)
@@ -106,7 +109,7 @@ static void look_at_file(struct doctor *d, const char *dir, const char *name, bo
 }
 
 static void look_at_folder(struct doctor *d, const char *dir) {
-  static const char *const secrets[] = {NULL, "secret.key", "admin.token"};
+  static const char *const secrets[] = {NULL, "secret.key", "admin.token", "admin.token.old"};
   bool good = true;
   if (access(dir, F_OK) < 0) {
     found(d, FOUND_folder_absent, dir, NULL, NULL);
@@ -352,6 +355,38 @@ static int call_executors(struct doctor *d, struct server *s, const struct st_ex
   return failed;
 }
 
+/* Is nobody there who could take this task's runs? */
+static bool is_unserved(const struct st_executor_list_ret *rows, const struct task_row *task) {
+  for (size_t i = 0; i < rows->count; i++)
+    if (rows->rows[i].state == EXECUTOR_ONLINE && slice_eq(rows->rows[i].group, task->group) &&
+        slice_eq(rows->rows[i].ns, task->ns))
+      return false;
+  return true;
+}
+
+/* Tasks that nobody can do now, by name. */
+static void ask_tasks(struct doctor *d, struct server *s, const struct st_executor_list_ret *rows) {
+  struct st_task_list in = {.state = TASK_ENABLED, .kind = -1, .limit = TASKS_PAGE};
+  auto_str names;
+  int named = 0;
+  bool more = true;
+  str_init(&names, ERR_TEXT_MAX * TASKS_NAMED);
+  for (int page = 0; more && page < TASKS_PAGES; page++) {
+    auto_arena mem = {0};
+    struct st_task_list_ret out;
+    if (store_task_list(s->api_store, &in, &out, &mem, NULL) < 0)
+      return; /* the database is said to be down already */
+    for (size_t i = 0; i < out.count && named <= TASKS_NAMED; i++)
+      if (is_unserved(rows, &out.tasks[i]) && named++ < TASKS_NAMED)
+        str_addf(&names, "%s%.*s/%.*s", named > 1 ? ", " : "", SLICE_FMT(out.tasks[i].ns),
+                 SLICE_FMT(out.tasks[i].v.name));
+    more = out.count == TASKS_PAGE && named <= TASKS_NAMED;
+    in.after = out.count ? out.tasks[out.count - 1].v.task_id : 0;
+  }
+  if (named)
+    found(d, FOUND_tasks_unserved, names.p, named > TASKS_NAMED ? ", …" : "", NULL);
+}
+
 static void ask_executors(struct doctor *d, struct server *s) {
   auto_arena mem = {0};
   struct st_executor_list_ret rows;
@@ -372,6 +407,7 @@ static void ask_executors(struct doctor *d, struct server *s) {
     found(d, FOUND_executors_none, NULL, NULL, NULL);
   else if (!failed)
     found(d, FOUND_executors_good, number(buf, sizeof buf, online), NULL, NULL);
+  ask_tasks(d, s, &rows);
 }
 
 static void ask_alerts(struct doctor *d, struct server *s) {

@@ -66,6 +66,13 @@ def test_no_database(tmp_path):
     assert code == 1 and level_of(text, "store") == "FAIL" and "store.url" in text
 
 
+@pytest.mark.parametrize("url", ["mysql://x", "postgres://nobody@127.0.0.1:1/none", "sqlite:/nowhere/at/all/x.db"])
+def test_a_start_without_a_database_names_the_setting(tmp_path, url):
+    got = subprocess.run([binary("keloud"), "--set", f"store.url={url}", "--set", f"node.state_dir={tmp_path}/state",
+                          "--set", "http.listen=127.0.0.1:0"], capture_output=True, text=True, timeout=60, check=False)
+    assert got.returncode == 1 and re.search(r"cannot start.*field=.?store\.url", got.stderr + got.stdout), got.stderr
+
+
 def test_a_schema_of_tomorrow(make_node, store, request):
     node = make_node().start()
     node.stop()
@@ -124,6 +131,25 @@ def test_the_server_is_asked(node, api, executor):
     api.problem("GET", "/doctor", status=400, params={"lang": "fr"})
     for role, status in (("OPERATOR", 403), ("VIEWER", 403)):
         node.api(api.ok("POST", "/tokens", {"name": role, "role": role})["token"]).problem("GET", "/doctor", status=status)
+
+
+def test_tasks_that_nobody_can_do(node, api, executor):
+    api.ok("POST", "/executor-groups", {"name": "idle"})
+    base = {"handler": "echo", "schedule": {"kind": "MANUAL"}}
+    api.ok("POST", "/tasks", {"name": "served", "executor_group": "sample", **base})
+    assert "tasks_unserved" not in by_code(api.ok("GET", "/doctor"))
+    for name, group in (("nobody", "idle"), ("nowhere", "no-such-group")):
+        api.ok("POST", "/tasks", {"name": name, "executor_group": group, **base})
+    found = by_code(api.ok("GET", "/doctor"))["tasks_unserved"]
+    assert found["level"] == "WARN" and found["check"] == "tasks" and found["advice"]
+    assert found["message"].endswith("for default/nobody, default/nowhere")
+    for i in range(4):
+        api.ok("POST", "/tasks", {"name": f"more-{i}", "executor_group": "idle", **base})
+    message = by_code(api.ok("GET", "/doctor"))["tasks_unserved"]["message"]
+    assert message.endswith("default/more-2, …") and "more-3" not in message and "served" not in message
+    for name in ["nobody", "nowhere"] + [f"more-{i}" for i in range(4)]:
+        api.ok("POST", f"/tasks/default%2F{name}/pause")
+    assert "tasks_unserved" not in by_code(api.ok("GET", "/doctor"))
 
 
 def test_executors_that_cannot_be_reached(make_node, tmp_path):
