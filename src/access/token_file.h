@@ -7,7 +7,7 @@
 
 struct token_file {
   char pending[4096], final[4096], former[4096]; /* <dir>/admin.token.new, admin.token, admin.token.old */
-  const char *dir;                 /* borrowed */
+  const char *dir;                               /* borrowed */
 };
 int token_file_init(struct token_file *f, const char *dir, struct err *e);
 /* The token in the pending file; -ENOENT: none (or only a torn one, which is as good as none). */

@@ -145,8 +145,8 @@ static const char *refusal_text(const struct http_result *r, struct arena *mem) 
   struct slice body = slice_utf8_head(r->body, REFUSAL_BODY_MAX);
   const char *what =
       r->status == 401 ? ", it did not accept the signature (the secret of the group, its clock)" : "";
-  return arena_printf(mem, "the executor answered %d%s%s%.*s", r->status, what, body.n ? ": " : "", (int)body.n,
-                      body.n ? body.p : "");
+  return arena_printf(mem, "the executor answered %d%s%s%.*s", r->status, what, body.n ? ": " : "",
+                      (int)body.n, body.n ? body.p : "");
 }
 
 static void answer_of(const struct http_result *r, struct arena *mem, struct dispatch_answer *a) {

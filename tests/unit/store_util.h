@@ -37,8 +37,8 @@ static inline void test_store_open(struct test_store *t) {
 }
 
 static inline void test_store_close(struct test_store *t) {
-  static const char *const names[] = {"kelou.db",     "kelou.db.lock", "kelou.db-wal",
-                                      "kelou.db-shm", "admin.token",   "admin.token.new", "admin.token.old"};
+  static const char *const names[] = {"kelou.db",    "kelou.db.lock",   "kelou.db-wal",   "kelou.db-shm",
+                                      "admin.token", "admin.token.new", "admin.token.old"};
   char path[128];
   store_close(&t->store);
   store_source_close(&t->source);

@@ -258,8 +258,14 @@ static void test_idem_expire(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-  const struct CMUnitTest tests[] = {T(test_bootstrap), T(test_bootstrap_former), T(test_bootstrap_pending), T(test_bootstrap_late),
-                                     T(test_tokens),    T(test_token_refusals),    T(test_roles),
-                                     T(test_cache),     T(test_idem_expire)};
+  const struct CMUnitTest tests[] = {T(test_bootstrap),
+                                     T(test_bootstrap_former),
+                                     T(test_bootstrap_pending),
+                                     T(test_bootstrap_late),
+                                     T(test_tokens),
+                                     T(test_token_refusals),
+                                     T(test_roles),
+                                     T(test_cache),
+                                     T(test_idem_expire)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
