@@ -15,7 +15,7 @@ static const struct conf_item items[] = {
     {"http.port", CONF_INT, "8080", 1, 65535, NULL, 0, "Port of the API"},
     {"http.address", CONF_STRING, "127.0.0.1", 0, 0, NULL, 0, "Address to listen on"},
     {"http.tls.cert", CONF_STRING, "", 0, 200, NULL, 0, "Certificate file | chain"},
-    {"http.tls.key", CONF_STRING, "", 0, 200, NULL, CONF_SECRET, "Key file."},
+    {"http.tls.key", CONF_STRING, "", 0, 200, NULL, CONF_SECRET, "Key file"},
     {"http.max_body", CONF_BYTES, "1MiB", 1024, INT64_C(1) << 30, NULL, CONF_RELOADABLE,
      "Largest request body"},
     {"log.level", CONF_ENUM, "info", 0, 0, levels, CONF_RELOADABLE, "Least level"},
