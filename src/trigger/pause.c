@@ -58,7 +58,8 @@ bool engine_begin_catch_up(struct engine *g, struct owned_shard *w, const struct
       shard_put(w->shard, &p.versions[i]);
   }
   mem_free(p.versions);
-  if (rc < 0 && rc != ERR_TOO_LARGE)
+  bool deleted = r->version && !p.count; /* just now: it waits until the shard knows, and comes to nothing */
+  if (deleted || (rc < 0 && rc != ERR_TOO_LARGE))
     return false;
   shard_begin_catch_up(w->shard, r, rc < 0 ? 0 : p.first);
   return true;

@@ -129,6 +129,7 @@ static const struct {
     {2033, 4, 3, 0, false},  {2, 8, 1, 15, false},    {3, 8, 2, 15, false},     {3, 18, 3, 15, false},
     {7, 9, 3, 15, false},    {3029, 23, 3, 0, false}, {3055, 4, 2, 0, false},   {102, 172, 3, 4, false},
     {101, 669, 3, 4, false}, {73, 38, 3, 3, false},   {204, 112, 2, 15, false}, {77, 218, 1, 15, true},
+    {902, 68, 1, 15, true},
 };
 
 static void test_found(void **state) {
