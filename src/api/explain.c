@@ -87,7 +87,15 @@ static void put_mismatch(json_t *o, unsigned fields) {
   put(o, "mismatch", list);
 }
 
-static void put_instant(json_t *o, const struct explain_answer *a) {
+/* As the texts say it. */
+static void put_local(const struct explaining *x, json_t *o, const char *key, const struct explain_answer *a,
+                      usec_t t) {
+  char local[TIME_TEXT_MAX];
+  if (t)
+    put(o, key, json_string(explain_local(&x->facts, a, t, local)));
+}
+
+static void put_instant(const struct explaining *x, json_t *o, const struct explain_answer *a) {
   char local[TIME_TEXT_MAX];
   if (!a->at)
     return;
@@ -97,10 +105,10 @@ static void put_instant(json_t *o, const struct explain_answer *a) {
   if (left_out) { /* no offset makes it an instant */
     (void)time_format(a->local_sec * USEC_PER_SEC, local);
     local[strlen(local) - 1] = '\0';
+    put(o, "local", json_string(local));
   } else {
-    (void)time_format_offset(a->at, a->offset, local);
+    put_local(x, o, "local", a, a->at);
   }
-  put(o, "local", json_string(local));
   put_time(o, "due_at", a->due);
 }
 
@@ -109,13 +117,14 @@ static void add_item(struct explaining *x, const struct explain_answer *a) {
   str_init(&text, 8192);
   explain_text(&x->facts, a, x->lang, &text);
   json_t *o = json_object();
-  put_instant(o, a);
+  put_instant(x, o, a);
   put(o, "code", json_string(explain_code_names[a->code]));
   put(o, "verdict", json_string(explain_verdict_names[explain_verdict_of(a->code)]));
   put_text(o, "text", str_slice(&text));
   put_notes(x, o, a);
   if (a->run) {
-    put_ms(o, "late_ms", a->run->run.fired_at - a->due);
+    if (a->late_from)
+      put_ms(o, "late_ms", a->run->run.fired_at - a->late_from);
     put_run(x, o, a->run);
     put_key(o, "behind", a->behind);
     put_parts(x, o, a);
@@ -126,7 +135,9 @@ static void add_item(struct explaining *x, const struct explain_answer *a) {
   if (a->mismatch)
     put_mismatch(o, a->mismatch);
   put_time(o, "previous_at", a->previous);
+  put_local(x, o, "previous_local", a, a->previous);
   put_time(o, "next_at", a->next);
+  put_local(x, o, "next_local", a, a->next);
   if (a->code == EXPLAIN_NOT_DECIDED)
     put_time(o, "decided_until", x->facts.decided_at);
   if (a->code == EXPLAIN_RECORD_DROPPED)
@@ -145,12 +156,13 @@ static json_t *document(const struct explaining *x) {
 
 /* ------------------------------------------------------------------ the present */
 
-static void put_last(const struct explaining *x) {
+static void put_last(const struct explaining *x, const struct explain_answer *a) {
   json_t *o = json_array_get(x->items, 0);
   for (size_t i = 0; i < x->facts.before_count; i++) {
     const struct run_row *r = &x->facts.before[i];
     if (run_state_ended(r->state)) {
       put(o, "last", run_json(r, x->task.v.name, x->task.ns, false));
+      put_local(x, o, "last_local", a, r->key.scheduled_at);
       return;
     }
   }
@@ -167,7 +179,7 @@ static int present(struct explaining *x) {
     return r;
   explain_present(&x->facts, &c->mem, &a);
   add_item(x, &a);
-  put_last(x);
+  put_last(x, &a);
   json_t *doc = document(x);
   put(doc, "items", json_incref(x->items));
   return call_json(c, 200, doc);

@@ -31,7 +31,7 @@ static void put_times(json_t *o, const struct run_row *r) {
     put_time(o, "not_before", r->not_before);
   put_time(o, "started_at", r->started_at);
   put_time(o, "finished_at", r->finished_at);
-  if (r->fired_at)
+  if (r->fired_at && r->origin != ORIGIN_BACKFILL)
     put(o, "lateness_ms", json_real((double)(r->fired_at - r->key.scheduled_at) / USEC_PER_MS));
   if (r->started_at && r->finished_at >= r->started_at)
     put(o, "duration_ms", json_real((double)(r->finished_at - r->started_at) / USEC_PER_MS));

@@ -279,6 +279,10 @@ const char *problem_detail(const struct answer *a) {
 int problem_say(const struct client *c, const struct verb *v, const struct answer *a) {
   if (!*member(a->body, "code"))
     return say_foreign(c, a->status);
+  if (a->status == 401 && !c->bearer.n) {
+    words_complain(SAY_no_token, NULL, NULL);
+    return problem_exit(a);
+  }
   auto_str text;
   str_init(&text, 4096);
   add_place(&text, v, problem_place(a));

@@ -77,9 +77,9 @@ static void add_item(struct str *out, const json_t *item, bool colour) {
   add_line(out, SAY_explain_run, text_of(run, "id"), text_of(run, "state"));
   for (size_t i = 0; i < json_array_size(parts); i++)
     add_part(out, json_array_get(parts, i));
-  add_line(out, SAY_explain_last, text_of(last, "scheduled_at"), text_of(last, "state"));
-  add_line(out, SAY_explain_previous, text_of(item, "previous_at"), NULL);
-  add_line(out, SAY_explain_next, text_of(item, "next_at"), NULL);
+  add_line(out, SAY_explain_last, text_of(item, "last_local"), text_of(last, "state"));
+  add_line(out, SAY_explain_previous, text_of(item, "previous_local"), NULL);
+  add_line(out, SAY_explain_next, text_of(item, "next_local"), NULL);
 }
 
 static int show(const struct invocation *given, const json_t *found) {

@@ -23,7 +23,7 @@ struct follower {
   size_t base; /* length of the request's target without what a page adds */
   json_t *cursor;
   bool follow, clean; /* clean: for a terminal */
-  bool more, ended, new_rows;
+  bool more, ended, new_rows, any;
   int64_t cut_attempt;         /* the last one of which it has been said that it is cut */
   usec_t deadline, appears_by; /* mono */
 };
@@ -123,6 +123,7 @@ static int show(struct follower *f, const json_t *page) {
   f->more = json_is_true(json_object_get(page, "more"));
   f->ended = json_is_true(json_object_get(page, "ended"));
   f->new_rows = json_array_size(items) > 0;
+  f->any = f->any || f->new_rows;
   return out.n || str_failed(&out) ? print_out(&out) : 0;
 }
 
@@ -167,14 +168,25 @@ static int say_timeout(const struct follower *f) {
   return err_exit(ERR_TIMEOUT);
 }
 
+/* Nothing at all, and no more to come: silence would leave it open. Of a part of a log it says nothing. */
+static void say_none(const struct follower *f) {
+  bool whole = !f->given->values[OPT_of_attempt] && !f->given->values[OPT_since_seq];
+  if (whole && f->ended && !f->any)
+    words_complain(SAY_log_none, f->given->args[0], NULL);
+}
+
 static int read_on(struct follower *f) {
   usec_t pause = POLL_FIRST;
   for (;;) {
     int code = next_page(f);
     if (code >= 0)
       return code;
-    if (interrupted || (!f->more && (!f->follow || f->ended)))
+    if (interrupted)
       return 0;
+    if (!f->more && (!f->follow || f->ended)) {
+      say_none(f);
+      return 0;
+    }
     if (f->more)
       continue;
     usec_t left = f->deadline - now_mono();

@@ -6,8 +6,8 @@
 int main(int argc, char **argv) {
   struct invocation given;
   json_use_mem();
-  if (argc == 2 && strcmp(argv[1], "--version") == 0)
-    return version_tool(1, argv, NULL);
+  if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
+    return version_tool(argc - 1, argv + 1, NULL);
   int code = command_read(argc, argv, &given);
   if (code >= 0)
     return code;

@@ -169,13 +169,13 @@ static void note_run(struct explain_answer *a, const struct run_row *r) {
 #include "core/explain.def"
   };
   for (size_t i = 0; i < sizeof origins / sizeof *origins; i++)
-    if (origins[i].origin == r->origin && !is_range(r))
+    if (origins[i].origin == r->origin && !is_range(r) && !(a->notes >> EXPLAIN_NOTE_AFTER_PAUSE & 1))
       add_note(a, origins[i].note);
   if (is_range(r))
     add_note(a, r->state == RUN_SKIPPED ? EXPLAIN_NOTE_FOLDED : EXPLAIN_NOTE_STANDS_FOR);
   if (r->attempt > 1)
     add_note(a, EXPLAIN_NOTE_RETRIED);
-  if (r->fired_at - a->due >= EXPLAIN_LATE)
+  if (a->late_from && r->fired_at - a->late_from >= EXPLAIN_LATE)
     add_note(a, EXPLAIN_NOTE_LATE);
 }
 
@@ -312,20 +312,37 @@ static void by_version(const struct explain_facts *f, struct explain_answer *a) 
 
 /* ------------------------------------------------------------------ one instant */
 
+/* Where its lateness begins. A catch-up after a pause is no later than the resume that asked for it. */
+static void count_lateness(const struct explain_facts *f, const struct explain_version *owner,
+                           struct explain_answer *a) {
+  a->late_from = a->run->run.origin == ORIGIN_BACKFILL ? 0 : a->due;
+  if (!owner)
+    return;
+  add_note(a, EXPLAIN_NOTE_AFTER_PAUSE);
+  a->change = pause_of(f, owner);
+  a->other = resumed_after(f, owner);
+  const struct explain_version *resumed = a->other ? a->other : a->version;
+  if (resumed && resumed->effective_at > a->late_from)
+    a->late_from = resumed->effective_at;
+}
+
 static void by_run(const struct explain_facts *f, const struct explain_run *r, struct arena *mem,
                    struct explain_answer *a) {
-  const struct explain_version *v = numbered(f, r->run.version);
+  const struct explain_version *v = numbered(f, r->run.version), *paused_by = owner_of(f, a->at);
   bool own = r->run.key.part == 0 || r->run.origin == ORIGIN_BACKFILL;
+  if (r->run.key.part != 0 || (paused_by && paused_by->state != TASK_PAUSED))
+    paused_by = NULL;
   a->run = r;
   a->version = v ? v : a->version;
   a->due = a->at;
   if (own && v && has(v, a->at)) {
-    a->due = r->run.origin == ORIGIN_BACKFILL ? a->at : due_of(f, v, a->at);
+    a->due = r->run.origin == ORIGIN_BACKFILL ? a->at : due_of(f, paused_by ? paused_by : v, a->at);
     note_schedule(a, v);
   }
   a->code = code_of_run(r);
   if (r->run.state != RUN_SKIPPED && r->run.key.scheduled_at != a->at)
     a->code = EXPLAIN_MADE_UP;
+  count_lateness(f, paused_by, a);
   note_run(a, &r->run);
   explain_parts(f, mem, a);
 }

@@ -92,11 +92,14 @@ struct explain_answer {
   enum explain_code code;
   uint32_t notes; /* bits 1 << EXPLAIN_NOTE_… */
   usec_t due;     /* at with its jitter; 0: it is none of the schedule */
+  usec_t
+      late_from; /* of a run: its lateness counts from here: due, or the resume that caught it up; 0: it has none (BACKFILL) */
   const struct explain_run *run;
   const struct explain_version *version; /* that ruled then; NULL: none yet, or not known */
   const struct explain_version *change; /* the version whose making explains it: pause, edit, creation, … */
-  const struct explain_version *other;  /* IN_…_VERSION: the one that has the instant */
-  const struct run_row *behind;         /* the run that kept it waiting, or in whose favour it was skipped */
+  const struct explain_version
+      *other;                   /* IN_…_VERSION: the one that has the instant; AFTER_PAUSE: the resume */
+  const struct run_row *behind; /* the run that kept it waiting, or in whose favour it was skipped */
   usec_t previous, next;      /* the nearest instants of the ruling version (FIXED_DELAY: of runs); 0: none */
   unsigned mismatch;          /* NOT_IN_CRON: bits 1 << CRON_… */
   int64_t local_sec;          /* the local time in the ruling version's zone */
@@ -129,6 +132,8 @@ void explain_text(const struct explain_facts *f, const struct explain_answer *a,
                   struct str *out);
 void explain_note_text(const struct explain_facts *f, const struct explain_answer *a, enum explain_note note,
                        enum cron_lang lang, struct str *out);
+/* An instant as the texts of this answer say it, in the zone of the schedule. `buf`: TIME_TEXT_MAX. Returns buf. */
+char *explain_local(const struct explain_facts *f, const struct explain_answer *a, usec_t t, char *buf);
 const char *explain_part_text(enum explain_part_kind kind, enum cron_lang lang);
 
 /* ------------------------------------------------------------------ the question */

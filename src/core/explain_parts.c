@@ -124,11 +124,15 @@ void explain_parts(const struct explain_facts *f, struct arena *mem, struct expl
   const struct run_row *r = &a->run->run;
   struct parts p = {a, r};
   usec_t due = r->key.scheduled_at == a->at ? a->due : r->key.scheduled_at;
-  a->parts = arena_array(mem, 3 * (a->run->attempt_count + 3), sizeof *a->parts);
+  bool paused = a->notes >> EXPLAIN_NOTE_AFTER_PAUSE & 1;
+  usec_t resumed = paused && a->late_from > due ? a->late_from : due;
+  a->parts = arena_array(mem, 3 * (a->run->attempt_count + 4), sizeof *a->parts);
   a->part_count = 0;
   a->behind = behind(f, r);
   (void)add(&p, EXPLAIN_PART_JITTER, r->key.scheduled_at, due);
-  (void)add(&p, EXPLAIN_PART_DECIDE, due, r->fired_at);
+  (void)add(&p, EXPLAIN_PART_PAUSED, due, resumed);
+  if (a->late_from)
+    (void)add(&p, EXPLAIN_PART_DECIDE, resumed, r->fired_at);
   if (r->state == RUN_SKIPPED)
     return;
   usec_t first = a->run->attempt_count ? a->run->attempts[0].dispatched_at : r->attempt_at;

@@ -14,14 +14,25 @@ struct filling {
 
 static const struct run_row *run_of(const struct filling *x) { return x->a->run ? &x->a->run->run : NULL; }
 
+/* Whose definition the texts go by. */
+static const struct task_spec *spec_of(const struct explain_facts *f, const struct explain_answer *a) {
+  const struct explain_version *v = a->version ? a->version : f->newest;
+  return v ? v->spec : NULL;
+}
+
+char *explain_local(const struct explain_facts *f, const struct explain_answer *a, usec_t t, char *buf) {
+  const struct task_spec *spec = spec_of(f, a);
+  int32_t offset = spec ? zone_offset_at(schedule_zone(spec->schedule), t) : 0;
+  return offset ? time_format_offset(t, offset, buf) : time_format(t, buf);
+}
+
 /* ------------------------------------------------------------------ values: instants, in the schedule's zone */
 
 static void instant(const struct filling *x, usec_t t) {
   char buf[TIME_TEXT_MAX];
   if (t <= 0 || t == USEC_NEVER)
     return;
-  int32_t offset = x->spec ? zone_offset_at(schedule_zone(x->spec->schedule), t) : 0;
-  str_addz(x->out, offset ? time_format_offset(t, offset, buf) : time_format(t, buf));
+  str_addz(x->out, explain_local(x->f, x->a, t, buf));
 }
 
 static void v_at(const struct filling *x) { instant(x, x->a->at); }
@@ -30,6 +41,8 @@ static void v_next(const struct filling *x) { instant(x, x->a->next); }
 static void v_decided(const struct filling *x) { instant(x, x->f->decided_at); }
 static void v_kept_since(const struct filling *x) { instant(x, x->f->kept_since); }
 static void v_since(const struct filling *x) { instant(x, x->a->change ? x->a->change->effective_at : 0); }
+static void v_resumed(const struct filling *x) { instant(x, x->a->other ? x->a->other->effective_at : 0); }
+static void v_fired(const struct filling *x) { instant(x, run_of(x) ? run_of(x)->fired_at : 0); }
 static void v_anchor(const struct filling *x) { instant(x, x->a->version ? x->a->version->anchor : 0); }
 static void v_start_at(const struct filling *x) { instant(x, x->spec ? x->spec->start_at : 0); }
 static void v_end_at(const struct filling *x) { instant(x, x->spec ? x->spec->end_at : 0); }
@@ -53,7 +66,7 @@ static void duration(const struct filling *x, usec_t d) {
 
 static void v_late(const struct filling *x) {
   if (run_of(x))
-    duration(x, run_of(x)->fired_at - x->a->due);
+    duration(x, run_of(x)->fired_at - x->a->late_from);
 }
 static void v_jitter(const struct filling *x) { duration(x, x->a->due - x->a->at); }
 static void v_every(const struct filling *x) {
@@ -65,7 +78,8 @@ static void v_timeout(const struct filling *x) {
     duration(x, x->spec->timeout);
 }
 static void v_misfire_threshold(const struct filling *x) {
-  if (x->spec)
+  bool paused = x->a->notes >> EXPLAIN_NOTE_AFTER_PAUSE & 1; /* then it is not why */
+  if (x->spec && !paused)
     duration(x, x->spec->misfire_threshold);
 }
 static void v_count(const struct filling *x) { str_addi(x->out, run_of(x) ? run_of(x)->missed_count : 0); }
@@ -90,6 +104,10 @@ static void v_by(const struct filling *x) {
   if (x->a->change)
     str_add(x->out, x->a->change->by);
 }
+static void v_resumed_by(const struct filling *x) {
+  if (x->a->other)
+    str_add(x->out, x->a->other->by);
+}
 static void v_remark(const struct filling *x) {
   if (x->a->change)
     str_add(x->out, x->a->change->note);
@@ -105,6 +123,13 @@ static void v_error(const struct filling *x) {
 static void v_executor(const struct filling *x) {
   if (run_of(x))
     str_add(x->out, run_of(x)->executor);
+}
+static void v_pinned(const struct filling *x) {
+  struct slice pin = run_of(x) ? pin_executor(run_of(x)->pin) : (struct slice){0};
+  if (pin.n)
+    str_add(x->out, pin);
+  else if (x->spec && x->spec->executor)
+    str_addz(x->out, x->spec->executor);
 }
 static void v_origin_run(const struct filling *x) {
   if (run_of(x))
@@ -161,6 +186,10 @@ static const struct value {
               VALUE(next_due),
               VALUE(decided),
               VALUE(since),
+              VALUE(resumed),
+              VALUE(resumed_by),
+              VALUE(fired),
+              VALUE(pinned),
               VALUE(anchor),
               VALUE(start_at),
               VALUE(end_at),
@@ -239,8 +268,7 @@ static void fill_template(const struct filling *x, struct slice text) {
 
 static struct filling filling_of(const struct explain_facts *f, const struct explain_answer *a,
                                  enum cron_lang lang, struct str *out) {
-  const struct explain_version *v = a->version ? a->version : f->newest;
-  return (struct filling){f, a, v ? v->spec : NULL, lang == CRON_ZH, out};
+  return (struct filling){f, a, spec_of(f, a), lang == CRON_ZH, out};
 }
 
 void explain_text(const struct explain_facts *f, const struct explain_answer *a, enum cron_lang lang,

@@ -164,7 +164,9 @@ def test_names_in_a_namespace(cli, group):
 
 def test_without_a_server():
     assert re.fullmatch(r"kelou \d+\.\d+\.\d+\n", run_cli("version", check=0).stdout)
-    assert run_cli("--version", check=0).stdout == run_cli("version", check=0).stdout
+    for option in ("--version", "-V"):
+        assert run_cli(option, check=0).stdout == run_cli("version", check=0).stdout
+        assert "more" in run_cli(option, "more", check=2).stderr
     assert run_cli("fsm", "show", check=0).stdout.startswith("stateDiagram-v2\n")
     moves = json.loads(run_cli("fsm", "show", "-o", "json", check=0).stdout)
     assert len(rows(run_cli("fsm", "show", "-o", "table", check=0).stdout)) == len(moves) + 1
@@ -302,9 +304,11 @@ def test_not_allowed_is_4(cli, node, tmp_path, monkeypatch):
     file.write_text(viewer + "\n")
     assert run_cli("--server", node.base_url, "--token-file", file, "task", "list", check=0)
     assert run_cli("--server", node.base_url, "--token-file", file, "token", "list", check=4).stderr.count("\n") == 1
-    run_cli("--server", node.base_url, "task", "list", check=4)
+    none = run_cli("--server", node.base_url, "task", "list", check=4).stderr
+    assert all(word in none for word in ("no token", "--token-file", "KELOU_TOKEN")) and "Bearer" not in none
+    assert "令牌" in run_cli("--lang", "zh", "--server", node.base_url, "task", "list", check=4).stderr
     monkeypatch.setenv("KELOU_TOKEN", "klt_wrong")
-    run_cli("--server", node.base_url, "task", "list", check=4)
+    assert "no token:" not in run_cli("--server", node.base_url, "task", "list", check=4).stderr
     monkeypatch.setenv("KELOU_SERVER", node.base_url)
     monkeypatch.setenv("KELOU_TOKEN", viewer)
     run_cli("task", "list", check=0)

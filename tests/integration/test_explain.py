@@ -194,7 +194,7 @@ def test_skipped(scene):
 def test_pauses_and_catching_up(scene):
     """A resume with catch_up does to the instants of the pause what an outage does to those that it missed."""
     scene.executor().answer(Done())
-    codes = {"SKIP": ("SKIPPED_MISFIRE", "FOLDED"), "FIRE_ONCE": ("MADE_UP", "STANDS_FOR"), "FIRE_ALL": ("SUCCESS", "CAUGHT_UP")}
+    codes = {"SKIP": ("SKIPPED_MISFIRE", "FOLDED"), "FIRE_ONCE": ("MADE_UP", "STANDS_FOR"), "FIRE_ALL": ("SUCCESS", "AFTER_PAUSE")}
     tasks = {p: scene.task(p.lower(), SECONDLY, misfire_policy=p, catchup_rate=100) for p in codes}
     left = scene.task("left", SECONDLY)
     for task in (*tasks.values(), left):
@@ -215,6 +215,11 @@ def test_pauses_and_catching_up(scene):
     for policy, (code, note) in codes.items():
         item = wait_for(lambda: one(tasks[policy], text_of(instant), code), what=f"{policy} is caught up")
         assert note in notes(item) and (item["version"]["state"], item["version"]["version"]) == ("ENABLED", 3), item
+        assert {"AFTER_PAUSE"} == set(notes(item)) & {"AFTER_PAUSE", "JITTERED", "LATE", "CAUGHT_UP"}, item
+        assert item["due_at"] == item["at"] and (item["change"]["version"], item["other"]["version"]) == (2, 3)
+        said = next(n["text"] for n in item["notes"] if n["code"] == "AFTER_PAUSE")
+        assert item["change"]["by"] in said and item["other"]["effective_at"] in said, said
+        assert [k for k, _ in parts(item)][:2] == ["PAUSED", "DECIDE"] and item["parts"][0]["to"] == item["other"]["effective_at"]
         if code != "SUCCESS":
             missed = item["run"]["missed"]
             assert at(missed["first"]) <= instant < at(missed["last"]) and str(missed["count"]) in str(item["notes"])
@@ -354,6 +359,31 @@ def test_too_many_runs_in_a_range(scene):
     task.pause()
     problem = scene.api.problem("GET", f"{task.path}/explain", params={"at": soon(0), "within": "1h"})
     assert problem["errors"][0]["parameter"] == "within" and "200" in problem["detail"]
+
+
+def test_a_backfill_is_never_late(scene):
+    scene.executor().answer(Done())
+    task = scene.task("filled", {"kind": "CRON", "expression": "0 0 3 * * ?", "timezone": "Asia/Shanghai"})
+    task.api.ok("POST", f"{task.path}/backfill", {"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T23:00:00Z"}, status=202)
+    run = task.wait_runs(1, state="SUCCESS")[0]
+    assert run["origin"] == "BACKFILL" and "lateness_ms" not in run
+    item = one(task, run["scheduled_at"], "SUCCESS")
+    assert notes(item) == ["BACKFILLED"] and "late_ms" not in item and "DECIDE" not in [k for k, _ in parts(item)]
+    assert item["parts"][0]["from"] == run["fired_at"] and run["fired_at"][:4] in item["notes"][0]["text"]
+    shown = scene.node.cli("task", "explain", task.name, "--at", run["scheduled_at"], check=0).stdout
+    assert "previous instant: 2026-01-02T03:00:00+08:00" in shown and "next instant: 2026-01-04T03:00:00+08:00" in shown
+    instants = re.findall(r"\d{4}-\d\d-\d\dT[\d:.]+(\S{0,6})", shown)
+    assert len(instants) >= 4 and set(instants) == {"+08:00"}, shown  # one notation in one answer
+    now = scene.node.cli("task", "explain", task.name, check=0).stdout
+    assert set(re.findall(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-][\d:]{5})", now)) == {"+08:00"}, now
+
+
+def test_who_has_to_take_it_is_named(scene):
+    scene.executor()
+    task = scene.task("pinned", dispatch_timeout="1m")
+    run = scene.wait_run(task.trigger(executor="ops-9"), "PENDING", reason="DISPATCHING")
+    assert "ops-9" in one(task, run["scheduled_at"], "DISPATCHING")["text"]
+    scene.cancel(run["id"])
 
 
 def test_who_may_ask(scene):

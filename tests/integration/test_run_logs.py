@@ -331,6 +331,17 @@ def test_the_command_follows_to_the_end(scene):
     assert len(scene.node.cli("run", "logs", log.id, "--since-seq", "2", check=0).stdout.splitlines()) == 2
 
 
+def test_an_empty_log_is_said_to_be_empty(scene):
+    executor = scene.executor()
+    executor.answer(Done())
+    run = scene.wait_run(scene.task("silent").trigger())
+    for options in ([], ["-f"]):
+        got = scene.node.cli("run", "logs", run["id"], *options, check=0)
+        assert (got.stdout, got.stderr) == ("", f"kelou: run {run['id']} has logged nothing\n")
+    assert "没有写过日志" in scene.node.cli("--lang", "zh", "run", "logs", run["id"], "-f", check=0).stderr
+    assert scene.node.cli("run", "logs", run["id"], "--attempt", "1", check=0).stderr == ""  # a part of it says nothing of the whole
+
+
 def test_the_command_ends_when_it_is_told_to(scene):
     log = Log(scene, scene.executor())
     log.send(line(1))

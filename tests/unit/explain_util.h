@@ -48,11 +48,11 @@ struct a_run {
   enum run_state state;
   enum run_reason reason;
   enum run_origin origin;
-  int32_t part, attempt;
+  int32_t part, attempt, version;                                   /* version 0: 1 */
   usec_t fired_at, not_before, attempt_at, started_at, finished_at; /* fired_at 0: 5 ms after */
   usec_t missed_first;
   int64_t missed_count;
-  const char *error, *executor, *origin_run;
+  const char *error, *executor, *origin_run, *pin;
   enum run_wait waits_for;
   bool open; /* one of the open runs, for the present */
 };
@@ -73,11 +73,13 @@ struct a_case {
   struct a_run before;
   usec_t now, decided, kept_since, catch_up_to;
   int64_t decided_task; /* 0: any */
-  const char *says[2];  /* part of the text: English, Chinese */
+  const char *says[2];  /* part of the text and its notes: English, Chinese */
 };
 
 #define PAUSE_AT(t)                                                                                          \
   { HOURLY, TASK_PAUSED, (t), "audit", 0 }
+/* Paused and resumed around NOON. */
+#define RESUMED FIRST(HOURLY), PAUSE_AT(NOON - 2 * HOUR), THEN(HOURLY, NOON + HOUR)
 #define THEN(text, t)                                                                                        \
   { (text), TASK_ENABLED, (t), NULL, 0 }
 #define FIRST(text)                                                                                          \
@@ -105,7 +107,7 @@ struct world {
 static inline void make_run(struct explain_run *x, const struct a_run *r, usec_t at) {
   usec_t when = r->at ? r->at : at;
   x->run = (struct run_row){.key = {1, when, TASK, r->part},
-                            .version = 1,
+                            .version = r->version ? r->version : 1,
                             .state = r->state,
                             .reason = r->reason,
                             .origin = r->origin,
@@ -119,7 +121,8 @@ static inline void make_run(struct explain_run *x, const struct a_run *r, usec_t
                             .missed_count = r->missed_count,
                             .error_message = slice_of(r->error),
                             .executor = slice_of(r->executor),
-                            .origin_run = slice_of(r->origin_run)};
+                            .origin_run = slice_of(r->origin_run),
+                            .pin = slice_of(r->pin)};
   x->waits_for = r->waits_for;
 }
 

@@ -461,6 +461,9 @@ static void test_a_run_has_all_its_fields(void **state) {
   auto_json *keyed = run_json(&r, SLICE("task"), SLICE("ns"), false);
   assert_string_equal(at(keyed, "routing_key"), "a key");
   assert_null(json_object_get(keyed, "pinned_to"));
+  r.origin = ORIGIN_BACKFILL; /* of the past on purpose */
+  auto_json *filled = run_json(&r, SLICE("task"), SLICE("ns"), true);
+  assert_null(json_object_get(filled, "lateness_ms"));
   r.result = SLICE("{\"a\":\"cut …[cut]");
   auto_json *cut = run_json(&r, SLICE("task"), SLICE("ns"), true);
   assert_string_equal(at(cut, "result"), "{\"a\":\"cut …[cut]");

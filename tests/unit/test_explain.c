@@ -18,8 +18,37 @@ static const struct a_case cases[] = {
     {EXPLAIN_SUCCESS, N(TRIGGERED), NOON + 77, .run = {DONE(.origin = ORIGIN_API, .part = 0x40000001)}},
     {EXPLAIN_SUCCESS, N(RETRY_OF), NOON + 77,
      .run = {DONE(.origin = ORIGIN_RETRY, .part = 0x40000001, .origin_run = "ended")}},
-    {EXPLAIN_SUCCESS, N(BACKFILLED) | N(LATE), NOON - 40 * DAY,
-     .run = {DONE(.origin = ORIGIN_BACKFILL, .part = 9, .fired_at = NOON)}},
+    /* long after its instant on purpose: never late */
+    {EXPLAIN_SUCCESS, N(BACKFILLED), NOON - 40 * DAY,
+     .run = {DONE(.origin = ORIGIN_BACKFILL, .part = 9, .fired_at = NOON)},
+     .says = {"a backfill made it at 2024-10-04T12:00:00Z", "由补跑于 2024-10-04T12:00:00Z 创建"}},
+    {EXPLAIN_SUCCESS, N(BACKFILLED), NOON, .v = {RESUMED},
+     .run = {DONE(.origin = ORIGIN_BACKFILL, .part = 9, .version = 3, .fired_at = NOON + 2 * HOUR)}},
+    /* the version of the resume made them; no jitter, no lateness before it */
+    {EXPLAIN_SUCCESS, N(AFTER_PAUSE), NOON, .v = {RESUMED},
+     .run = {DONE(.origin = ORIGIN_CATCHUP, .version = 3, .fired_at = NOON + HOUR + 5000)},
+     .says = {"v2 paused it at 2024-10-04T10:00:00Z (audit); it was resumed at 2024-10-04T13:00:00Z by v3",
+              "恢复时（v3，2024-10-04T13:00:00Z）"}},
+    {EXPLAIN_SUCCESS, N(AFTER_PAUSE) | N(LATE), NOON, .v = {RESUMED},
+     .run = {DONE(.origin = ORIGIN_CATCHUP, .version = 3, .fired_at = NOON + HOUR + 90 * SEC)},
+     .says = {"decided 90s after it was due", "90s"}},
+    {EXPLAIN_SUCCESS, N(AFTER_PAUSE) | N(JITTERED), NOON,
+     .v = {FIRST(HOURLY ",\"jitter\":\"50m\""),
+           {HOURLY ",\"jitter\":\"50m\"", TASK_PAUSED, NOON - HOUR, "audit", 0},
+           THEN(HOURLY ",\"jitter\":\"50m\"", NOON + 3 * HOUR)},
+     .run = {DONE(.origin = ORIGIN_CATCHUP, .version = 3, .fired_at = NOON + 3 * HOUR + 5000)}},
+    {EXPLAIN_MADE_UP, N(AFTER_PAUSE) | N(STANDS_FOR), NOON, .v = {RESUMED},
+     .run = {DONE(.at = NOON + HOUR, .origin = ORIGIN_CATCHUP, .version = 3, .fired_at = NOON + HOUR + 5000,
+                  .missed_first = NOON - HOUR, .missed_count = 3)}},
+    {EXPLAIN_SKIPPED_MISFIRE, N(AFTER_PAUSE) | N(FOLDED), NOON, .v = {RESUMED},
+     .run = {{.at = NOON + HOUR,
+              .state = RUN_SKIPPED,
+              .reason = REASON_MISFIRE,
+              .version = 3,
+              .fired_at = NOON + HOUR + 5000,
+              .missed_first = NOON - HOUR,
+              .missed_count = 3}},
+     .says = {"it was missed, and misfire_policy", "已错过，misfire_policy"}},
     {EXPLAIN_SUCCESS, N(DEPENDENCY), NOON + 77, .run = {DONE(.origin = ORIGIN_DEPENDENCY, .part = 3)}},
     {EXPLAIN_SUCCESS, N(BROADCAST), NOON, .run = {DONE(.origin = ORIGIN_BROADCAST)}},
     {EXPLAIN_SUCCESS, N(RETRIED), NOON, .run = {{.state = RUN_SUCCESS, .attempt = 3}}},
@@ -61,6 +90,10 @@ static const struct a_case cases[] = {
     {EXPLAIN_DISPATCHING, 0, NOON,
      .run = {{.reason = REASON_DISPATCHING, .attempt = 1, .attempt_at = NOON + 6000}},
      .says = {"group crew since", "crew"}},
+    {EXPLAIN_DISPATCHING, 0, NOON, .run = {{.reason = REASON_DISPATCHING, .attempt = 1, .pin = "ops-9"}},
+     .says = {"group crew, which can only be ops-9", "只能是 ops-9"}},
+    {EXPLAIN_DISPATCHING, 0, NOON, .run = {{.reason = REASON_DISPATCHING, .attempt = 1, .pin = "#ops-9"}},
+     .says = {"of the group crew", "crew"}},
     {EXPLAIN_RETRY_WAIT, N(RETRIED), NOON,
      .run = {{.reason = REASON_RETRY_WAIT, .attempt = 2, .not_before = NOON + 30 * SEC, .error = "busy"}},
      .says = {"attempt 2 failed: busy; the next one is made at 2024-10-04T12:00:30Z",
@@ -246,14 +279,20 @@ static void check_case(size_t i) {
     auto_str text;
     str_init(&text, 8192);
     explain_text(&w.f, &a, (enum cron_lang)lang, &text);
-    check_text(i, text.p ? text.p : "", c->says[lang]);
+    check_text(i, text.p ? text.p : "", NULL);
+    auto_str all;
+    str_init(&all, 65536);
+    str_add(&all, str_slice(&text));
     for (int n = 0; n < EXPLAIN_NOTE_MAX_; n++) {
       if (!(a.notes >> n & 1))
         continue;
       str_clear(&text);
       explain_note_text(&w.f, &a, (enum explain_note)n, (enum cron_lang)lang, &text);
       check_text(i, text.p ? text.p : "", NULL);
+      str_addc(&all, '\n');
+      str_add(&all, str_slice(&text));
     }
+    check_text(i, all.p, c->says[lang]);
   }
   drop(&w);
 }

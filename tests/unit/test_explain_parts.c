@@ -82,7 +82,8 @@ static void test_parts(void **state) {
     waited.before =
         (struct a_run){.at = NOON - HOUR, .state = RUN_FAIL, .finished_at = NOON + (i ? 5 : 1) * SEC};
     answer(&w, &waited, &a);
-    assert_string_equal(a.parts[1].waited_for, i ? "TASK" : "RELEASE");
+    assert_int_equal(a.parts[0].kind, EXPLAIN_PART_WAIT); /* nor was it late */
+    assert_string_equal(a.parts[0].waited_for, i ? "TASK" : "RELEASE");
     drop(&w);
   }
   struct a_case queued = {.at = NOON,
@@ -90,6 +91,50 @@ static void test_parts(void **state) {
   answer(&w, &queued, &a);
   const struct a_part open[] = {{P(DECIDE), 0, 50, 0, NULL}, {P(WAIT), 50, 0, 0, "RATE"}};
   check_parts(&a, open, 2);
+  drop(&w);
+}
+
+/* Caught up after a pause: it waited for the resume, and was decided in no time from there. */
+static void test_after_a_pause(void **state) {
+  struct world w;
+  struct explain_answer a;
+  const struct a_case c = {.at = NOON,
+                           .v = {RESUMED},
+                           .run = {{.state = RUN_SUCCESS,
+                                    .origin = ORIGIN_CATCHUP,
+                                    .version = 3,
+                                    .attempt = 1,
+                                    .fired_at = NOON + HOUR + 50,
+                                    .attempt_at = NOON + HOUR + 50,
+                                    .started_at = NOON + HOUR + 50,
+                                    .finished_at = NOON + 2 * HOUR}}};
+  (void)state;
+  answer(&w, &c, &a);
+  const struct a_part want[] = {{P(PAUSED), 0, HOUR, 0, NULL},
+                                {P(DECIDE), HOUR, HOUR + 50, 0, NULL},
+                                {P(RUN), HOUR + 50, 2 * HOUR, 1, NULL}};
+  check_parts(&a, want, 3);
+  assert_int_equal(a.due, NOON);
+  assert_int_equal(a.late_from, NOON + HOUR);
+  assert_ptr_equal(a.version, &w.v[2]);
+  assert_ptr_equal(a.change, &w.v[1]);
+  assert_ptr_equal(a.other, &w.v[2]);
+  drop(&w);
+}
+
+/* One notation in one answer: the zone's, Z where that is UTC. */
+static void test_local(void **state) {
+  struct world w;
+  struct explain_answer a;
+  char buf[TIME_TEXT_MAX];
+  const struct a_case berlin = {.at = NOON, .v = {FIRST(BERLIN("0 0 * * * ?"))}}, utc = {.at = NOON};
+  (void)state;
+  answer(&w, &berlin, &a);
+  assert_string_equal(explain_local(&w.f, &a, NOON, buf), "2024-10-04T14:00:00+02:00");
+  assert_string_equal(explain_local(&w.f, &a, NOON + 60 * DAY, buf), "2024-12-03T13:00:00+01:00");
+  drop(&w);
+  answer(&w, &utc, &a);
+  assert_string_equal(explain_local(&w.f, &a, NOON, buf), "2024-10-04T12:00:00Z");
   drop(&w);
 }
 
@@ -214,8 +259,9 @@ static void test_span(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_jitter),
-                                     cmocka_unit_test(test_instants), cmocka_unit_test(test_nearest),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts),         cmocka_unit_test(test_jitter),
+                                     cmocka_unit_test(test_after_a_pause), cmocka_unit_test(test_local),
+                                     cmocka_unit_test(test_instants),      cmocka_unit_test(test_nearest),
                                      cmocka_unit_test(test_span)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -28,6 +28,7 @@ json_t *payload_object(struct kelou_run *r) {
 
 void do_echo(struct kelou_run *r, void *user) {
   (void)user;
+  kelou_run_log(r, KELOU_INFO, "echo: %.200s", kelou_payload(r));
   (void)kelou_succeed(r, kelou_payload(r)); /* it is JSON */
 }
 
