@@ -111,6 +111,8 @@ def test_a_run_succeeds_with_its_result(api, sample):
     run = run_in(api, start_run(api, "echo", {"a": [1, "ü", None]}), "SUCCESS")
     assert run["result"] == {"a": [1, "ü", None]} and run["executor"] == "sample-1" and run["attempt"] == 1
     assert events(sample, run["id"]) == [("start", 1, "RUNNING"), ("end", 1, "SUCCESS")]
+    lines = wait_for(lambda: api.ok("GET", f"/runs/{run['id']}/logs")["items"], 10, "its line")  # the README's first task shows something
+    assert len(lines) == 1 and lines[0]["text"].startswith("echo: {") and "ü" in lines[0]["text"]
     assert {e["executor"] for e in journal(sample)} == {"sample-1"}
 
 
