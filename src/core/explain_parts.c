@@ -126,6 +126,8 @@ void explain_parts(const struct explain_facts *f, struct arena *mem, struct expl
   usec_t due = r->key.scheduled_at == a->at ? a->due : r->key.scheduled_at;
   bool paused = a->notes >> EXPLAIN_NOTE_AFTER_PAUSE & 1;
   usec_t resumed = paused && a->late_from > due ? a->late_from : due;
+  if (resumed > r->fired_at && r->fired_at >= due)
+    resumed = r->fired_at; /* stamped by two clocks: the database's and the owner's estimate of it */
   a->parts = arena_array(mem, 3 * (a->run->attempt_count + 4), sizeof *a->parts);
   a->part_count = 0;
   a->behind = behind(f, r);
