@@ -472,6 +472,21 @@ static int drop_followers(struct pg_store *s, const char *table, const char *nam
   return code < 0 ? code : pgw_int(r, 0, 0) < limit;
 }
 
+/* The former partition, when nothing hangs on its runs any more. 1: it is gone. */
+static int drop_day(struct pg_store *s, const char *name, int32_t limit, struct err *e) {
+  int r = fold_some(s, name, limit, e);
+  if (r == 1)
+    r = drop_followers(s, "attempt", name, limit, e);
+  if (r == 1)
+    r = drop_followers(s, "dead_letter", name, limit, e);
+  if (r != 1)
+    return r;
+  char text[NAME_MAX_BYTES + 32];
+  snprintf(text, sizeof text, "DROP TABLE %s", name);
+  r = command(s, text, e);
+  return r < 0 ? r : 1;
+}
+
 int pg_history_drop(struct store *store, const struct st_history_drop *in, struct st_history_drop_ret *ret,
                     struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
@@ -492,25 +507,13 @@ int pg_history_drop(struct store *store, const struct st_history_drop *in, struc
     code = taken_day(s, name, e);
   if (code != 0)
     return code;
-  bool done = dropped == 0;
-  if (done && name[0]) {
-    int r = fold_some(s, name, in->limit, e);
-    if (r == 1)
-      r = drop_followers(s, "attempt", name, in->limit, e);
-    if (r == 1)
-      r = drop_followers(s, "dead_letter", name, in->limit, e);
-    if (r < 0)
-      return r;
-    done = r == 1;
-  }
-  if (done && name[0]) {
-    char text[NAME_MAX_BYTES + 32];
-    snprintf(text, sizeof text, "DROP TABLE %s", name);
-    code = command(s, text, e);
-  }
-  if (code == 0)
-    ret->more = !done;
-  return code;
+  int done = dropped == 0;
+  if (done && name[0])
+    done = drop_day(s, name, in->limit, e);
+  if (done < 0)
+    return done;
+  ret->more = !done;
+  return 0;
 }
 
 /* ---------------------------------------------------------------- a day that is over */

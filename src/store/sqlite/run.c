@@ -165,14 +165,9 @@ static int insert_attempt(struct db *db, const struct attempt_row *a, struct err
                 a->error_type, a->error_message);
 }
 
-static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const int32_t *entry,
-                      struct st_run_apply_ret *out) {
-  int r = 0;
-  for (size_t i = 0; r >= 0 && i < in->update_count; i++)
-    if (writable(tx, entry, in->updates[i].key.shard))
-      out->updated[i] = (r = update_run(tx->db, &in->updates[i], tx->e)) > 0;
-  if (r >= 0 && in->finish_count)
-    r = sqlite_parents_read(tx);
+static int apply_finishes(struct sqlite_tx *tx, const struct st_run_apply *in, const int32_t *entry,
+                          struct st_run_apply_ret *out) {
+  int r = in->finish_count ? sqlite_parents_read(tx) : 0;
   for (size_t i = 0; r >= 0 && i < in->finish_count; i++) {
     if (!writable(tx, entry, in->finishes[i].key.shard))
       continue;
@@ -180,6 +175,17 @@ static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const
     if (out->finished[i])
       r = tell_children(tx, &in->finishes[i], &out->parents_ended);
   }
+  return r;
+}
+
+static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const int32_t *entry,
+                      struct st_run_apply_ret *out) {
+  int r = 0;
+  for (size_t i = 0; r >= 0 && i < in->update_count; i++)
+    if (writable(tx, entry, in->updates[i].key.shard))
+      out->updated[i] = (r = update_run(tx->db, &in->updates[i], tx->e)) > 0;
+  if (r >= 0)
+    r = apply_finishes(tx, in, entry, out);
   for (size_t i = 0; r >= 0 && i < in->attempt_count; i++)
     if (writable(tx, entry, in->attempts[i].key.shard))
       r = insert_attempt(tx->db, &in->attempts[i], tx->e);
