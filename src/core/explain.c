@@ -416,6 +416,15 @@ static bool is_its_own(const struct explain_facts *f, const struct explain_versi
   return owner && owner->version == v->version;
 }
 
+/* The longest time that anything may wait between its nominal instant and its being due. */
+static usec_t longest_wait(const struct explain_facts *f, const struct explain_version *v) {
+  usec_t room = schedule_jitter_max(v->spec->schedule);
+  for (const struct explain_version *u = f->versions; f->decided_at <= v->effective_at && u < end_of(f); u++)
+    if (u->spec && computes(u) && schedule_jitter_max(u->spec->schedule) > room)
+      room = schedule_jitter_max(u->spec->schedule); /* what waited under it may be this one's */
+  return room;
+}
+
 static void waits(const struct explain_facts *f, const struct explain_version *v, struct arena *mem,
                   struct explain_answer *a) {
   const struct schedule *s = v->spec->schedule;
@@ -424,11 +433,7 @@ static void waits(const struct explain_facts *f, const struct explain_version *v
     a->code = a->next ? EXPLAIN_DELAY_AHEAD : EXPLAIN_NONE_LEFT;
     return;
   }
-  usec_t room = schedule_jitter_max(s);
-  for (const struct explain_version *u = f->versions; f->decided_at <= v->effective_at && u < end_of(f); u++)
-    if (u->spec && computes(u) && schedule_jitter_max(u->spec->schedule) > room)
-      room = schedule_jitter_max(u->spec->schedule); /* what waited under it may be this one's */
-  usec_t at = schedule_next(s, v->anchor, f->decided_at - room);
+  usec_t at = schedule_next(s, v->anchor, f->decided_at - longest_wait(f, v));
   while (at != USEC_NEVER && (is_decided(f, due_of(f, v, at)) || !is_its_own(f, v, at)))
     at = schedule_next(s, v->anchor, at);
   if (at != USEC_NEVER && due_of(f, v, at) <= f->now) {

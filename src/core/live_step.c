@@ -220,6 +220,14 @@ static void release_successors(struct step *st) {
     continue;
 }
 
+/* When it ended: as it was told, if that can be. */
+static usec_t ended_at(const struct step *st) {
+  usec_t told = st->ev->finished_at, fired = st->r->fired_at;
+  if (told > 0 && told <= st->now && told >= fired)
+    return told;
+  return st->now < fired ? fired : st->now; /* the estimate of the database's time was set back in between */
+}
+
 static void finish(struct step *st) {
   struct live_run *r = st->r;
   struct live_out *out = st->out;
@@ -229,11 +237,7 @@ static void finish(struct step *st) {
   drop_update(st);
   if (r->attempt > 1 && !st->a.attempt_failed)
     add_attempt(st, st->a.state, st->a.reason);
-  usec_t end = ev->finished_at > 0 && ev->finished_at <= st->now && ev->finished_at >= r->fired_at
-                   ? ev->finished_at
-                   : st->now;
-  if (end < r->fired_at) /* the estimate of the database's time was set back in between */
-    end = r->fired_at;
+  usec_t end = ended_at(st);
   if (r->started_at > end) /* its start was never told, or by a clock that is ahead */
     r->started_at = end;
   *LIVE_ADD(out, finishes) =
