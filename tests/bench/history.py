@@ -147,7 +147,7 @@ def history(server, short):
     loaded = time.monotonic() - begin
     with s:
         begin = time.monotonic()
-        wait_for(lambda: int(s.database.rows("SELECT count(*) FROM pg_indexes WHERE indexname ~ '_[0-9]{8}_executor$'")[0][0]) >= DAYS, 400,
+        wait_for(lambda: int(s.database.rows("SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text ~ '_[0-9]{8}_executor$'")[0][0]) >= DAYS, 400,
                  "the days that are over have their last index", every=0.5)
         settled = time.monotonic() - begin
         found = lists(s)
