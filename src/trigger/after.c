@@ -7,7 +7,8 @@
 /* After-tasks (docs/adr/0017): ends of parents become requests to the owners of their children. A turn is all or nothing, and one at a
  * time in the whole database. Its own thread, on the pooled sessions; any node may do it for any task. */
 
-enum { EVENTS = 64, FIRES = 100 }; /* of one turn; a payload has 1 MiB at most */
+enum { EVENTS = 64, FIRES = 100 };                     /* of one turn */
+static const size_t TOLD_MAX = (size_t)16 * 1024 * 1024; /* bytes of payloads and results of one turn with several fires */
 static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
 
 struct turn {
@@ -18,6 +19,7 @@ struct turn {
   struct run_row *runs; /* of parents, read so far; state RUN_STATE_MAX_: there no more */
   size_t run_count, run_cap;
   struct payload_row *payloads; /* by fire */
+  size_t told;                  /* bytes of them and of the runs' results */
 };
 
 /* ---------------------------------------------------------------- what the children are told */
@@ -53,6 +55,7 @@ static int read_run(struct turn *t, const struct run_key *key, struct err *e) {
                                              .result = keep(t, got.run.result),
                                              .error_type = keep(t, got.run.error_type),
                                              .error_message = keep(t, got.run.error_message)};
+  t->told += got.run.result.n + got.run.error_message.n;
   return 0;
 }
 
@@ -73,11 +76,18 @@ static int read_payloads(struct turn *t, struct err *e) {
   return r;
 }
 
-static int read_all(struct turn *t, struct err *e) {
+/* How many fires have room in one turn: at least one. Those are read. */
+static int read_all(struct turn *t, size_t *ret_fit, struct err *e) {
   int r = read_payloads(t, e);
-  for (size_t i = 0; r >= 0 && i < t->out.fire_count; i++)
+  size_t i = 0;
+  for (; r >= 0 && i < t->out.fire_count; i++) {
+    t->told += t->payloads[i].payload.n;
     for (size_t k = 0; r >= 0 && k < t->out.fires[i].count; k++)
       r = read_run(t, &t->out.fires[i].parents[k].key, e);
+    if (i && t->told > TOLD_MAX)
+      break;
+  }
+  *ret_fit = i;
   return r;
 }
 
@@ -132,18 +142,31 @@ static int apply(struct turn *t, struct err *e) {
   return r;
 }
 
-/* 1: there may be more; 0: nothing to do. */
-static int turn(struct engine *g, struct err *e) {
+static void note_age(struct engine *g, const struct st_dependency_read_ret *in) {
+  usec_t age = in->event_count ? g->o.now(g->o.arg) - in->events[0].finished_at : 0;
+  metric_set(g->after_age, age > 0 ? (double)age / USEC_PER_SEC : 0);
+}
+
+/* 1: there may be more; 0: nothing to do. `most`: fires of a turn; fewer next time when these are too large together. */
+static int turn(struct engine *g, size_t *most, struct err *e) {
   auto_arena mem = {0};
   struct turn t = {.g = g, .mem = &mem};
+  size_t fit = 0;
   int r = store_dependency_read(g->o.api, &(struct st_dependency_read){EVENTS}, &t.in, &mem, e);
+  if (r >= 0)
+    note_age(g, &t.in);
   if (r < 0 || !t.in.event_count)
     return r;
-  depend_decide(t.in.events, t.in.event_count, t.in.edges, t.in.edge_count, FIRES, &mem, &t.out);
-  r = read_all(&t, e);
+  depend_decide(t.in.events, t.in.event_count, t.in.edges, t.in.edge_count, *most, &mem, &t.out);
+  r = read_all(&t, &fit, e);
+  bool fits = fit == t.out.fire_count;
   if (r >= 0)
+    *most = !fits ? fit : *most * 2 > FIRES ? FIRES : *most * 2;
+  if (r >= 0 && fits)
     r = apply(&t, e);
   mem_free(t.runs);
+  if (r >= 0 && !fits)
+    return 1;
   if (r == ERR_CONFLICT)
     return 1; /* somebody was first: read again */
   for (size_t i = 0; r >= 0 && i < t.out.fire_count; i++)
@@ -169,9 +192,10 @@ void engine_parents_ended(struct engine *g) {
 void engine_after_main(void *arg) {
   struct engine *g = arg;
   usec_t pause = RETRY_FIRST;
+  size_t most = FIRES;
   while (!atomic_load(&g->stopping)) {
     struct err e = {0};
-    int r = turn(g, &e);
+    int r = turn(g, &most, &e);
     if (r == 0)
       wait(g, g->o.poll);
     if (r >= 0) {

@@ -57,6 +57,11 @@ static void make_metrics(struct engine *g) {
       metric_series(metric_family("kelou_timer_entries", "Tasks that the trigger of this node holds",
                                   METRIC_GAUGE, "", NULL),
                     NULL);
+  g->after_age = metric_series(
+      metric_family("kelou_after_tasks_oldest_seconds",
+                    "How long ago the oldest run ended of whose end after-tasks have not been told",
+                    METRIC_GAUGE, "", NULL),
+      NULL);
   g->fire_errors =
       metric_series(metric_family("kelou_fire_errors_total", "FIREs whose outcome had to be read back",
                                   METRIC_COUNTER, "", NULL),

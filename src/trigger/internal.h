@@ -94,7 +94,7 @@ struct engine {
   struct cond pause;
   usec_t db_bad_from, db_bad_until;                  /* database time: FIREs were not taken then; 0 = never */
   struct fire_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
-  struct metric *lateness, *refusals, *fire_errors, *tasks_gauge;
+  struct metric *lateness, *refusals, *fire_errors, *tasks_gauge, *after_age;
 };
 
 /* engine.c: wait, but not beyond engine_stop. Any thread. */

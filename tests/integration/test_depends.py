@@ -50,6 +50,16 @@ def test_any_makes_a_run_of_each_end(scene, worker):
         assert [d.payload for d in worker.deliveries if d.run_id == run["id"]] == [told]
 
 
+def test_many_large_children_of_one_end(scene, worker):
+    """More than one turn has room for."""
+    parent, big = scene.task("a"), "x" * 480_000
+    children = [child(scene, f"c{i}", parent, payload={"n": i, "big": big}) for i in range(40)]
+    end_one(scene, parent)
+    for i, c in enumerate(children):
+        run, = c.wait_runs(1, state="SUCCESS", timeout=60)
+        assert scene.run(run["id"])["result"] == {"of": c.name, "n": i}
+
+
 def test_all_waits_for_each_of_them(scene, worker):
     a, b = scene.task("a"), scene.task("b")
     c = child(scene, "c", b, a)
