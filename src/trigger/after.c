@@ -7,8 +7,9 @@
 /* After-tasks (docs/adr/0017): ends of parents become requests to the owners of their children. A turn is all or nothing, and one at a
  * time in the whole database. Its own thread, on the pooled sessions; any node may do it for any task. */
 
-enum { EVENTS = 64, FIRES = 100 };                     /* of one turn */
-static const size_t TOLD_MAX = (size_t)16 * 1024 * 1024; /* bytes of payloads and results of one turn with several fires */
+enum { EVENTS = 64, FIRES = 100 }; /* of one turn */
+static const size_t TOLD_MAX =
+    (size_t)16 * 1024 * 1024; /* bytes of payloads and results of one turn with several fires */
 static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
 
 struct turn {
