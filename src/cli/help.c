@@ -3,6 +3,7 @@
 #include "cli/table.h"
 #include "cli/words.h"
 #include <stdio.h>
+#include <string.h>
 
 /* What stands in the two columns of a list. */
 static void add_pair(struct str *out, const char *left, const char *right, size_t width) {
@@ -101,6 +102,34 @@ static void add_command(struct str *out, const struct verb *v) {
   str_addf(out, "kelou %s%s%s", command_nouns[v->noun].name, *v->name ? " " : "", v->name);
 }
 
+static const struct example {
+  int noun;
+  const char *verb, *call, *document;
+} examples[] = {
+#define EXAMPLE(noun, verb, call, document) {NOUN_##noun, verb, call, document},
+#include "cli/examples.def"
+};
+
+static const struct example *example_of(const struct verb *v) {
+  for (size_t i = 0; i < sizeof examples / sizeof *examples; i++)
+    if (examples[i].noun == v->noun && strcmp(examples[i].verb, v->name) == 0)
+      return &examples[i];
+  return NULL;
+}
+
+/* The command, and its document with `indent` before each line. */
+static void add_example(struct str *out, const struct verb *v, const char *indent) {
+  const struct example *x = example_of(v);
+  str_addf(out, "%s$ ", indent);
+  add_command(out, v);
+  str_addf(out, " %s\n", x->call);
+  for (const char *line = x->document; *line;) {
+    int n = (int)strcspn(line, "\n");
+    str_addf(out, "%s%.*s\n", indent, n, line);
+    line += n + 1;
+  }
+}
+
 static void add_verb(struct str *out, const struct verb *v) {
   auto_str usage;
   str_init(&usage, 512);
@@ -111,6 +140,10 @@ static void add_verb(struct str *out, const struct verb *v) {
   if (v->options & ~GLOBAL_OPTIONS) {
     add_title(out, SAY_options);
     add_options(out, v->options & ~GLOBAL_OPTIONS);
+  }
+  if (example_of(v)) {
+    add_title(out, SAY_example);
+    add_example(out, v, "  ");
   }
   add_title(out, SAY_global_options);
   add_options(out, GLOBAL_OPTIONS);
@@ -184,6 +217,11 @@ static void add_markdown_verb(struct str *out, const struct verb *v) {
   if (v->options & ~GLOBAL_OPTIONS) {
     str_addz(out, "\n| option | what |\n|---|---|\n");
     add_markdown_options(out, v->options & ~GLOBAL_OPTIONS);
+  }
+  if (example_of(v)) {
+    str_addz(out, "\n```\n");
+    add_example(out, v, "");
+    str_addz(out, "```\n");
   }
 }
 

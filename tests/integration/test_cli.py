@@ -57,6 +57,19 @@ def rows(table):
     return [re.split(r" {2,}", line.rstrip()) for line in table.splitlines()]
 
 
+# ---------------------------------------------------------------- help
+
+@pytest.mark.parametrize("command", ["task create", "task preview", "alert channel create"])
+def test_the_example_in_the_help_works(cli, tmp_path, command):
+    _, _, shown = cli(*command.split(), "--help").partition("Example:\n  $ kelou ")
+    call, *lines = shown.partition("\n\n")[0].splitlines()
+    *words, file = call.split()
+    (tmp_path / file).write_text("".join(line.removeprefix("  ") + "\n" for line in lines))
+    cli("group", "create", "sample")
+    assert words[:len(command.split())] == command.split() and lines
+    cli(*words, str(tmp_path / file))
+
+
 # ---------------------------------------------------------------- the nouns
 
 def test_a_task_from_its_making_to_its_end(cli, group, tmp_path):
