@@ -187,8 +187,6 @@ static void take_ours(struct cluster *c, const struct st_shard_list_ret *shards)
 }
 
 static int claim(struct cluster *c, struct err *e) {
-  if (cluster_owned(c) == (size_t)c->shard_count)
-    return 0;
   auto_arena mem = {0};
   struct st_shard_list_ret shards;
   struct st_node_list_ret nodes;
@@ -197,6 +195,8 @@ static int claim(struct cluster *c, struct err *e) {
     rc = store_node_list(c->o.store, &(struct st_node_list){0}, &nodes, &mem, e);
   if (rc < 0)
     return rc;
+  if (c->o.hooks.seen)
+    c->o.hooks.seen(c->o.hooks.arg, &nodes, &shards);
   take_ours(c, &shards);
   int32_t *ids = arena_array(&mem, (size_t)c->shard_count, sizeof *ids);
   size_t n = wanted_shards(c, &shards, &nodes, ids);

@@ -12,6 +12,8 @@ struct
                     *s); /* claimed: epoch, watermark and tasks_version as of the claim (texts not valid) */
   void (*lost)(void *arg, int32_t shard, int64_t epoch);
   void *arg;
+  /* The nodes and shards as read after each renewal, on the lease thread and without a lock; valid for the call. NULL: nobody wants them. */
+  void (*seen)(void *arg, const struct st_node_list_ret *nodes, const struct st_shard_list_ret *shards);
 };
 struct cluster_options {
   struct store *store; /* a STORE_LEASE session; owned by the cluster from cluster_new on */

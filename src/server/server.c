@@ -133,7 +133,7 @@ static int start_cluster(struct server *s, struct err *e) {
                               .version = s->version,
                               .tzdata = server_tzdata(s->conf, &s->mem),
                               .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
-                              .hooks = {on_owned, on_shard_lost, s}};
+                              .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s}};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);
 }

@@ -74,7 +74,7 @@ static bool start_cluster(struct sim_node *n) {
                               .version = "sim",
                               .tzdata = "sim",
                               .lease_ttl = 5 * USEC_PER_SEC,
-                              .hooks = {node_owned, node_lost, n}};
+                              .hooks = {.owned = node_owned, .lost = node_lost, .arg = n}};
   struct err e = {0};
   return cluster_new(&o, &n->cluster, &e) >= 0;
 }
