@@ -64,14 +64,7 @@ void mutex_done(struct mutex *m) { must(pthread_mutex_destroy(&m->m), "pthread_m
 void mutex_lock(struct mutex *m) { must(pthread_mutex_lock(&m->m), "pthread_mutex_lock"); }
 void mutex_unlock(struct mutex *m) { must(pthread_mutex_unlock(&m->m), "pthread_mutex_unlock"); }
 
-void cond_init(struct cond *c) {
-  pthread_condattr_t a;
-  must(pthread_condattr_init(&a), "pthread_condattr_init");
-  must(pthread_condattr_setclock(&a, CLOCK_MONOTONIC), "pthread_condattr_setclock");
-  must(pthread_cond_init(&c->c, &a), "pthread_cond_init");
-  (void)pthread_condattr_destroy(&a);
-}
-
+void cond_init(struct cond *c) { must(pthread_cond_init(&c->c, NULL), "pthread_cond_init"); }
 void cond_done(struct cond *c) { must(pthread_cond_destroy(&c->c), "pthread_cond_destroy"); }
 void cond_signal(struct cond *c) { must(pthread_cond_signal(&c->c), "pthread_cond_signal"); }
 void cond_broadcast(struct cond *c) { must(pthread_cond_broadcast(&c->c), "pthread_cond_broadcast"); }
@@ -85,8 +78,8 @@ bool cond_wait(struct cond *c, struct mutex *m, usec_t timeout) {
   if (__builtin_add_overflow(clock_system.mono(&clock_system), timeout > 0 ? timeout : 0, &until))
     until = USEC_NEVER;
   struct timespec t = {.tv_sec = until / USEC_PER_SEC, .tv_nsec = until % USEC_PER_SEC * 1000};
-  int code = pthread_cond_timedwait(&c->c, &m->m, &t);
+  int code = pthread_cond_clockwait(&c->c, &m->m, CLOCK_MONOTONIC, &t);
   if (code != ETIMEDOUT)
-    must(code, "pthread_cond_timedwait");
+    must(code, "pthread_cond_clockwait");
   return code == 0;
 }
