@@ -153,6 +153,7 @@ CREATE TABLE run (
   origin_run text,
   error_type text,
   error_message text,
+  incarnation int8, -- of the executor that has it
   PRIMARY KEY (shard, scheduled_at, task_id, part)
 ) WITH (fillfactor = 40, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
 
@@ -469,7 +470,7 @@ CREATE TABLE alert_attempt (
 CREATE TYPE fire_shard_in AS (shard int4, epoch int8, tasks_version int8, seen_at int8, seen_task int8, new_at int8, new_task int8);
 CREATE TYPE run_update_in AS (shard int4, scheduled_at int8, task_id int8, part int4, seen_attempt int4, seen_state int2, ord int4,
   state int2, reason int2, attempt int4, not_before int8, attempt_at int8, started_at int8, executor text, error_type text,
-  error_message text, progress float8);
+  error_message text, progress float8, incarnation int8);
 CREATE TYPE run_finish_in AS (shard int4, scheduled_at int8, task_id int8, part int4, seen_attempt int4, ord int4, state int2,
   reason int2, attempt_at int8, started_at int8, finished_at int8, executor text, result text, error_type text,
   error_message text, error_detail text);

@@ -147,6 +147,7 @@ CREATE TABLE run (
   error_type TEXT,
   error_message TEXT,
   payload TEXT,
+  incarnation INTEGER, -- of the executor that has it
   PRIMARY KEY (shard, scheduled_at, task_id, part)
 ) WITHOUT ROWID;
 

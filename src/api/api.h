@@ -39,6 +39,8 @@ struct api_options {
    * On the loop thread or on a worker; must not block. 0: taken, it replies by itself, now or later. Negative: refused with `e`,
    * the API replies with the problem. */
   int (*report)(void *arg, struct http_request *r, const struct access_identity *who, struct err *e);
+  /* POST /api/v1/claims, in the same way. */
+  int (*claim)(void *arg, struct http_request *r, const struct access_identity *who, struct err *e);
   /* What is wrong with this installation: a new list of findings and the worst level. On a worker; blocks. NULL: 503. */
   json_t *(*doctor)(void *arg, bool zh, const char **ret_level);
   void *arg;

@@ -97,6 +97,7 @@ const char *task_object_title(const struct task_field *f); /* the schema of a FI
 void schema_range(enum schema_id s, int *ret_first, int *ret_end);
 extern const char *const api_languages[], *const api_levels[];
 extern const char *const task_state_shown[], *const report_state_names[], *const report_status_names[];
+extern const char *const claim_status_names[], *const claim_why_names[];
 
 struct call;
 enum { ROUTE_PUBLIC = -1 }; /* as a role */

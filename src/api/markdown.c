@@ -125,6 +125,7 @@ static void task_limits(struct str *out, const struct task_field *f) {
   case FIELD_INT32:
   case FIELD_INT64: number_range(out, (int64_t)f->min, (int64_t)f->max); break;
   case FIELD_REAL: str_addf(out, "%g to %g", f->min, f->max); break;
+  case FIELD_BOOL: str_addz(out, "true, false"); break;
   case FIELD_REASONS: str_addz(out, "ERROR, TIMEOUT, LOST, REJECTED, NO_EXECUTOR"); break;
   case FIELD_INSTANT: str_addz(out, "after 1970"); break;
   case FIELD_NAMES: number_range(out, (int64_t)f->min, (int64_t)f->max); break;

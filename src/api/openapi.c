@@ -169,6 +169,7 @@ static json_t *task_field_schema(const struct task_field *f) {
     put(o, "minimum", json_real(f->min));
     put(o, "maximum", json_real(f->max));
     return o;
+  case FIELD_BOOL: return type_of("boolean");
   case FIELD_REASONS:
     o = type_of("array");
     put(o, "items", reasons_of((uint32_t)f->value));

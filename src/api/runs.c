@@ -53,6 +53,8 @@ json_t *run_json(const struct run_row *r, struct slice task_name, struct slice n
   put_times(o, r);
   put(o, "attempt", json_integer(r->attempt));
   put_text(o, "executor", r->executor);
+  if (r->executor.n && r->incarnation)
+    put(o, "executor_incarnation", json_integer(r->incarnation));
   put_text(o, "pinned_to", pin_executor(r->pin));
   put_text(o, "routing_key", pin_key(r->pin));
   if (r->progress >= 0 && r->attempt > 0)

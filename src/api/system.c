@@ -50,6 +50,14 @@ int on_reports(struct call *c) {
   return r < 0 ? r : 0;
 }
 
+int on_claims(struct call *c) {
+  if (!c->api->o.claim)
+    return err_field(&c->e, ERR_UNAVAILABLE, "!", "this node takes no claims");
+  int r = c->api->o.claim(c->api->o.arg, c->req, &c->who, &c->e);
+  c->taken = r >= 0;
+  return r < 0 ? r : 0;
+}
+
 int on_doctor(struct call *c) {
   const char *level = api_levels[0];
   if (!c->api->o.doctor)

@@ -9,6 +9,8 @@ const char *const api_languages[] = {"en", "zh", NULL};
 const char *const api_levels[] = {"OK", "WARN", "FAIL", NULL};
 const char *const report_state_names[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", NULL};
 const char *const report_status_names[] = {"recorded", "late", "forbidden", "retry", NULL};
+const char *const claim_status_names[] = {"granted", "refused", "forbidden", "retry", NULL};
+const char *const claim_why_names[] = {"late", "claimed", NULL};
 
 #define REQ         FIELD_REQ
 #define CAN         FIELD_CAN

@@ -101,6 +101,12 @@ void live_set_text(char **where, struct slice text) {
   *where = text.p ? mem_slicedup(text) : NULL;
 }
 
+void live_set_executor(struct live_run *r, struct slice executor, int64_t incarnation) {
+  if (incarnation || !r->executor || !slice_eqz(executor, r->executor))
+    r->incarnation = incarnation;
+  live_set_text(&r->executor, executor);
+}
+
 /* Does a FIXED_DELAY task wait for the end of this run? */
 static bool live_is_delay(const struct live_run *r) {
   return r->key.part == 0 && r->spec->kind == SCHEDULE_FIXED_DELAY;
@@ -180,7 +186,7 @@ static struct live_run *new_run(struct live *l, const struct run_row *row, struc
   r->begun_at = r->attempt_at;
   r->started_at = row->started_at;
   r->progress = row->progress;
-  live_set_text(&r->executor, row->executor);
+  live_set_executor(r, row->executor, row->incarnation);
   live_set_text(&r->pin, row->pin);
   live_set_text(&r->payload, row->payload);
   live_set_text(&r->error_type, row->error_type);
@@ -206,7 +212,8 @@ void live_out_dispatch(struct live_run *r, struct live_out *out) {
                                                       .pin = r->pin,
                                                       .payload = r->payload,
                                                       .previous = r->previous,
-                                                      .holder = r->executor};
+                                                      .holder = r->executor,
+                                                      .holder_incarnation = r->incarnation};
 }
 
 /* How an open run counts in its task: between dispatch and end it is active; SCHEDULED ones do not count yet. */
@@ -373,15 +380,15 @@ bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt) {
   return r && !r->ended && r->phase == PHASE_DISPATCHING && r->attempt == attempt;
 }
 
-bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor,
-                  void *slot) {
+bool live_sending(struct live *l, const struct run_key *key, int32_t attempt,
+                  const struct live_place *where) {
   if (!live_wanted(l, key, attempt))
     return false;
   struct live_run *r = live_find(l, key);
   r->maybe_sent = true;
   r->sent_no = ++l->sends;
-  r->slot = slot;
-  live_set_text(&r->executor, executor);
+  r->slot = where->slot;
+  live_set_executor(r, where->executor, where->incarnation);
   return true;
 }
 

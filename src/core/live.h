@@ -23,6 +23,7 @@ struct live_event {
   struct run_key key;
   int32_t attempt;                /* of the report or answer; 0 = whichever is current (cancel) */
   struct slice executor;          /* who; p == NULL: unknown */
+  int64_t incarnation;            /* which registration of it; 0 = not said */
   struct slice ns, group;         /* of the reporter: must be the run's; p == NULL: not checked */
   usec_t started_at, finished_at; /* as the executor says; 0 = not said */
   struct slice result, error_type, error_message, error_detail;
@@ -35,9 +36,10 @@ struct live_event {
 enum live_answer {
   LIVE_RECORDED,  /* it changed something, or was seen and is durable */
   LIVE_LATE,      /* for an ended run, an older attempt, or one that is not known here: changes nothing */
-  LIVE_CONFLICT,  /* not possible in this phase */
+  LIVE_CONFLICT,  /* not possible in this phase; of a claim: another process has the attempt */
+  LIVE_GRANTED,   /* of a claim: the attempt is the asker's */
   LIVE_FORBIDDEN, /* the reporter belongs to another namespace or group */
-  LIVE_UNKNOWN,   /* the driver's own: this node cannot say now */
+  LIVE_UNKNOWN,   /* this node cannot say now: repeat it */
 };
 
 /* A delivery to be made once the rows are committed. Texts are borrowed from the run: valid until the next turn. */
@@ -49,6 +51,7 @@ struct live_dispatch {
   const char *pin, *payload, *previous,
       *holder; /* NULL: none. previous: had the attempt before, try another one first. holder: may have this one already,
                              as the owner before said when it stopped: ask nobody else as long as it lives */
+  int64_t holder_incarnation; /* 0 = not known */
 };
 struct live_cancel { /* tell this executor to stop */
   struct run_key key;
@@ -162,10 +165,14 @@ enum run_wait live_waits_for(struct live *l, const struct run_key *key);
 void live_count_waits(const struct live *l, int64_t ret[WAIT_MAX_]);
 /* Shall this attempt still be delivered? (asked by the dispatcher just before it sends) */
 bool live_wanted(struct live *l, const struct run_key *key, int32_t attempt);
-/* The dispatcher is about to write the request: from now on it may have been received, by this executor. `slot` (opaque, may be NULL)
- * is kept with the attempt and comes back as a live_release when the attempt is over. False: no longer wanted, slot not taken. */
-bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, struct slice executor,
-                  void *slot);
+struct live_place { /* where an attempt goes */
+  struct slice executor;
+  int64_t incarnation; /* 0 = not known */
+  void *slot;          /* opaque, may be NULL */
+};
+/* The dispatcher is about to write the request: from now on it may have been received there. The slot is kept with the attempt and comes
+ * back as a live_release when the attempt is over. False: no longer wanted, slot not taken. */
+bool live_sending(struct live *l, const struct run_key *key, int32_t attempt, const struct live_place *where);
 /* Take the slot back (the executor was busy or not reached): NULL when the attempt holds none any more. */
 void *live_take_slot(struct live *l, const struct run_key *key, int32_t attempt);
 /* A run found RUNNING at a take-over holds this slot. False: not taken (the run or the attempt is over, or it has one). */

@@ -44,6 +44,7 @@ struct live_run {
   enum run_reason last_trouble;
   bool maybe_sent; /* this attempt may be at an executor */
   bool ack_lost;   /* … and surely was written to one that did not answer */
+  bool promised;   /* … and an executor has taken it, and is to claim it */
   bool active;     /* counts as active in its task; else as queued (or as neither: SCHEDULED) */
   bool ended;      /* in this turn; freed by live_settle */
   bool superseded; /* a newer run takes its place: it gets EV_REPLACE with the next tick */
@@ -52,6 +53,7 @@ struct live_run {
   usec_t begun_at; /* its attempt, as committed: not the delivery of a new owner */
   double progress;
   char *executor, *previous, *pin, *payload;
+  int64_t incarnation; /* of `executor`; 0 = not known */
   void *slot;
   uint64_t sent_no;                 /* number of its last delivery; 0 = none by this node */
   char *error_type, *error_message; /* of the last attempt that failed, or of this one's delivery: */
@@ -140,6 +142,8 @@ void live_run_free(struct live *l, struct live_run *r);
 void live_leave(struct live *l, struct live_run *r);
 void live_release_slot(struct live_run *r, struct live_out *out);
 void live_set_text(char **where, struct slice text);
+/* It is there. The same name without an incarnation says nothing new. */
+void live_set_executor(struct live_run *r, struct slice executor, int64_t incarnation);
 void live_out_dispatch(struct live_run *r, struct live_out *out);
 /* Apply one event to one run. */
 enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,

@@ -34,6 +34,7 @@ static void write_update(struct step *st) {
   u->attempt_at = r->attempt_at;
   u->started_at = r->started_at;
   u->executor = keepz(st->out, r->executor);
+  u->incarnation = r->incarnation;
   u->error_type = keepz(st->out, r->error_type);
   u->error_message = keepz(st->out, r->error_message);
   u->progress = r->progress;
@@ -63,8 +64,8 @@ static void tell_cancel(struct step *st) {
 
 /* An executor itself tells of the run: it is there. */
 static bool is_sign_of_life(enum run_event kind) {
-  return kind == EV_ACCEPT || kind == EV_BEAT || kind == EV_DONE_OK || kind == EV_DONE_FAIL ||
-         kind == EV_DONE_CANCELLED;
+  return kind == EV_ACCEPT || kind == EV_CLAIM || kind == EV_BEAT || kind == EV_DONE_OK ||
+         kind == EV_DONE_FAIL || kind == EV_DONE_CANCELLED;
 }
 
 /* What an executor says of its work. */
@@ -84,7 +85,7 @@ static void take_in(struct step *st) {
   const struct live_event *ev = st->ev;
   if (ev->executor.p && r->phase != PHASE_RETRY_WAIT && r->phase != PHASE_QUEUED &&
       r->phase != PHASE_SCHEDULED)
-    live_set_text(&r->executor, ev->executor);
+    live_set_executor(r, ev->executor, ev->incarnation);
   if (r->error_is_new && r->phase == PHASE_DISPATCHING && is_sign_of_life(ev->kind)) {
     live_set_text(&r->error_type, (struct slice){0}); /* what its delivery met is over */
     live_set_text(&r->error_message, (struct slice){0});
@@ -100,6 +101,13 @@ static void take_in(struct step *st) {
 
 /* What a delivery met: decides the reason when the time for it is up, and whether the executor may have it. */
 static void note_delivery(struct live_run *r, enum run_event kind) {
+  if (kind == EV_PROMISE) {
+    r->promised = true;
+    r->last_trouble = REASON_LOST;
+    live_set_text(&r->error_type, slice_of(run_reason_names[REASON_LOST]));
+    live_set_text(&r->error_message, SLICE("the executor took it and has not claimed it"));
+    r->error_is_new = true;
+  }
   if (kind == EV_BUSY || kind == EV_UNREACHABLE)
     r->maybe_sent = r->ack_lost;
   if (kind == EV_ACK_LOST)
@@ -178,11 +186,12 @@ static void start_delivery(struct step *st) {
   r->attempt_at = r->begun_at = st->now;
   r->started_at = 0;
   r->not_before = 0;
-  r->maybe_sent = r->ack_lost = r->error_is_new = false;
+  r->maybe_sent = r->ack_lost = r->promised = r->error_is_new = false;
   r->last_trouble = REASON_NONE;
   if (r->executor) { /* the attempt before was there */
     mem_free(r->previous);
     r->previous = take(r->executor);
+    r->incarnation = 0;
   }
   write_update(st);
   r->written_at = 0; /* that was the delivery; RUNNING is still to be written */
@@ -305,7 +314,8 @@ static void go_to_phase(struct step *st) {
     live_set_text(&r->error_type, SLICE(LIVE_REPLACED_TYPE));
     live_set_text(&r->error_message, SLICE(LIVE_REPLACED_TEXT));
   }
-  bool waits = phase == PHASE_ACCEPTED || phase == PHASE_PROGRESS; /* for write_running_after */
+  bool waits = (phase == PHASE_ACCEPTED || phase == PHASE_PROGRESS) &&
+               st->ev->kind != EV_CLAIM; /* for write_running_after */
   if (!waits || r->written_at)
     write_update(st);
 }
@@ -326,8 +336,33 @@ static void go_on(struct step *st) {
     write_update(st);
 }
 
-enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
-                            struct live_out *out) {
+/* May this process start the attempt? LIVE_GRANTED, or why not. Until it has been claimed only the one to which this owner delivered it may
+ * have it: that one's loss is told to the run. */
+static enum live_answer judge_claim(const struct live_run *r, const struct live_event *ev) {
+  bool open = r->phase == PHASE_DISPATCHING;
+  if (!open && r->phase != PHASE_ACCEPTED && r->phase != PHASE_PROGRESS)
+    return LIVE_LATE;
+  if (open && !r->executor)
+    return LIVE_UNKNOWN; /* not delivered yet since it was taken over */
+  bool same = r->spec->exactly_one_start && r->executor && slice_eqz(ev->executor, r->executor) &&
+              r->incarnation == ev->incarnation;
+  return same ? LIVE_GRANTED : LIVE_CONFLICT;
+}
+
+/* Where an attempt has to be claimed, an acknowledgement says only that it will be; and who has claimed it has it. */
+static struct live_event as_meant(const struct live_run *r, const struct live_event *ev) {
+  struct live_event e = *ev;
+  if (!r->spec->exactly_one_start)
+    return e;
+  if (e.kind == EV_ACCEPT && r->phase == PHASE_DISPATCHING)
+    e.kind = EV_PROMISE;
+  if (run_phase_state(r->phase) == RUN_RUNNING && r->incarnation)
+    e.executor = (struct slice){0};
+  return e;
+}
+
+static enum live_answer step_event(struct live *l, struct live_run *r, const struct live_event *ev,
+                                   usec_t now, struct live_out *out) {
   note_delivery(r, ev->kind);
   r->superseded = r->superseded && ev->kind != EV_REPLACE;
   struct run_view view = {.phase = r->phase,
@@ -347,6 +382,16 @@ enum live_answer live_apply(struct live *l, struct live_run *r, const struct liv
   go_on(&st);
   live_wake(l, r, live_next_timer(l, r));
   return LIVE_RECORDED;
+}
+
+enum live_answer live_apply(struct live *l, struct live_run *r, const struct live_event *ev, usec_t now,
+                            struct live_out *out) {
+  enum live_answer claim = ev->kind == EV_CLAIM ? judge_claim(r, ev) : LIVE_RECORDED;
+  if (claim != LIVE_RECORDED && claim != LIVE_GRANTED)
+    return claim;
+  struct live_event meant = as_meant(r, ev);
+  enum live_answer answer = step_event(l, r, &meant, now, out);
+  return claim == LIVE_GRANTED ? claim : answer;
 }
 
 /* ---------------------------------------------------------------- the turn */
@@ -369,7 +414,9 @@ void live_executor_lost(struct live *l, const struct live_event *lost, uint64_t 
   struct live_run *r, *next;
   live_clock(l, now);
   HASH_ITER (hh, l->runs, r, next) {
-    if (r->ended || !r->executor || r->sent_no > sends || !slice_eqz(lost->executor, r->executor) ||
+    bool later =
+        r->incarnation && lost->incarnation ? r->incarnation > lost->incarnation : r->sent_no > sends;
+    if (r->ended || !r->executor || later || !slice_eqz(lost->executor, r->executor) ||
         !slice_eqz(lost->group, r->spec->group) || !slice_eqz(lost->ns, r->spec->ns))
       continue;
     struct live_event ev = {.kind = EV_EXECUTOR_LOST, .key = r->key, .progress = -1};

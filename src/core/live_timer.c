@@ -115,7 +115,9 @@ static struct timers timers_of(const struct live *l, const struct live_run *r) {
   case PHASE_SCHEDULED: add(&t, r->not_before, release_of(l, r)); break;
   case PHASE_QUEUED: add(&t, live_turn_at(l, r), EV_RELEASE); break;
   case PHASE_RETRY_WAIT: add(&t, r->not_before, EV_RELEASE); break;
-  case PHASE_DISPATCHING: add(&t, r->attempt_at + s->dispatch_timeout, EV_DISPATCH_TIMEOUT); break;
+  case PHASE_DISPATCHING:
+    add(&t, r->attempt_at + (r->promised ? s->attempt_timeout : s->dispatch_timeout), EV_DISPATCH_TIMEOUT);
+    break;
   case PHASE_ACCEPTED:
   case PHASE_PROGRESS: add_running(&t, l, r); break;
   case PHASE_CANCELLING: add(&t, r->cancel_at + s->cancel_timeout, EV_CANCEL_TIMEOUT); break;

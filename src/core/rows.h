@@ -30,6 +30,7 @@ struct run_row {
   usec_t missed_first;     /* folded range of missed instants: first (last = scheduled_at); 0 = no range */
   int64_t missed_count;    /* instants in the range, incl. this one; 0 or 1 = no range */
   struct slice executor;   /* instance id it was given to */
+  int64_t incarnation;     /* … and which registration of it; 0 = not known, or ended */
   struct slice pin;        /* what the caller says of the executor: pin_executor, pin_key */
   struct slice payload;    /* overrides the task's */
   struct slice origin_run; /* retry_of: the ended run's id */
@@ -65,6 +66,7 @@ struct run_update {
   int32_t attempt;
   usec_t not_before, attempt_at, started_at;
   struct slice executor, error_type, error_message;
+  int64_t incarnation; /* of `executor`; 0 = not known */
   double progress;
 };
 /* The end of an open run, compare-and-set on (key, attempt): row moves to run_history. */

@@ -110,6 +110,7 @@ struct run_actions run_step(const struct run_view *v, const struct task_spec *sp
   a.changed = true;
   bool on_executor = v->phase == PHASE_ACCEPTED || v->phase == PHASE_PROGRESS ||
                      (v->phase == PHASE_DISPATCHING && v->maybe_sent);
+  bool unclaimed = spec->exactly_one_start && v->phase == PHASE_DISPATCHING; /* then it has not started */
   switch (m->verb) {
   case VERB_GO:
     go(&a, m->phase);
@@ -123,16 +124,22 @@ struct run_actions run_step(const struct run_view *v, const struct task_spec *sp
     try_again(&a, v, spec, v->last_trouble ? v->last_trouble : REASON_NO_EXECUTOR, &c);
     break;
   case VERB_LOST:
+    if (unclaimed) {
+      go(&a, PHASE_RETRY_WAIT);
+      a.attempt_failed = true;
+      a.failed_for = REASON_LOST;
+      a.not_before = now;
+      break;
+    }
     c.last_one = spec->on_lost == ON_LOST_FAIL;
     try_again(&a, v, spec, REASON_LOST, &c);
     break;
   case VERB_CANCEL:
-    if (v->maybe_sent) {
+    a.tell_cancel = v->maybe_sent;
+    if (v->maybe_sent && !unclaimed)
       go(&a, PHASE_CANCELLING);
-      a.tell_cancel = true;
-    } else {
+    else
       end_run(&a, RUN_CANCELLED, REASON_NONE);
-    }
     break;
   case VERB_STAY:
   case VERB_NONE: break;

@@ -5,20 +5,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *const task_field_type_names[] = {"name",
-                                             "text",
-                                             "enum",
-                                             "duration",
-                                             "instant",
-                                             "integer",
-                                             "integer",
-                                             "number",
-                                             "list of reasons",
-                                             "labels",
-                                             "list of names",
-                                             "any JSON",
-                                             "object",
-                                             NULL};
+const char *const task_field_type_names[] = {
+    "name",    "text",          "enum",     "duration", "instant",
+    "integer", "integer",       "number",   "boolean",  "list of reasons",
+    "labels",  "list of names", "any JSON", "object",   NULL};
 
 #define K(kind) (1u << SCHEDULE_##kind)
 #define K_ALL   ((1u << SCHEDULE_KIND_MAX_) - 1)
@@ -96,6 +86,7 @@ json_t *task_field_default(const struct task_field *f) {
   case FIELD_INT32:
   case FIELD_INT64: return json_integer((json_int_t)f->value);
   case FIELD_REAL: return json_real(f->value);
+  case FIELD_BOOL: return json_boolean(f->value != 0);
   case FIELD_REASONS: return reasons_json((uint32_t)f->value);
   case FIELD_LABELS:
   case FIELD_NAMES:
@@ -121,6 +112,7 @@ static void put_number(struct task_draft *d, const struct task_field *f, double 
   case FIELD_INSTANT:
   case FIELD_INT64: put(d, f, &(int64_t){(int64_t)v}, sizeof(int64_t)); break;
   case FIELD_REAL: put(d, f, &v, sizeof v); break;
+  case FIELD_BOOL: put(d, f, &(bool){v != 0}, sizeof(bool)); break;
   case FIELD_NAME:
   case FIELD_TEXT:
   case FIELD_LABELS:
@@ -205,6 +197,17 @@ static int read_number(const json_t *object, const struct task_field *f, struct 
     return r;
   put_number(d, f, f->type == FIELD_REAL ? v : (double)i); /* every maximum is below 2^53 */
   *ret = f->type == FIELD_REAL ? json_real(v) : json_integer(i);
+  return 0;
+}
+
+static int read_bool(const json_t *object, const struct task_field *f, struct task_draft *d, json_t **ret,
+                     struct err *e) {
+  bool v = false;
+  int r = json_get_bool(object, f->name, &v, e);
+  if (r < 0)
+    return r;
+  put(d, f, &v, sizeof v);
+  *ret = json_boolean(v);
   return 0;
 }
 
@@ -311,6 +314,7 @@ static int read_field(const json_t *object, const struct task_field *f, struct t
   case FIELD_INT32:
   case FIELD_INT64:
   case FIELD_REAL: return read_number(object, f, d, ret, e);
+  case FIELD_BOOL: return read_bool(object, f, d, ret, e);
   case FIELD_REASONS: return read_reasons(object, f, d, ret, e);
   case FIELD_LABELS: return read_labels(object, f, d, ret, e);
   case FIELD_NAMES: return read_names(object, f, d, ret, e);

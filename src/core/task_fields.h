@@ -23,6 +23,7 @@ enum task_field_type {
   FIELD_INT32,
   FIELD_INT64,
   FIELD_REAL,
+  FIELD_BOOL,
   FIELD_REASONS,
   FIELD_LABELS,
   FIELD_NAMES,

@@ -42,6 +42,7 @@ struct task_spec {
   usec_t heartbeat_timeout;  /* default 0 = no progress beats asked for */
   usec_t cancel_timeout;     /* default 30 s: then CANCELLED without confirmation */
   enum on_lost on_lost;      /* default RETRY */
+  bool exactly_one_start;    /* an executor has to claim an attempt before it starts it */
   int32_t priority;          /* 0…9, default 5: among those that wait the higher one goes first */
   int32_t max_concurrent;    /* 0 = not given: QUEUE_ALL one at a time, ALLOW any number */
   char *ns;                  /* namespace, owned text */

@@ -124,6 +124,11 @@ static bool choose_holder(struct dispatcher *d, struct waiting *w, struct instan
   if (!holder ||
       registry_adopt(d->o.registry, slice_of(s->ns), slice_of(s->group), slice_of(holder), ret) < 0)
     return false;
+  int64_t incarnation = w->job->holder_incarnation;
+  if (incarnation && (*ret)->incarnation > incarnation) { /* another process under its name */
+    registry_release(d->o.registry, ret);
+    return false;
+  }
   w->was_lost = true;
   return true;
 }
@@ -178,6 +183,11 @@ enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, 
     waiting_free(d, &w);
     return SEND_GONE;
   }
+  if (d->o.may_send &&
+      !d->o.may_send(d->o.now_arg)) { /* if the shard is lost it is not wanted any more then */
+    *ret_retry_at = mono + LOOK_AGAIN_MS * USEC_PER_MS;
+    return SEND_FULL;
+  }
   struct instance *i = NULL;
   usec_t retry_at = USEC_NEVER;
   struct err why = {0};
@@ -188,7 +198,8 @@ enum send_result try_send(struct dispatcher *d, struct waiting *w, usec_t mono, 
     return SEND_FULL;
   }
   struct instance *held = instance_ref(i);
-  if (!run_sending(d->o.runs, w->job, slice_of(i->id), i)) {
+  struct live_place where = {slice_of(i->id), i->incarnation, i};
+  if (!run_sending(d->o.runs, w->job, &where)) {
     registry_release(d->o.registry, &i);
     instance_unref(&held);
     waiting_free(d, &w);
@@ -278,6 +289,7 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
   metric_observe_usec(d->duration, mono_now() - v->sent_at);
   struct live_event ev = a->event;
   ev.executor = slice_of(v->instance_id);
+  ev.incarnation = v->instance->incarnation;
   post_event(d, v->job, a->outcome == DISPATCH_DONE ? a->event.kind : events[a->outcome], &ev);
   registry_answered(d->o.registry, v->instance, breaker_event_of(a));
   switch (a->outcome) {
@@ -290,7 +302,9 @@ void dispatch_answer(struct dispatcher *d, struct delivery *v, const struct disp
     send_again(d, &v, 0);
     break;
   case DISPATCH_UNREACHABLE:
-    if (v->again->was_lost) { /* an earlier delivery may be running there: only there it is known */
+    if (v->again->was_lost &&
+        !v->job->spec
+             ->exactly_one_start) { /* an earlier delivery may be running there: only there it is known */
       deliver_lost_again(d, &v);
       break;
     }

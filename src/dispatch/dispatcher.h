@@ -47,8 +47,9 @@ struct dispatch_options {
   struct registry *registry;
   struct store *store; /* pooled: names and payloads of tasks */
   usec_t (*now)(void *arg);
-  void *now_arg;
-  size_t text_cache_bytes; /* names and payloads kept in memory: 64 MiB */
+  bool (*may_send)(void *arg); /* is the node's lease valid? Else nothing is sent. NULL: always */
+  void *now_arg;               /* of both */
+  size_t text_cache_bytes;     /* names and payloads kept in memory: 64 MiB */
   usec_t ack_timeout; /* for one acknowledgement, at most: 5 s (and half of the task's dispatch_timeout) */
   usec_t retry_first, retry_most; /* between deliveries of one attempt: 100 ms … 2 s */
   usec_t cool_busy; /* an instance is left alone so long: 200 ms, or its Retry-After, at most 30 s */

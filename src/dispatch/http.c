@@ -66,6 +66,8 @@ static void write_message(const struct delivery *v, struct str *s) {
   add_time(s, "fired_at", j->fired_at);
   if (j->deadline != USEC_NEVER)
     add_time(s, "deadline", j->deadline);
+  if (j->spec->exactly_one_start)
+    str_addz(s, ",\"exactly_one_start\":true");
   str_addf(s, ",\"priority\":%d,\"payload\":", j->spec->priority);
   str_add(s, v->payload.n ? v->payload : SLICE("null"));
   str_addc(s, '}');

@@ -4,6 +4,7 @@
 #include "base/metric.h"
 #include "base/thread.h"
 #include "net/http_server.h"
+#include "report/read.h"
 
 enum {
   DOCUMENT_MAX = 8 * 1024 * 1024,
@@ -159,7 +160,7 @@ static int read_log(const struct intake *in, const json_t *doc, struct arena *me
   return 0;
 }
 
-static int read_key(const json_t *doc, struct live_event *ev, struct err *e) {
+int report_read_key(const json_t *doc, struct live_event *ev, struct err *e) {
   struct slice id = {0};
   int64_t attempt = 0, fence;
   int rc = json_get_slice(doc, "run_id", 64, &id, e);
@@ -183,7 +184,7 @@ static int read_report(const struct intake *in, const json_t *doc, struct arena 
   if (rc >= 0)
     rc = json_check_keys(doc, report_keys, e);
   if (rc >= 0)
-    rc = read_key(doc, ev, e);
+    rc = report_read_key(doc, ev, e);
   if (rc >= 0)
     rc = read_log(in, doc, mem, r, e);
   if (rc >= 0)

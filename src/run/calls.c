@@ -173,7 +173,7 @@ static void find_holders(struct run_service *s, const struct adopted *a) {
     const struct run_row *row = &a->rows[i];
     if (row->state != RUN_RUNNING || !row->executor.n)
       continue;
-    void *slot = s->o.hooks.adopted(s->o.hooks.arg, a->specs[i], row->executor);
+    void *slot = s->o.hooks.adopted(s->o.hooks.arg, a->specs[i], row->executor, row->incarnation);
     if (!slot) {
       struct live_event ev = {
           .kind = EV_EXECUTOR_LOST, .key = row->key, .attempt = row->attempt, .progress = -1};
@@ -254,9 +254,9 @@ bool run_wanted(struct run_service *s, const struct run_job *j) {
   return wanted;
 }
 
-bool run_sending(struct run_service *s, const struct run_job *j, struct slice executor, void *slot) {
+bool run_sending(struct run_service *s, const struct run_job *j, const struct live_place *where) {
   mutex_lock(&s->lock);
-  bool ok = s->epochs[j->key.shard] == j->fence && live_sending(s->live, &j->key, j->attempt, executor, slot);
+  bool ok = s->epochs[j->key.shard] == j->fence && live_sending(s->live, &j->key, j->attempt, where);
   mutex_unlock(&s->lock);
   return ok;
 }
@@ -322,9 +322,14 @@ int run_post(struct run_service *s, const struct live_event *events, size_t n,
   return 0;
 }
 
-int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor) {
-  struct live_event ev = {
-      .kind = EV_EXECUTOR_LOST, .executor = executor, .ns = ns, .group = group, .progress = -1};
+int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor,
+                      int64_t incarnation) {
+  struct live_event ev = {.kind = EV_EXECUTOR_LOST,
+                          .executor = executor,
+                          .incarnation = incarnation,
+                          .ns = ns,
+                          .group = group,
+                          .progress = -1};
   struct run_msg *m = msg_new(&ev);
   m->kind = RUN_MSG_EXECUTOR_LOST;
   mutex_lock(&s->lock);

@@ -35,6 +35,7 @@ struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, c
     j->payload = dup_or_null(d->payload);
     j->previous = dup_or_null(d->previous);
     j->holder = dup_or_null(d->holder);
+    j->holder_incarnation = d->holder_incarnation;
     *tail = j;
     tail = &j->next;
   }

@@ -16,7 +16,8 @@ struct run_job {
   int64_t fence;          /* the shard's epoch */
   usec_t fired_at, deadline;
   char *pin, *payload, *previous, *holder; /* NULL: none; as in struct live_dispatch */
-  struct run_job *next;                    /* for the holder's lists */
+  int64_t holder_incarnation;
+  struct run_job *next; /* for the holder's lists */
 };
 void run_job_free(struct run_job **j);
 
@@ -27,9 +28,9 @@ struct run_hooks { /* called without locks, on the writer's or the trigger's thr
   void (*delay_ended)(void *arg, const struct progress_row *p);
   void (*lost_shard)(void *arg, int32_t shard,
                      int64_t epoch); /* a write was fenced off: another owner has it */
-  /* A run was taken over while it was RUNNING: the slot of its executor, or NULL when that is gone (the run is then LOST there). May
-   * itself be NULL: executors are not looked at. */
-  void *(*adopted)(void *arg, const struct task_spec *spec, struct slice executor);
+  /* A run was taken over while it was RUNNING: the slot of its executor, or NULL when that is gone, or is a later process than the
+   * incarnation says (0: not known): the run is then LOST there. May itself be NULL: executors are not looked at. */
+  void *(*adopted)(void *arg, const struct task_spec *spec, struct slice executor, int64_t incarnation);
   void *arg;
   /* Runs have ended on which others depend (st_run_apply_ret). May be NULL: they are found all the same, later. */
   void (*parents_ended)(void *arg);
@@ -79,7 +80,7 @@ size_t run_cancel_task(struct run_service *s, int64_t task_id);
 
 /* ---- for the dispatcher */
 bool run_wanted(struct run_service *s, const struct run_job *j);
-bool run_sending(struct run_service *s, const struct run_job *j, struct slice executor, void *slot);
+bool run_sending(struct run_service *s, const struct run_job *j, const struct live_place *where);
 void *run_take_slot(struct run_service *s, const struct run_job *j);
 
 /* ---- events: from deliveries, reports, people */
@@ -94,7 +95,9 @@ enum run_result {
  * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
 int run_post(struct run_service *s, const struct live_event *events, size_t n,
              void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e);
-int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor);
+/* This incarnation of it, and those before. */
+int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor,
+                      int64_t incarnation);
 /* Cancel a run and wait for the commit. 0: it has ended, or is told to stop (CANCELLING); ERR_CONFLICT: it had ended; ERR_UNAVAILABLE: not
  * ours now. */
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);

@@ -147,11 +147,10 @@ static void count_done(struct run_service *s) {
 }
 
 static void answer_all(struct run_service *s) {
-  static const enum run_result of[] = {[LIVE_RECORDED] = RUN_RESULT_RECORDED,
-                                       [LIVE_LATE] = RUN_RESULT_LATE,
-                                       [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
-                                       [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN,
-                                       [LIVE_UNKNOWN] = RUN_RESULT_NOT_OWNER};
+  static const enum run_result of[] = {
+      [LIVE_RECORDED] = RUN_RESULT_RECORDED,   [LIVE_GRANTED] = RUN_RESULT_RECORDED,
+      [LIVE_LATE] = RUN_RESULT_LATE,           [LIVE_CONFLICT] = RUN_RESULT_CONFLICT,
+      [LIVE_FORBIDDEN] = RUN_RESULT_FORBIDDEN, [LIVE_UNKNOWN] = RUN_RESULT_NOT_OWNER};
   for (size_t i = 0; i < s->out.answers_count; i++) {
     struct run_token *t = s->out.answers[i].token;
     run_answer(t, s->lost[t->shard] ? RUN_RESULT_NOT_OWNER : of[s->out.answers[i].answer]);

@@ -14,6 +14,7 @@
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/loop.h"
+#include "report/claims.h"
 #include "report/intake.h"
 #include "report/logs.h"
 #include "run/retention.h"
@@ -46,6 +47,7 @@ struct server {
   struct task_service *tasks;
   struct logs *logs;
   struct intake *intake;
+  struct claims *claims;
   struct network_list *alert_networks;
   struct alerts *alerts;
   struct api *api;

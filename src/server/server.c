@@ -52,16 +52,20 @@ static void on_executor_lost(void *arg, struct slice ns, struct slice group, str
   struct server *s = arg;
   log_warn("executor lost", LF_L("namespace", ns), LF_L("group", group), LF_L("executor", id),
            LF_I("incarnation", incarnation));
-  if (run_executor_lost(s->runs, ns, group, id) < 0)
+  if (run_executor_lost(s->runs, ns, group, id, incarnation) < 0)
     log_error("runs of a lost executor not told, their time-outs will end them", LF_L("executor", id));
 }
 static void on_capacity(void *arg, struct slice ns, struct slice group) {
   dispatcher_capacity(((struct server *)arg)->dispatcher, ns, group);
 }
-static void *on_adopted(void *arg, const struct task_spec *spec, struct slice executor) {
+static void *on_adopted(void *arg, const struct task_spec *spec, struct slice executor, int64_t incarnation) {
   struct instance *i = NULL;
   struct server *s = arg;
-  return registry_adopt(s->registry, slice_of(spec->ns), slice_of(spec->group), executor, &i) < 0 ? NULL : i;
+  if (registry_adopt(s->registry, slice_of(spec->ns), slice_of(spec->group), executor, &i) < 0)
+    return NULL;
+  if (incarnation && i->incarnation > incarnation)
+    registry_release(s->registry, &i);
+  return i;
 }
 static bool may_fire(void *arg) { return cluster_lease_valid(((struct server *)arg)->cluster); }
 
@@ -83,6 +87,9 @@ static json_t *on_doctor(void *arg, bool zh, const char **ret_level) {
   return d.items;
 }
 static bool api_ready(void *arg, struct str *why) { return server_ready(arg, why); }
+static int on_claim(void *arg, struct http_request *r, const struct access_identity *who, struct err *e) {
+  return claims_http(((struct server *)arg)->claims, r, who, e);
+}
 static int on_report(void *arg, struct http_request *r, const struct access_identity *who, struct err *e) {
   return intake_http(((struct server *)arg)->intake, r, who, e);
 }
@@ -226,6 +233,7 @@ static int start_dispatch(struct server *s, const struct server_options *so, str
   o.registry = s->registry;
   o.store = s->api_store;
   o.now = db_now;
+  o.may_send = may_fire;
   o.now_arg = s;
   o.text_cache_bytes = (size_t)conf_bytes(s->conf, "dispatch.text_cache");
   o.ack_timeout = conf_usec(s->conf, "dispatch.ack_timeout");
@@ -305,6 +313,7 @@ static int start_services(struct server *s, struct err *e) {
   io.max_reports = (size_t)conf_int(s->conf, "report.max_reports");
   io.max_result_bytes = (size_t)conf_bytes(s->conf, "report.max_result");
   s->intake = intake_new(&io);
+  s->claims = claims_new(&(struct claims_options){s->runs, io.max_reports});
   return 0;
 }
 
@@ -350,6 +359,7 @@ static int start_http(struct server *s, struct err *e) {
   ao.metrics_public = conf_bool(s->conf, "api.metrics_public");
   ao.ready = api_ready;
   ao.report = on_report;
+  ao.claim = on_claim;
   ao.doctor = on_doctor;
   ao.arg = s;
   int rc = api_new(&ao, &s->api, e);

@@ -92,6 +92,8 @@ void server_free(struct server **p) {
     http_channel_free(&s->http_channel);
   if (s->intake)
     intake_free(&s->intake);
+  if (s->claims)
+    claims_free(&s->claims);
   logs_free(&s->logs);
   if (s->tasks)
     task_service_free(&s->tasks);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 /* Events in the order of run_fsm.def:
- * RELEASE ENQUEUE ACCEPT BUSY UNREACHABLE ACK_LOST REFUSE NO_EXECUTOR BEAT DONE_OK DONE_FAIL DONE_CANCELLED
+ * RELEASE ENQUEUE ACCEPT PROMISE CLAIM BUSY UNREACHABLE ACK_LOST REFUSE NO_EXECUTOR BEAT DONE_OK DONE_FAIL DONE_CANCELLED
  * DISPATCH_TIMEOUT ATTEMPT_TIMEOUT BEAT_TIMEOUT RUN_TIMEOUT EXECUTOR_LOST CANCEL CANCEL_TIMEOUT REPLACE
  * Letters:  . nothing  = stays  d DISPATCHING  q QUEUED  a ACCEPTED  p PROGRESS  c CANCELLING
  *           S SUCCESS  C CANCELLED  X FAIL/EXPIRED  T FAIL/TIMEOUT  E FAIL/ERROR
@@ -21,49 +21,49 @@ static const struct {
   const char *row;
 } expected[] = {
     {PHASE_SCHEDULED, "dq"
-                      "......"
+                      "........"
                       ".."
                       "..."
                       "..X"
                       ".C.."},
     {PHASE_QUEUED, "d."
-                   "......"
+                   "........"
                    ".."
                    "..."
                    "..X"
                    ".C.O"},
     {PHASE_DISPATCHING, ".."
-                        "a===r="
+                        "a=a===r="
                         "pS"
                         "eCn"
                         "..T"
                         "lk.K"},
     {PHASE_RETRY_WAIT, "d."
-                       "......"
+                       "........"
                        ".."
                        "..."
                        "..T"
                        ".C.R"},
     {PHASE_ACCEPTED, ".."
-                     "=....."
+                     "=.=....."
                      "pS"
                      "eC."
                      "ttT"
                      "lc.c"},
     {PHASE_PROGRESS, ".."
-                     "=....."
+                     "=.=....."
                      "=S"
                      "eC."
                      "ttT"
                      "lc.c"},
     {PHASE_CANCELLING, ".."
-                       "......"
+                       "........"
                        "=S"
                        "EC."
                        "..C"
                        "C.C."},
     {PHASE_ENDED, ".."
-                  "......"
+                  "........"
                   ".."
                   "..."
                   "..."
@@ -171,6 +171,33 @@ static void every_pair(void **state) {
   }
 }
 
+/* What must be claimed and has not been has not started: its loss costs no attempt of the policy, its cancel waits for nobody. */
+static void unclaimed_has_not_started(void **state) {
+  (void)state;
+  struct task_spec spec = {
+      .retry = {.max_attempts = 1, .retry_on = 0}, .on_lost = ON_LOST_FAIL, .exactly_one_start = true};
+  struct rng rng;
+  rng_seed(&rng, 1);
+  for (int sent = 0; sent < 2; sent++) {
+    struct run_view v = {.phase = PHASE_DISPATCHING, .attempt = 1, .fired_at = 100, .maybe_sent = sent};
+    struct run_actions a = run_step(&v, &spec, EV_EXECUTOR_LOST, 500, &rng);
+    check_go(&a, PHASE_RETRY_WAIT);
+    assert_true(a.attempt_failed);
+    assert_int_equal(a.failed_for, REASON_LOST);
+    assert_int_equal(a.not_before, 500);
+    a = run_step(&v, &spec, EV_CANCEL, 500, &rng);
+    check_end(&a, RUN_CANCELLED, REASON_NONE);
+    assert_int_equal(a.tell_cancel, sent);
+    a = run_step(&v, &spec, EV_REPLACE, 500, &rng);
+    check_end(&a, RUN_CANCELLED, REASON_REPLACED);
+  }
+  struct run_view claimed = {.phase = PHASE_ACCEPTED, .attempt = 1, .fired_at = 100, .maybe_sent = true};
+  struct run_actions a = run_step(&claimed, &spec, EV_EXECUTOR_LOST, 500, &rng);
+  check_failed(&a, REASON_LOST, false);
+  a = run_step(&claimed, &spec, EV_CANCEL, 500, &rng);
+  check_go(&a, PHASE_CANCELLING);
+}
+
 /* However a run ends that is being cancelled for a newer one: CANCELLED says why. */
 static void replaced_says_so(void **state) {
   (void)state;
@@ -261,6 +288,7 @@ static void diagram_equals_the_docs(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_pair),
+      cmocka_unit_test(unclaimed_has_not_started),
       cmocka_unit_test(replaced_says_so),
       cmocka_unit_test(on_lost_fail_ends_it),
       cmocka_unit_test(without_trouble_nobody_was_there),

@@ -149,6 +149,7 @@ static bool update_run(struct sim_db *db, const struct run_update *u) {
   r->row.attempt_at = u->attempt_at;
   r->row.started_at = u->started_at;
   r->row.progress = u->progress;
+  r->row.incarnation = u->incarnation;
   keep_text(db, &r->row.executor, u->executor);
   keep_text(db, &r->row.error_type, u->error_type);
   keep_text(db, &r->row.error_message, u->error_message);

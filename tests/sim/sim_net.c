@@ -348,7 +348,7 @@ static void tell_lost(void *arg) {
       continue;
     sim_proc = n->proc;
     for (int g = 0; g < (sim_world->o.limits ? SIM_GROUPS : 1); g++)
-      (void)run_executor_lost(n->runs, SLICE("default"), slice_of(sim_groups[g].name), slice_of(x->id));
+      (void)run_executor_lost(n->runs, SLICE("default"), slice_of(sim_groups[g].name), slice_of(x->id), 0);
     sim_proc = NULL;
   }
 }
@@ -471,7 +471,8 @@ static void try_send(struct sim_delivery *d) {
   }
   struct sim_slot *s = mem_zalloc(sizeof *s);
   *s = (struct sim_slot){d->node, d->proc, x, NULL, NULL};
-  if (!run_sending(d->node->runs, d->job, slice_of(sim_world->executors[x]->id), s)) {
+  if (!run_sending(d->node->runs, d->job,
+                   &(struct live_place){slice_of(sim_world->executors[x]->id), 0, s})) {
     mem_free(s);
     delivery_free(d);
     return;

@@ -35,6 +35,7 @@ static void test_update(void **state) {
                          .attempt_at = 1100,
                          .started_at = 1200,
                          .executor = SLICE("x1"),
+                         .incarnation = ((int64_t)1 << 40) + 7,
                          .progress = 0.25};
   struct run_update wrong = u;
   wrong.seen_attempt = 1;
@@ -59,6 +60,7 @@ static void test_update(void **state) {
   assert_int_equal(w.started_at, 1200);
   assert_int_equal(w.fired_at, run.fired_at);
   assert_true(slice_eqz(w.executor, "x1"));
+  assert_int_equal(w.incarnation, ((int64_t)1 << 40) + 7);
   assert_true(w.progress > 0.24 && w.progress < 0.26);
   struct run_update retry = {.key = run.key,
                              .seen_attempt = 1,
@@ -77,6 +79,7 @@ static void test_update(void **state) {
   assert_int_equal(w.not_before, 5000);
   assert_int_equal(w.started_at, 0);
   assert_null(w.executor.p);
+  assert_int_equal(w.incarnation, 0);
   assert_true(slice_eqz(w.error_type, "io") && slice_eqz(w.error_message, "no") && w.progress < 0);
 }
 

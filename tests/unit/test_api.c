@@ -435,6 +435,7 @@ static void test_a_run_has_all_its_fields(void **state) {
                       .missed_first = 500000,
                       .missed_count = 3,
                       .executor = SLICE("e"),
+                      .incarnation = 2,
                       .pin = SLICE("p"),
                       .origin_run = SLICE("x"),
                       .result = SLICE("{\"a\":1}"),

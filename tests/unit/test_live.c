@@ -161,8 +161,8 @@ static void the_holder_is_written_before_a_stop(void **state) {
   open_run(sent, MANUAL, false);
   open_run(unreached, MANUAL, false);
   open_run(key(1, 9, 0), MANUAL, false);
-  assert_true(live_sending(l, &sent, 1, SLICE("x"), NULL));
-  assert_true(live_sending(l, &unreached, 1, SLICE("y"), NULL));
+  assert_true(live_sending(l, &sent, 1, &(struct live_place){SLICE("x"), 0, NULL}));
+  assert_true(live_sending(l, &unreached, 1, &(struct live_place){SLICE("y"), 0, NULL}));
   event(unreached, EV_UNREACHABLE, NOW + 1);
   live_write_running(l, NOW + 2, &out);
   assert_int_equal(out.updates_count, 1);
@@ -187,9 +187,9 @@ static void lost_before_registered_anew(void **state) {
   (void)state;
   open_run(key(1, 7, 0), MANUAL, false);
   open_run(key(1, 8, 0), MANUAL, false);
-  assert_true(live_sending(l, &(struct run_key){1, NOW, 7, 0}, 1, SLICE("x"), NULL));
+  assert_true(live_sending(l, &(struct run_key){1, NOW, 7, 0}, 1, &(struct live_place){SLICE("x"), 0, NULL}));
   uint64_t sends = live_sends(l);
-  assert_true(live_sending(l, &(struct run_key){1, NOW, 8, 0}, 1, SLICE("x"), NULL));
+  assert_true(live_sending(l, &(struct run_key){1, NOW, 8, 0}, 1, &(struct live_place){SLICE("x"), 0, NULL}));
   struct live_event lost = {
       .executor = SLICE("x"), .ns = SLICE("default"), .group = SLICE("g"), .progress = -1};
   live_executor_lost(l, &lost, sends, NOW + 1, &out);

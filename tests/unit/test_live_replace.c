@@ -87,7 +87,7 @@ static enum live_answer tell(struct live_event e, usec_t now) {
 }
 
 static void send_to_x(struct run_key k, int32_t attempt, int *slot) {
-  assert_true(live_sending(l, &k, attempt, SLICE("x"), slot));
+  assert_true(live_sending(l, &k, attempt, &(struct live_place){SLICE("x"), 0, slot}));
 }
 
 static const char *const REPLACES =

@@ -112,7 +112,7 @@ static enum live_answer tell(struct live_event e, usec_t now) {
 }
 
 static void send_to_x(struct run_key k, int32_t attempt, int *slot) {
-  assert_true(live_sending(l, &k, attempt, SLICE("x"), slot));
+  assert_true(live_sending(l, &k, attempt, &(struct live_place){SLICE("x"), 0, slot}));
 }
 
 static void test_life(void **state) {
@@ -476,7 +476,8 @@ static void test_many(void **state) {
   enum { MANY = 300 };
   for (int i = 1; i <= MANY; i++) {
     (void)fire(key(i, i % 7), OVERLAP_SKIP, ",\"dispatch_timeout\":\"5s\"");
-    assert_true(live_sending(l, &(struct run_key){2, NOW, i, i % 7}, 1, SLICE("x"), &slots[0]));
+    assert_true(live_sending(l, &(struct run_key){2, NOW, i, i % 7}, 1,
+                             &(struct live_place){SLICE("x"), 0, &slots[0]}));
   }
   live_out_clear(&out);
   size_t ended = 0, released = 0;

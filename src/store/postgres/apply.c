@@ -22,11 +22,12 @@ static const struct pg_sql sql_update = {
     "apply_update",
     "UPDATE run r SET state = u.state, reason = u.reason, attempt = u.attempt, not_before = u.not_before, "
     "attempt_at = u.attempt_at, started_at = u.started_at, executor = u.executor, error_type = u.error_type, "
-    "error_message = u.error_message, progress = u.progress FROM ROWS FROM (unnest($3::run_update_in[]), "
+    "error_message = u.error_message, progress = u.progress, incarnation = u.incarnation FROM ROWS FROM "
+    "(unnest($3::run_update_in[]), "
     "unnest($4::int4[])) u (shard, scheduled_at, task_id, part, seen_attempt, seen_state, ord, state, "
     "reason, "
     "attempt, not_before, attempt_at, started_at, executor, error_type, error_message, progress, "
-    "seen_reason) "
+    "incarnation, seen_reason) "
     "CROSS JOIN LATERAL (SELECT k.ctid AS at FROM run k WHERE " OPEN_RUN_KEY
     " AND k.state = u.seen_state AND k.reason = u.seen_reason OFFSET 0) k WHERE r.ctid = k.at AND u." FENCED
     " RETURNING u.ord",
@@ -102,7 +103,7 @@ static void add_key(struct pgw_args *a, const struct run_key *k) {
 }
 
 static void add_update(struct pgw_args *a, const struct run_update *u, size_t ord) {
-  pgw_row(a, 17);
+  pgw_row(a, 18);
   add_key(a, &u->key);
   pgw_col_i4(a, u->seen_attempt);
   pgw_col_i2(a, u->seen_state);
@@ -117,6 +118,7 @@ static void add_update(struct pgw_args *a, const struct run_update *u, size_t or
   pgw_col_text(a, u->error_type);
   pgw_col_text(a, u->error_message);
   pgw_col_progress(a, u->progress);
+  pgw_col_i8z(a, u->incarnation);
   pgw_row_end(a);
 }
 

@@ -79,7 +79,7 @@ static void add_fire_shards(struct pg_store *s, const struct st_fire *in, struct
 
 /* The columns of run, or (ended) of run_history, in the order of the table. */
 static void add_run(struct pgw_args *a, const struct run_row *w, bool ended) {
-  pgw_row(a, ended ? 24 : 22);
+  pgw_row(a, ended ? 24 : 23);
   pgw_col_i8(a, w->key.scheduled_at);
   pgw_col_i8(a, w->key.task_id);
   pgw_col_i8(a, w->fired_at);
@@ -106,6 +106,8 @@ static void add_run(struct pgw_args *a, const struct run_row *w, bool ended) {
   pgw_col_text(a, w->error_message);
   if (ended)
     pgw_col_text(a, w->error_detail);
+  else
+    pgw_col_i8z(a, w->incarnation);
   pgw_row_end(a);
 }
 

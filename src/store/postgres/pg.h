@@ -164,9 +164,10 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 #define PG_RUN_OPEN(t)                                                                                       \
   PG_RUN_COMMON(t)                                                                                           \
   t "not_before, NULL::int8 AS finished_at, NULL::text AS result, NULL::text AS "                            \
-    "error_detail"
+    "error_detail, " t "incarnation"
 #define PG_RUN_ENDED(t)                                                                                      \
-  PG_RUN_COMMON(t) "NULL::int8 AS not_before, " t "finished_at, " t "result, " t "error_detail"
+  PG_RUN_COMMON(t)                                                                                           \
+  "NULL::int8 AS not_before, " t "finished_at, " t "result, " t "error_detail, NULL::int8 AS incarnation"
 /* A negative value leaves the stored one; several rows of one task: the last value of each column that is not negative. FIRE and
  * FINISH may write one row at the same time: never read first. `rows`: the parameter, `condition`: on u. */
 #define PG_PROGRESS_PUT(rows, condition)                                                                     \

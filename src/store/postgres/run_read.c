@@ -31,6 +31,7 @@ void pg_read_run(struct pgw_cursor *c, struct run_row *ret) {
   ret->finished_at = pgw_next_int(c);
   ret->result = pgw_next_text(c);
   ret->error_detail = pgw_next_text(c);
+  ret->incarnation = pgw_next_int(c);
 }
 
 int pg_run_load(struct store *store, const struct st_run_load *in, struct st_run_load_ret *ret,

@@ -37,10 +37,11 @@ static int advance(struct sqlite_tx *tx, const struct st_fire *in, int32_t *entr
 }
 
 static int insert_open(struct db *db, const struct run_row *w, struct err *e) {
-  return db_run(db, SQL_RUN_NEW, e, "illiiiiiilllllldssssss", w->key.shard, w->key.scheduled_at,
+  return db_run(db, SQL_RUN_NEW, e, "illiiiiiilllllldssssssl", w->key.shard, w->key.scheduled_at,
                 w->key.task_id, w->key.part, w->version, w->state, w->reason, w->origin, w->attempt,
                 w->fired_at, w->not_before, w->attempt_at, w->started_at, w->missed_first, w->missed_count,
-                w->progress, w->executor, w->pin, w->origin_run, w->error_type, w->error_message, w->payload);
+                w->progress, w->executor, w->pin, w->origin_run, w->error_type, w->error_message, w->payload,
+                w->incarnation);
 }
 
 static int insert_ended(struct db *db, const struct run_row *w, struct err *e) {
@@ -127,10 +128,10 @@ static int check_fences(struct sqlite_tx *tx, const struct st_run_apply *in, int
 }
 
 static int update_run(struct db *db, const struct run_update *u, struct err *e) {
-  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiiillldsss", u->key.shard, u->key.scheduled_at, u->key.task_id,
-                u->key.part, u->seen_attempt, u->seen_state, u->seen_reason, u->state, u->reason, u->attempt,
-                u->not_before, u->attempt_at, u->started_at, u->progress, u->executor, u->error_type,
-                u->error_message);
+  return db_run(db, SQL_RUN_UPDATE, e, "illiiiiiiillldsssl", u->key.shard, u->key.scheduled_at,
+                u->key.task_id, u->key.part, u->seen_attempt, u->seen_state, u->seen_reason, u->state,
+                u->reason, u->attempt, u->not_before, u->attempt_at, u->started_at, u->progress, u->executor,
+                u->error_type, u->error_message, u->incarnation);
 }
 
 /* For the children of a task (docs/adr/0017). */

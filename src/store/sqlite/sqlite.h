@@ -99,13 +99,13 @@ void sqlite_get_version(struct sqlite_tx *tx, enum sql id, struct task_version_r
 /* The row of a statement that selects HISTORY_READ, name and namespace of the task. */
 void sqlite_get_ended(struct sqlite_tx *tx, enum sql id, struct run_list_row *row);
 /* The types and places of RUN_READ and HISTORY_READ for db_get. */
-#define RUN_TYPES "illiiiiiilllllllssssssssd"
+#define RUN_TYPES "illiiiiiilllllllssssssssdl"
 #define RUN_INTO(w)                                                                                          \
   &(w)->key.shard, &(w)->key.scheduled_at, &(w)->key.task_id, &(w)->key.part, &(w)->version, &(w)->state,    \
       &(w)->reason, &(w)->origin, &(w)->attempt, &(w)->fired_at, &(w)->not_before, &(w)->attempt_at,         \
       &(w)->started_at, &(w)->finished_at, &(w)->missed_first, &(w)->missed_count, &(w)->executor,           \
       &(w)->pin, &(w)->payload, &(w)->origin_run, &(w)->result, &(w)->error_type, &(w)->error_message,       \
-      &(w)->error_detail, &(w)->progress
+      &(w)->error_detail, &(w)->progress, &(w)->incarnation
 
 /* An empty filter is NULL. */
 static inline struct slice sqlite_filter(struct slice s) { return s.n ? s : (struct slice){}; }
