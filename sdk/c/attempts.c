@@ -41,6 +41,11 @@ void attempts_add(struct attempts *t, struct kelou_run *r) {
   (void)run_ref(r); /* the table's */
 }
 
+void attempts_forget(struct attempts *t, struct kelou_run *r) {
+  if (r->known)
+    forget(t, r);
+}
+
 void attempts_expire(struct attempts *t, usec_t now) {
   while (t->ended && !atomic_load(&t->ended->unacknowledged) &&
          (t->ended_n > t->max_ended || t->bytes > t->max_bytes || now - t->ended->ended_at > t->max_age))

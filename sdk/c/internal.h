@@ -28,6 +28,7 @@ struct message {
   int attempt, max_attempts, priority, part_index, part_total;
   int64_t fence;
   usec_t scheduled_at, fired_at, deadline;
+  bool exactly_one_start; /* to be claimed before it is started */
 };
 /* Fields it does not know are left alone. Errors name the field. */
 int message_read(struct slice body, struct message **ret, struct err *e);
@@ -64,6 +65,8 @@ struct kelou_run {
   atomic_int stop; /* enum run_stop */
   atomic_int cancel_fd;
   atomic_int progress; /* millionths; -1: none */
+
+  bool granted; /* false: it could not be claimed */
 
   atomic_bool unacknowledged; /* it ended with a report, which the centre has not taken yet */
 
@@ -112,6 +115,10 @@ void run_perform(struct kelou_run *r, bool inline_answer);
 bool run_leave_queue(struct kelou_run *r, enum run_said said);
 void run_left(struct kelou_run *r);
 
+/* claim.c: on a thread that may block. UNKNOWN: it was cancelled or its deadline passed before the centre answered. */
+enum claim { CLAIM_GRANTED, CLAIM_REFUSED, CLAIM_UNKNOWN };
+enum claim run_claim(struct kelou_run *r);
+
 /* lines.c: what a run logs. With the outbox's lock. */
 #define LINES_RUN_BYTES_MAX ((size_t)256 * 1024) /* of one run */
 /* A line (already inside of a JSON string), made when needed; dropped, and a hole in the numbers, when it does not fit into `room` bytes or
@@ -156,6 +163,7 @@ void attempts_add(struct attempts *t,
                   struct kelou_run *r); /* in place of an earlier attempt; takes a reference */
 void attempts_ended(struct attempts *t, struct kelou_run *r, usec_t now);
 void attempts_expire(struct attempts *t, usec_t now);
+void attempts_forget(struct attempts *t, struct kelou_run *r); /* as if it had never been here */
 void attempts_clear(struct attempts *t);
 
 /* ---------------------------------------------------------------- slots.c */
@@ -222,7 +230,11 @@ int session_start(struct session *s, const char *url, struct err *e);
 bool session_wait_registered(struct session *s, usec_t timeout);
 struct target *session_target(struct session *s); /* of the server in use; a reference or NULL */
 void session_server_failed(struct session *s,
-                           const struct target *t);  /* another one, if that is still in use */
+                           const struct target *t); /* another one, if that is still in use */
+/* As which incarnation it is registered; 0: not now. */
+int64_t session_incarnation(struct session *s);
+/* POST and wait for the answer, from any thread that may block. Its status; 0: none (the next call goes to another server). */
+int session_ask(struct session *s, const char *path, const char *body, struct str *ret);
 bool session_leave(struct session *s, usec_t until); /* deregister and be done; false: not within the time */
 void session_free(struct session **s);
 

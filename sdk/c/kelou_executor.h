@@ -109,8 +109,9 @@ const char *kelou_id(const struct kelou_executor *e); /* lives as long as the ex
 struct kelou_counts {
   int64_t accepted, repeated, refused_stale, refused_busy; /* deliveries, by what became of them */
   int64_t succeeded, failed, cancelled;                    /* attempts that have ended */
-  int64_t running, queued;                                 /* now */
-  int64_t reports_waiting;                                 /* now: not yet acknowledged */
+  int64_t not_granted;     /* … without having started: they could not be claimed */
+  int64_t running, queued; /* now */
+  int64_t reports_waiting; /* now: not yet acknowledged */
   int64_t reports_acknowledged, report_requests;
 };
 void kelou_get_counts(struct kelou_executor *e, struct kelou_counts *ret);

@@ -86,6 +86,8 @@ static int read_numbers(const json_t *doc, struct message *m, struct err *e) {
     r = json_get_time(doc, "fired_at", &m->fired_at, e);
   if (r >= 0)
     r = json_get_time(doc, "deadline", &m->deadline, e);
+  if (r >= 0)
+    r = json_get_bool(doc, "exactly_one_start", &m->exactly_one_start, e);
   return r;
 }
 

@@ -62,8 +62,13 @@ static void on_repeated(struct kelou_executor *e, struct http_request *req, stru
   }
 }
 
+/* A claim is waited for: not on the loop. */
+static bool needs_slot(const struct kelou_handler *h, const struct message *m) {
+  return !(h->flags & KELOU_INLINE) || m->exactly_one_start;
+}
+
 static void on_new(struct kelou_executor *e, struct http_request *req, struct kelou_run *r) {
-  if (!(r->handler->flags & KELOU_INLINE)) {
+  if (needs_slot(r->handler, r->message)) {
     slots_submit(e->slots, r);
     empty(req, 202);
     return;
@@ -76,12 +81,12 @@ static void on_new(struct kelou_executor *e, struct http_request *req, struct ke
 }
 
 /* Is there room for another one? 0 or ERR_BUSY, ERR_UNAVAILABLE. */
-static int room(struct kelou_executor *e, const struct kelou_handler *h, struct err *ret) {
+static int room(struct kelou_executor *e, bool slot, struct err *ret) {
   if (atomic_load(&e->draining))
     return err_set(ret, ERR_UNAVAILABLE, "this executor is draining");
   if (outbox_full(e->outbox))
     return err_set(ret, ERR_BUSY, "too many reports wait to be acknowledged");
-  if (!(h->flags & KELOU_INLINE) && slots_full(e->slots))
+  if (slot && slots_full(e->slots))
     return err_set(ret, ERR_BUSY, "all slots are taken");
   return 0;
 }
@@ -120,7 +125,7 @@ static int deliver(struct kelou_executor *e, struct http_request *req, struct me
     ended = known->phase == PHASE_ENDED;
     break;
   case ADMIT_NEW:
-    r = room(e, h, ret);
+    r = room(e, needs_slot(h, *m), ret);
     if (r == 0)
       fresh = admit(e, h, m, known);
     else

@@ -18,6 +18,7 @@ struct kelou_run *run_new(struct kelou_executor *e, const struct kelou_handler *
   (void)text_copy(r->id, sizeof r->id, slice_of(m->run_id)); /* checked when it was read */
   r->attempt = m->attempt;
   r->fence = m->fence;
+  r->granted = true;
   r->message = m;
   return r;
 }
@@ -217,16 +218,37 @@ static void end(struct kelou_run *r, enum run_said said) {
   r->said = said;
   atomic_store(&r->unacknowledged, said == SAID_REPORT); /* before it can be forgotten */
   attempts_ended(&e->attempts, r, sdk_mono());
-  int64_t *count = r->outcome == OUTCOME_SUCCESS ? &e->counts.succeeded
-                   : r->outcome == OUTCOME_FAIL  ? &e->counts.failed
-                                                 : &e->counts.cancelled;
+  int64_t *count = !r->granted                     ? &e->counts.not_granted
+                   : r->outcome == OUTCOME_SUCCESS ? &e->counts.succeeded
+                   : r->outcome == OUTCOME_FAIL    ? &e->counts.failed
+                                                   : &e->counts.cancelled;
   (*count)++;
   run_shrink(r);
+}
+
+/* False: it must not start, and has ended. Unless it was cancelled, it is left to whoever the centre gives it to, or to another delivery. */
+static bool claimed(struct kelou_run *r) {
+  struct kelou_executor *e = r->executor;
+  if (run_claim(r) == CLAIM_GRANTED)
+    return true;
+  bool cancelled = atomic_load(&r->stop) == STOP_CANCELLED;
+  r->granted = false;
+  r->outcome = OUTCOME_STOPPED;
+  write_report(r, state_name(r));
+  mutex_lock(&e->lock);
+  end(r, cancelled ? SAID_REPORT : SAID_NOTHING);
+  if (!cancelled)
+    attempts_forget(&e->attempts, r);
+  mutex_unlock(&e->lock);
+  run_left(r);
+  return false;
 }
 
 void run_perform(struct kelou_run *r, bool inline_answer) {
   struct kelou_executor *e = r->executor;
   if (!begin(r))
+    return;
+  if (r->message->exactly_one_start && !claimed(r))
     return;
   r->started_at = sdk_wall();
   journal(r, "start", "RUNNING");

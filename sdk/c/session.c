@@ -28,6 +28,7 @@ struct session {
   bool doubtful[SERVERS_MAX]; /* it did not answer: look the name up anew, its address may have changed */
   int current;                /* server in use */
   bool registered, left;
+  int64_t registered_as; /* incarnation */
   enum step step;
 };
 
@@ -153,6 +154,7 @@ static int read_registration(struct session *s, struct slice body) {
 static void set_registered(struct session *s, bool yes) {
   mutex_lock(&s->lock);
   s->registered = yes;
+  s->registered_as = s->incarnation;
   cond_broadcast(&s->changed);
   mutex_unlock(&s->lock);
 }
@@ -277,6 +279,22 @@ static void run(void *session) {
 }
 
 /* ---------------------------------------------------------------- for the others */
+
+int64_t session_incarnation(struct session *s) {
+  mutex_lock(&s->lock);
+  int64_t incarnation = s->registered ? s->registered_as : 0;
+  mutex_unlock(&s->lock);
+  return incarnation;
+}
+
+int session_ask(struct session *s, const char *path, const char *body, struct str *ret) {
+  struct answer a = {0};
+  str_init(&a.body, ANSWER_MAX);
+  call(s, path, body, &a);
+  str_add(ret, slice_n(a.body.p, a.body.n));
+  str_done(&a.body);
+  return a.status;
+}
 
 struct target *session_target(struct session *s) {
   mutex_lock(&s->lock);

@@ -29,6 +29,8 @@ struct centre {
   char states[MANY + 16][12];
   int taken; /* states */
   int answers[600];
+  int claims, claim_status[8]; /* claims so far; the first answers: 0 = granted, 1 = refused, else a status */
+  char last_claim[1024];
   struct {
     char run_id[40], text[64], level[8];
     int seq;
@@ -115,6 +117,21 @@ static void on_reports(struct http_request *r) {
     answer(r, status, status == 403 ? "{\"results\":[{\"status\":\"forbidden\"}]}" : "{\"results\":[]}");
 }
 
+static void on_claim(struct http_request *r) {
+  mutex_lock(&c.lock);
+  int status = c.claims < 8 ? c.claim_status[c.claims] : 0;
+  (void)text_copy(c.last_claim, sizeof c.last_claim, r->body);
+  c.claims++;
+  cond_broadcast(&c.changed);
+  mutex_unlock(&c.lock);
+  if (status > 1)
+    answer(r, status, "{}");
+  else
+    answer(r, 200,
+           status ? "{\"results\":[{\"status\":\"refused\",\"why\":\"claimed\"}]}"
+                  : "{\"results\":[{\"status\":\"granted\"}]}");
+}
+
 static bool ends(struct slice path, const char *end) {
   size_t n = strlen(end);
   return path.n >= n && memcmp(path.p + path.n - n, end, n) == 0;
@@ -125,6 +142,10 @@ static void on_request(struct http_request *r, void *arg) {
   assert_true(slice_eqz(http_request_header(r, "Authorization"), "Bearer t0ken"));
   if (ends(r->path, "/reports")) {
     on_reports(r);
+    return;
+  }
+  if (ends(r->path, "/claims")) {
+    on_claim(r);
     return;
   }
   int status = 200;

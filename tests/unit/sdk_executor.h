@@ -74,7 +74,7 @@ static void post(const char *path, const char *body, struct got *g) {
   http_client_call(c.client, &call);
 }
 
-static int send_run(const char *id, const char *handler, const char *payload) {
+static inline int send_run(const char *id, const char *handler, const char *payload) {
   struct got g = {0};
   char body[1024];
   (void)snprintf(body, sizeof body,
