@@ -1,6 +1,6 @@
 """An executor for many short runs: one process, one event loop, batched reports, repeated deliveries refused.
 
-    busy_executor.py --server URL --token T --secret S --group G --name N --journal FILE
+    busy_executor.py --server URL[,URL…] --token T --secret S --group G --name N --journal FILE
 
 What it does is the handler: `inline` is answered 200 with its result, `sleep` takes payload.ms, `fail` fails in the first payload.times
 attempts (all of them when it is not said); anything else succeeds at once. It is written against docs/semantics.md and shares no code with the SDK."""
@@ -39,6 +39,7 @@ class Reporter(threading.Thread):
         super().__init__(daemon=True)
         self.o, self.journal, self.url = options, journal, url
         self.wake, self.waiting, self.incarnation = threading.Condition(), [], None
+        self.servers, self.at = options.server.split(","), 0
         self.http = requests.Session()
         self.http.trust_env = False
         self.http.headers["Authorization"] = f"Bearer {options.token}"
@@ -51,7 +52,11 @@ class Reporter(threading.Thread):
             self.wake.notify()
 
     def post(self, path, body, **params):
-        return self.http.post(f"{self.o.server}/api/v1{path}", json=body, params=params, timeout=HTTP_SECONDS)
+        return self.http.post(f"{self.servers[self.at]}/api/v1{path}", json=body, params=params, timeout=HTTP_SECONDS)
+
+    def next_server(self):
+        """This one is away, or cannot take it now: the next."""
+        self.at = (self.at + 1) % len(self.servers)
 
     def register(self):
         answer = self.post("/executors/register", {"id": self.o.name, "group": self.o.group, "namespace": "default",
@@ -80,11 +85,18 @@ class Reporter(threading.Thread):
                 report["error"] = {"type": "Asked", "message": "told to fail"}
             body.append(report)
         answer = self.post("/reports", {"reports": body})
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 503) or "results" not in answer.json():
+            self.next_server()
             return batch
+        left = []
         for (m, state), result in zip(batch, answer.json()["results"]):
-            self.journal.note("acked-" + result["status"], m, state)
-        return []
+            if result["status"] == "retry":  # its owner is away, or another node
+                left.append((m, state))
+            else:
+                self.journal.note("acked-" + result["status"], m, state)
+        if left:
+            self.next_server()
+        return left
 
     def run(self):
         batch = []
@@ -101,6 +113,7 @@ class Reporter(threading.Thread):
                     if batch:
                         time.sleep(0.1)
             except (requests.RequestException, ValueError):
+                self.next_server()
                 time.sleep(0.05)
 
 
@@ -158,8 +171,8 @@ class Executor:
             writer.close()
 
     async def main(self):
-        server = await asyncio.start_server(self.client, "127.0.0.1", 0)
-        self.reporter = Reporter(self.o, self.journal, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        server = await asyncio.start_server(self.client, "127.0.0.1", self.o.port)
+        self.reporter = Reporter(self.o, self.journal, self.o.url or f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         self.reporter.start()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -171,6 +184,8 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("server", "token", "secret", "group", "name", "journal"):
         parser.add_argument("--" + name, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--url", help="how the centre reaches it, if not there")
     asyncio.run(Executor(parser.parse_args()).main())
 
 
