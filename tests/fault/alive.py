@@ -59,7 +59,7 @@ def alive(cluster, ended, lease):
         return found
     bad, finish = rounds(ended), all_of[-1][0]
     first = bad[0][0] if bad else finish
-    before = [late / 1000 for at, late in all_of if at < first]
+    before = [late / 1000 for at, late in all_of if at + late < first]
     normal = max(NORMAL_LEAST_MS, NORMAL_FACTOR * p(before, .99))
     took, judged = [], 0
     for i, (since, until) in enumerate(bad):

@@ -11,7 +11,7 @@ import requests
 from tests.fault.drops import Drops, inside
 from tests.fault.proxy import Proxy
 from tests.harness.kelou import ROOT, Api, Group, Keloud, Process, SampleExecutor, wait_for
-from tests.harness.servers import Postgres, dies_with_me, free_port
+from tests.harness.servers import dies_with_me, free_port
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 GROUP, READY_SECONDS = "fault", 60
@@ -87,14 +87,12 @@ COUNTED = ("kelou_shard_takeovers_total", "kelou_fencing_rejections_total", "kel
 class Cluster:
     """`start()` returns when all nodes are ready and all executors are known."""
 
-    def __init__(self, folder, nodes=3, lease=2.0, seed=0, settings=None, clock_node=0, server=None):
+    def __init__(self, folder, server, nodes=3, lease=2.0, seed=0, settings=None, clock_node=0):
         self.folder, self.lease, self.settings = str(folder), lease, settings or {}
         os.makedirs(self.folder, exist_ok=True)
         self.clock_node = clock_node if os.path.exists(FAKETIME) else 0
         self.random = random.Random(seed)
-        self.own_server = server is None
-        self.server = server or Postgres({"max_connections": 200}).start()
-        self.database = self.server.create_database()
+        self.server, self.database = server, server.create_database()
         self.database_name = self.database.rpartition("/")[2]
         self.proxy, self.drops = Proxy(self.folder, dies_with_me, seed), Drops() if inside() else None
         self.nodes = [Node(self, i + 1) for i in range(nodes)]
@@ -133,10 +131,10 @@ class Cluster:
             if kind == "busy":
                 x = self.busy(name, number, journal)
             else:
-                extra = ("--answer-inline",) if kind == "inline" else ()
+                extra = ("--handlers", "echo", "--answer-inline") if kind == "inline" else ("--handlers", "echo,sleep,fail")
                 shim = Plain(base_url=self.servers(number))
                 x = SampleExecutor(self.folder, shim, self.group, name, (
-                    "--handlers", "echo,sleep,fail", "--slots", "100", "--queue", "900", "--weight", "4", "--grace", "1s", "--heartbeat",
+                    "--slots", "100", "--queue", "900", "--weight", "4", "--grace", "1s", "--heartbeat",
                     f"{BEAT_SECONDS}s", *extra))
                 x.command += ["--url", f"http://127.0.0.1:{self.proxy.open(f'run-{number}', x.port, http=True)}"]
             self.executors.append(x)
@@ -203,14 +201,6 @@ class Cluster:
         for p in (*self.executors, *self.nodes):
             p.stop()
         self.proxy.stop()
-
-    def close(self, keep=False):
-        """End everything; with `keep` the database's folder stays."""
-        self.stop()
-        if self.own_server and not keep:
-            self.server.stop()
-        elif self.own_server:
-            self.server.stop_hard()
 
 
 def now_us():

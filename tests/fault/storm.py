@@ -33,12 +33,12 @@ class Outcome:
 class Storm:
     """One plan on one cluster."""
 
-    def __init__(self, folder, plan, size, seed, rate=1000, server=None, say=lambda text: None):
+    def __init__(self, folder, plan, size, seed, rate, server, say=lambda text: None):
         self.plan, self.size, self.seed, self.rate, self.say = plan, size, seed, rate, say
-        self.c = Cluster(folder, size.nodes, size.lease, seed, clock_node=size.clock_node, server=server)
+        self.c = Cluster(folder, server, size.nodes, size.lease, seed, clock_node=size.clock_node)
         self.people, self.wrong, self.counts = None, [], Counter()
         self.open, self.ended, self.begin = {}, [], 0.0  # step → fault; (step, from, until) in µs
-        self.nodes_down = set()
+        self.proxied = {}
 
     def start(self):
         self.c.start()
