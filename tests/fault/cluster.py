@@ -8,6 +8,7 @@ from types import SimpleNamespace as Plain
 
 import requests
 
+from tests.fault import audit
 from tests.fault.drops import Drops, inside
 from tests.fault.proxy import Proxy
 from tests.harness.kelou import ROOT, Api, Group, Keloud, Process, SampleExecutor, wait_for
@@ -110,6 +111,7 @@ class Cluster:
     def start(self):
         self.nodes[0].start()
         self.share_files()
+        audit.install(self)
         for node in self.nodes[1:]:
             node.start(wait=False)
         wait_for(self.settled, READY_SECONDS, "all shards have an owner", every=0.1)

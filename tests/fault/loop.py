@@ -150,8 +150,3 @@ class Loop:
             wrong.append(f"{len(asked)} triggered runs in the database, {len(keys)} acknowledged; differ: {sorted(asked ^ keys)[:5]}")
         text = report(found) + f"\n{self.deaths} deaths, {found.runs} runs, calls {self.people.done}"
         return Outcome(found, text, self.deaths, self.ready, wrong)
-
-
-def machine_state():
-    """Load of the machine, for people who read the output."""
-    return subprocess.run(["uptime"], capture_output=True, text=True, check=False).stdout.strip()

@@ -38,11 +38,13 @@ def test_rounds_join_faults_that_overlap():
     assert alive.rounds([(None, 1, 5), (None, 4, 9), (None, 12, 13)]) == [[1, 9], [12, 13]]
 
 
-def quick(tmp_path, seed, seconds, rate, kinds):
+def carried_out(tmp_path, seed, seconds, rate, kinds, judge=False):
     size = Size(3, 3, 1.0, 3)
     plan = make_plan(seed, seconds, size, kinds, tail=2)
     with Postgres({"max_connections": 200}) as server:
-        got = Storm(tmp_path / "storm", plan, size, seed, rate, server).run(seconds)
+        storm = Storm(tmp_path / "storm", plan, size, seed, rate, server)
+        storm.judge_times = judge
+        got = storm.run(seconds)
     print("\n".join([*map(str, plan), got.text]))
     assert got.good, "\n".join([*map(str, plan), got.text, *got.wrong])
     assert plan and got.found.instants > seconds * rate / 2, got.text
@@ -51,10 +53,10 @@ def quick(tmp_path, seed, seconds, rate, kinds):
 
 def test_three_nodes_lose_and_double_nothing(tmp_path):
     """A short storm: what may happen to a node, its database and its executors."""
-    quick(tmp_path, 1, 20, 200, QUICK)
+    carried_out(tmp_path, 1, 20, 200, QUICK)
 
 
 @pytest.mark.long
 def test_a_long_storm(tmp_path):
     """Ten minutes of every kind that needs no network namespace (tests/fault/chaos has the others, too)."""
-    quick(tmp_path, 2, 600, 500, tuple(k for k in KINDS if not k.endswith("-drop")))
+    carried_out(tmp_path, 2, 600, 500, tuple(k for k in KINDS if not k.endswith("-drop")), judge=True)

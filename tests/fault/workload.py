@@ -160,7 +160,8 @@ class People(threading.Thread):
     def finish(self):
         """Stop the calls and hold every schedule."""
         self.stopping.set()
-        self.join(150)
+        if self.is_alive():
+            self.join(150)
         for t in self.api.items("/tasks", limit=1000):
             if t["state"] == "ENABLED" and t["schedule"]["kind"] not in ("MANUAL", "ONE_TIME"):
                 self.call("POST", f"/tasks/{t['id']}/pause", again=True, expect=(200, 404, 409))
