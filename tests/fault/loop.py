@@ -112,6 +112,8 @@ class Loop:
             page = self.node.api().ok("GET", "/runs", params={"state": state, "limit": 100})
             if page["items"]:
                 raise AssertionError(f"open: {page['items'][0]}")
+        left = read_tables(self.node.store_url)
+        assert not left.events and not left.inbox, f"ends of parents {len(left.events)} and requests {left.inbox} that wait"
         return True
 
     def run(self):

@@ -101,6 +101,8 @@ class Storm:
     def all_ended(self):
         rows = self.c.sql("SELECT shard, scheduled_at, task_id, part, state, reason, attempt, executor FROM run LIMIT 3")
         assert not rows, f"open: {rows}"
+        waits = self.c.sql("SELECT (SELECT count(*) FROM dependency_event), (SELECT count(*) FROM inbox)")
+        assert waits == [["0", "0"]], f"ends of parents and requests that wait: {waits}"
         return True
 
     def finish(self):

@@ -61,21 +61,31 @@ def one_row(condition):
 PLAIN = "part = 0 AND state = 2 AND version = 1 AND task_id IN (SELECT task_id FROM task_version WHERE version = 1 AND name LIKE 'rate-1s-%')"
 DELAY = "part = 0 AND state = 2 AND version = 1 AND task_id IN (SELECT task_id FROM task_version WHERE version = 1 AND name LIKE 'delay-200ms-%')"
 
+OPEN = ("shard, scheduled_at, task_id, part, version, state, reason, origin, attempt, fired_at, not_before, attempt_at, started_at, missed_first, "
+        "missed_count, executor")
+AFTER = "origin = 5 AND task_id IN (SELECT task_id FROM task_version WHERE version = 1 AND name LIKE '{}-%')"
+
 CORRUPTIONS = {
+    "an end of a parent without a run": ("lost", [f"DELETE FROM run_history {one_row(AFTER.format('after-any'))}"]),
+    "two runs after one end": ("doubled", ["UPDATE run_history SET origin_run = (SELECT origin_run FROM run_history r WHERE r.task_id = "
+                                           f"run_history.task_id AND r.part <> run_history.part) {one_row(AFTER.format('after-any'))}"]),
+    "a run after the end of a run that did not fail": ("doubled", ["UPDATE run_history SET state = 2, reason = 0 WHERE part = 0 AND state = 3 AND "
+                                                                   "task_id = (SELECT id FROM task WHERE name = 'fail-0')"]),
+    "an end that no run stands for (ALL)": ("lost", [f"DELETE FROM run_history {one_row(AFTER.format('after-all'))}"]),
     "an instant without a row": ("lost", [f"DELETE FROM run_history {one_row(PLAIN)}"]),
     "a cron instant moved by a second too few": ("lost", [f"UPDATE run_history SET scheduled_at = scheduled_at + 1 {one_row(PLAIN)}"]),
     "a run that nobody asked for": ("doubled", ["INSERT INTO run_history SELECT scheduled_at + 1, task_id, part, shard, version, state, "
                                                 "reason, origin, attempt, fired_at, attempt_at, started_at, finished_at, missed_first, "
                                                 "missed_count, progress, executor, pin, origin_run, error_type, error_message, "
                                                 f"error_detail, result, payload FROM run_history {one_row(PLAIN)}"]),
-    "a run open and ended at once": ("doubled", ["INSERT INTO run SELECT shard, scheduled_at, task_id, part, version, 0, 3, 0, 1, fired_at, 0, "
-                                                 "attempt_at, 0, 0, 0, NULL, executor, NULL, NULL, NULL, NULL, NULL FROM run_history "
+    "a run open and ended at once": ("doubled", [f"INSERT INTO run ({OPEN}) SELECT shard, scheduled_at, task_id, part, version, 0, 3, 0, 1, fired_at, 0, "
+                                                 "attempt_at, 0, 0, 0, executor FROM run_history "
                                                  f"{one_row(PLAIN)}"]),
     "a range with too great a count": ("doubled", ["UPDATE run_history SET missed_first = scheduled_at - 1, missed_count = 5 "
                                                    f"{one_row(PLAIN)}"]),
     "a FIXED_DELAY run missing in the chain": ("lost", [f"DELETE FROM run_history {one_row(DELAY)}"]),
-    "a run that never ends": ("stuck", ["INSERT INTO run SELECT shard, scheduled_at, task_id, part, version, 0, 3, 0, 1, fired_at - 900000000, "
-                                        "0, attempt_at, 0, 0, 0, NULL, executor, NULL, NULL, NULL, NULL, NULL FROM run_history "
+    "a run that never ends": ("stuck", [f"INSERT INTO run ({OPEN}) SELECT shard, scheduled_at, task_id, part, version, 0, 3, 0, 1, fired_at - 900000000, "
+                                        "0, attempt_at, 0, 0, 0, executor FROM run_history "
                                         f"{one_row(PLAIN)}", f"DELETE FROM run_history WHERE {KEY} IN (SELECT {KEY} FROM run)"]),
     "a run that ended too late": ("stuck", [f"UPDATE run_history SET finished_at = fired_at + 900000000 {one_row(PLAIN)}"]),
     "two runs of one task at once": ("other", ["UPDATE run_history SET finished_at = finished_at + 60000000 WHERE task_id = (SELECT id FROM task "

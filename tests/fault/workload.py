@@ -58,6 +58,21 @@ def tasks(scale):
     return made
 
 
+def after_tasks(scale):
+    """What runs after the standing tasks: chains, one end and several, successes and failures."""
+    made = []
+
+    def add(name, i, parents, mode, ends="SUCCESS", **more):
+        made.append(task(f"{name}-{i}", {"kind": "MANUAL"}, depends_on={"tasks": parents, "mode": mode, "ends": ends}, **more))
+    for i in range(max(1, round(10 * scale))):
+        add("after-any", i, [f"rate-1s-{i}"], "ANY", overlap_policy="ALLOW")
+        add("after-after", i, [f"after-any-{i}", f"flaky-{i}"], "ANY", overlap_policy="ALLOW")
+        add("after-one", i, [f"rate-250ms-{i}"], "ANY")
+        add("after-fail", i, [f"fail-{i}"], "ANY", "FAIL", overlap_policy="QUEUE_ALL")
+        add("after-all", i, [f"rate-1s-{i}", f"cron-1s-{i}", f"delay-200ms-{i}"], "ALL", overlap_policy="ALLOW")
+    return made
+
+
 class People(threading.Thread):
     """Calls the API all the time, patiently: what has an Idempotency-Key is asked again until it is answered."""
 
@@ -66,7 +81,7 @@ class People(threading.Thread):
         self.node, self.random, self.pause = node, random.Random(seed), pause
         self.fd = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.stopping = threading.Event()
-        self.api, self.ids, self.manual = None, [], []
+        self.api, self.ids, self.manual, self.after = None, [], [], []
         self.triggered, self.done, self.wrong, self.given_up = set(), {}, [], 0
 
     def note(self, event, **fields):
@@ -98,12 +113,12 @@ class People(threading.Thread):
     def make_standing(self, scale):
         """The tasks of the whole test, in one batch."""
         self.api = self.node.api()
-        wanted, made = tasks(scale), []
+        wanted, made = tasks(scale) + after_tasks(scale), []
         for i in range(0, len(wanted), BATCH):
             made += self.api.ok("POST", "/tasks/batch", {"tasks": wanted[i:i + BATCH]})["items"]
         for t in made:
             self.note("created", task_id=t["id"])
-            (self.manual if t["name"].startswith("manual") else self.ids).append(t["id"])
+            (self.manual if t["name"].startswith("manual") else self.ids if not t["name"].startswith("after") else self.after).append(t["id"])
 
     def herd(self):
         at = datetime.now(timezone.utc) + timedelta(seconds=self.random.uniform(0.5, 4))

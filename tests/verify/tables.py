@@ -52,6 +52,12 @@ class Version:
     anchor: int
     kind: str
     definition: dict
+    name: str = ""
+
+    @property
+    def place(self):
+        """Its namespace and name."""
+        return (self.definition.get("namespace", "default"), self.name)
 
     @property
     def schedule(self):
@@ -91,6 +97,8 @@ class Run:
     missed_first: int
     missed_count: int
     executor: str
+    origin_run: str = ""
+    payload: str = ""  # of runs after other tasks only
 
     @property
     def key(self):
@@ -140,6 +148,9 @@ class Tables:
     tasks: set = field(default_factory=set)
     runs: list = field(default_factory=list)
     attempts: list = field(default_factory=list)
+    kept: dict = field(default_factory=dict)    # (child, parent) → ends that its next run will stand for
+    events: set = field(default_factory=set)    # (scheduled_at, task_id, part) of ends that nobody has taken in yet
+    inbox: dict = field(default_factory=dict)   # shard → requests that wait
 
     @property
     def now(self):
@@ -170,7 +181,7 @@ def select(connection, sql):
 
 
 RUN_COLUMNS = ("shard, scheduled_at, task_id, part, version, state, reason, origin, attempt, fired_at, {not_before}, attempt_at, "
-               "started_at, {finished_at}, missed_first, missed_count, executor")
+               "started_at, {finished_at}, missed_first, missed_count, executor, origin_run, CASE WHEN origin = 5 THEN payload END")
 
 
 def read_runs(connection, table):
@@ -178,7 +189,7 @@ def read_runs(connection, table):
     columns = RUN_COLUMNS.format(not_before="not_before" if is_open else "0", finished_at="0" if is_open else "finished_at")
     for row in select(connection, f"SELECT {columns} FROM {table}"):
         n = [value or 0 for value in row[:16]]
-        yield Run(is_open, *n[:5], RUN_STATES[n[5]], REASONS[n[6]], ORIGINS[n[7]], *n[8:16], row[16] or "")
+        yield Run(is_open, *n[:5], RUN_STATES[n[5]], REASONS[n[6]], ORIGINS[n[7]], *n[8:16], *(text or "" for text in row[16:]))
 
 
 def read_tables(url):
@@ -193,13 +204,17 @@ def read_tables(url):
         t.tasks.add(task_id)
         if TASK_STATES[state] == "DELETED":
             t.deleted.add(task_id)
-    for row in select(connection, "SELECT task_id, version, state, effective_at, anchor, kind, definition FROM task_version "
+    for row in select(connection, "SELECT task_id, version, state, effective_at, anchor, kind, definition, name FROM task_version "
                                   "ORDER BY task_id, version"):
         t.versions.setdefault(row[0], []).append(Version(row[0], row[1], TASK_STATES[row[2]], row[3], row[4] or 0, KINDS[row[5]],
-                                                         json.loads(row[6])))
+                                                         json.loads(row[6]), row[7]))
     t.runs = [*read_runs(connection, "run_history"), *read_runs(connection, "run")]
     for row in select(connection, "SELECT scheduled_at, task_id, part, attempt, state, dispatched_at, finished_at FROM attempt"):
         t.attempts.append(Attempt(tuple(row[:3]), row[3], RUN_STATES[row[4]], row[5] or 0, row[6] or 0))
+    for child, parent, kept in select(connection, "SELECT child_id, parent_id, kept FROM dependency"):
+        t.kept[(child, parent)] = kept
+    t.events = {tuple(row) for row in select(connection, "SELECT scheduled_at, task_id, part FROM dependency_event")}
+    t.inbox = dict(select(connection, "SELECT shard, count(*) FROM inbox GROUP BY shard"))
     connection.close()
     return t
 

@@ -1,4 +1,5 @@
 """The verifier as a function."""
+from .after import After
 from .instants import Crons
 from .rules import DOUBLED, LOST, OTHER, STUCK, Options, Rules, SECOND
 from .tables import read_journal, read_tables
@@ -8,7 +9,9 @@ def verify(database, journals, kelou, all_ended=False, grace_seconds=60):
     """Findings over a database (SQLite file or URL) and journal files."""
     tables = read_tables(database)
     entries = [e for path in journals for e in read_journal(path)]
-    found = Rules(tables, entries, Crons(kelou), Options(all_ended, int(grace_seconds * SECOND))).check()
+    rules = Rules(tables, entries, Crons(kelou), Options(all_ended, int(grace_seconds * SECOND)))
+    found = rules.check()
+    After(rules).check()
     found.tasks, found.runs = len(tables.versions), len(tables.runs)
     return found
 
