@@ -52,6 +52,22 @@ def total(found, name):
     return sum(value for key, value in found.items() if key == name or key.startswith(name + "{"))
 
 
+def quantile(before, after, name, q):
+    """A quantile (ms) of what a histogram counted in between, straight within its bucket."""
+    counts = []
+    for key, value in after.items():
+        got = re.fullmatch(re.escape(name) + r'_bucket\{.*?le="([^"]+)".*\}', key)
+        if got:
+            counts.append((float(got.group(1).replace("+Inf", "inf")), value - before.get(key, 0)))
+    counts.sort()
+    want, low, seen = (counts[-1][1] if counts else 0) * q, 0.0, 0.0
+    for limit, count in counts:
+        if count >= want and count > seen:
+            return 1000 * (low + (min(limit, 60) - low) * (want - seen) / (count - seen))
+        low, seen = limit, count
+    return 0.0
+
+
 def machine():
     """One line: kernel, processors, memory, load."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:

@@ -6,6 +6,7 @@ import time
 
 from tests.bench import measure
 from tests.bench.history import history
+from tests.bench.nodes import nodes
 from tests.bench.stage import Stage, built, wait_until
 from tests.harness.kelou import ROOT, wait_for
 from tests.harness.servers import dies_with_me
@@ -47,7 +48,7 @@ def lateness(server, short):
             wait_until(s.make_rate(4_000, 1_000) + 3_000_000)
             before = measure.metrics(s.node.base_url)
             w = s.window(4 if short else 12)
-            committed = [histogram(before, measure.metrics(s.node.base_url), "kelou_fire_lateness_seconds", q) for q in (.5, .99)]
+            committed = [measure.quantile(before, measure.metrics(s.node.base_url), "kelou_fire_lateness_seconds", q) for q in (.5, .99)]
             late = s.finish()
             decided = s.database.decided(w["low"], w["high"] - 1_000_000)
         keep = {k: w[k] for k in ("node_us", "database_us", "executors_us", "rss_mb", "bytes")}
@@ -71,7 +72,7 @@ def hostile(server, short):
                 wait_until(s.make_rate(4_000, 1_000) + 3_000_000)
                 before = measure.metrics(s.node.base_url)
                 w = s.window(4 if short else 12)
-                committed = [histogram(before, measure.metrics(s.node.base_url), "kelou_fire_lateness_seconds", q) for q in (.5, .99)]
+                committed = [measure.quantile(before, measure.metrics(s.node.base_url), "kelou_fire_lateness_seconds", q) for q in (.5, .99)]
                 late = s.finish()
                 decided = s.database.decided(w["low"], w["high"] - 1_000_000)
                 stayed, cut = map(int, crowd.communicate("", timeout=30)[0].split())
@@ -84,22 +85,6 @@ def hostile(server, short):
                                  f"{each:,.0f} B a connection",
                       "ok": there and committed[1] <= 20 and stayed == idle, **keep, "decided": decided, "accepted": [late[q] for q in QUANTILES]})
     return found
-
-
-def histogram(before, after, name, q):
-    """A quantile (ms) of what a histogram counted in between, straight within its bucket."""
-    counts = []
-    for key, value in after.items():
-        got = re.fullmatch(re.escape(name) + r'_bucket\{.*?le="([^"]+)".*\}', key)
-        if got:
-            counts.append((float(got.group(1).replace("+Inf", "inf")), value - before.get(key, 0)))
-    counts.sort()
-    want, low, seen = (counts[-1][1] if counts else 0) * q, 0.0, 0.0
-    for limit, count in counts:
-        if count >= want and count > seen:
-            return 1000 * (low + (min(limit, 60) - low) * (want - seen) / (count - seen))
-        low, seen = limit, count
-    return 0.0
 
 
 def in_process(server, short):
@@ -167,5 +152,5 @@ def million(server, short):
              "ok": got.returncode == 0 and ready <= 10 and rss <= 400, "rss_mb": rss}]
 
 
-SETS = (http_postgres, http_sqlite, lateness, hostile, in_process, herd, million, history)
+SETS = (http_postgres, http_sqlite, lateness, nodes, hostile, in_process, herd, million, history)
 WHEN_ASKED = (history,)  # minutes: only with --only

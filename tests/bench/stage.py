@@ -1,6 +1,7 @@
 """A stage for one measurement: a database, keloud as a process of its own, executors as processes of theirs."""
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from tests.harness.kelou import ROOT, Group, Keloud, wait_for
 from tests.harness.servers import Postgres, dies_with_me
 
 BATCH = 1000
-SLOTS_SECONDS = 20
+SLOTS_SECONDS, SHARE_SECONDS = 20, 30
 
 
 def built(name):
@@ -68,7 +69,9 @@ class Executor:
             files[what] = os.path.join(stage.folder, f"{what}.{number}")
             with os.fdopen(os.open(files[what], os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
                 f.write(text + "\n")
-        command = [built("tests/bench/kelou-bench-executor"), "--server", stage.node.base_url, "--token-file", files["token"], "--secret-file",
+        turn = number % len(stage.nodes)
+        servers = ",".join(n.base_url for n in stage.nodes[turn:] + stage.nodes[:turn])
+        command = [built("tests/bench/kelou-bench-executor"), "--server", servers, "--token-file", files["token"], "--secret-file",
                    files["secret"], "--group", "bench", "--id", f"bench-{number}", *(["--answer-inline"] if inline else [])]
         self.process = subprocess.Popen(dies_with_me(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if self.process.stdout.readline().strip() != "registered":
@@ -87,28 +90,41 @@ class Executor:
 
 
 class Stage:
-    """Use as a context manager; `node` is ready inside."""
+    """Use as a context manager; `node` is ready inside; with several `nodes` each has its share of the shards."""
 
-    def __init__(self, store, server, executors=0, inline=False, settings=None):
+    def __init__(self, store, server, executors=0, inline=False, settings=None, nodes=1):
         self.folder = tempfile.mkdtemp(prefix="kelou-bench-")
         self.database = Database(store, server, self.folder)
-        self.node = Keloud(self.folder, self.database.url, {"log.level": "warn", "dispatch.connections": 32, **(settings or {})})
+        settings = {"log.level": "warn", "dispatch.connections": 32, **(settings or {})}
+        self.node = Keloud(self.folder, self.database.url, settings)
+        self.nodes = [self.node] + [Keloud(f"{self.folder}/node-{i + 1}", self.database.url, settings) for i in range(1, nodes)]
         self.wanted, self.inline = executors, inline
         self.group, self.executors = None, []
 
     def __enter__(self):
         self.node.start()
+        for other in self.nodes[1:]:
+            shutil.copy(f"{self.folder}/secret.key", f"{other.folder}/secret.key")
+            other.start()
+        wait_for(self.shared, SHARE_SECONDS, "each node has its share of the shards")
         if self.wanted:
             self.group = Group(self.node, "bench")
             self.executors = [Executor(self, i, self.inline) for i in range(self.wanted)]
         return self
+
+    def shared(self):
+        """Is each node ready, with as many shards as any other, one more or less?"""
+        owned = [measure.total(measure.metrics(n.base_url), "kelou_shards_owned") for n in self.nodes]
+        assert len(owned) == 1 or (min(owned) > 0 and max(owned) - min(owned) <= 1), owned
+        return all(n.ready() for n in self.nodes)
 
     def __exit__(self, *_):
         for x in self.executors:
             if x.process.poll() is None:
                 x.process.kill()
                 x.process.wait()
-        self.node.kill()
+        for node in self.nodes:
+            node.kill()
         subprocess.run(["rm", "-rf", self.folder], check=False)
 
     def make(self, tasks):
@@ -133,11 +149,19 @@ class Stage:
                    for i in range(count)])
         return at
 
+    def counted(self):
+        """/metrics of all nodes, added up."""
+        found = {}
+        for node in self.nodes:
+            for name, value in measure.metrics(node.base_url).items():
+                found[name] = found.get(name, 0.0) + value
+        return found
+
     def usage(self):
-        return {"at": time.monotonic(), "node": measure.cpu_us(self.node.pid), "database": self.database.cpu_us(),
+        counted = self.counted()
+        return {"at": time.monotonic(), "node": sum(measure.cpu_us(n.pid) for n in self.nodes), "database": self.database.cpu_us(),
                 "executors": sum(measure.cpu_us(x.process.pid) for x in self.executors), "size": self.database.size(),
-                "lives": measure.total(measure.metrics(self.node.base_url), "kelou_runs_total"),
-                "fires": measure.total(measure.metrics(self.node.base_url), "kelou_fires_total")}
+                "lives": measure.total(counted, "kelou_runs_total"), "fires": measure.total(counted, "kelou_fires_total")}
 
     def window(self, seconds):
         """Measure for so long: what happened a second and what each life cost."""
@@ -148,7 +172,7 @@ class Stage:
         b, high = self.usage(), time.time_ns() // 1000
         lives, took = max(1.0, b["lives"] - a["lives"]), b["at"] - a["at"]
         got = {"lives_s": lives / took, "fires_s": (b["fires"] - a["fires"]) / took, "seconds": took, "low": low, "high": high,
-               "rss_mb": measure.rss_mb(self.node.pid), "bytes": (b["size"] - a["size"]) / lives}
+               "rss_mb": sum(measure.rss_mb(n.pid) for n in self.nodes), "bytes": (b["size"] - a["size"]) / lives}
         for name in ("node", "database", "executors"):
             got[f"{name}_us"] = (b[name] - a[name]) / lives
         got["busy"] = sum(b[n] - a[n] for n in ("node", "database", "executors")) / took / 1e4 / os.cpu_count()

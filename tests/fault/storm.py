@@ -10,7 +10,7 @@ from tests.fault.cluster import READY_SECONDS, Cluster, now_us
 from tests.fault.faults import fault_of
 from tests.fault.workload import PER_SCALE, People
 from tests.harness.kelou import binary, wait_for
-from tests.verify.tables import read_tables, run_key
+from tests.verify.tables import REASONS, read_tables, run_key
 from tests.verify.verify import report, verify
 
 END_SECONDS, TICK_SECONDS, LOOK_SECONDS = 240, 0.05, 1.0
@@ -152,6 +152,12 @@ class Storm:
         if keys - asked or len(asked - keys) > self.people.given_up:
             self.wrong.append(f"{len(asked)} triggered runs in the database, {len(keys)} acknowledged; differ: {sorted(asked ^ keys)[:5]}")
 
+    def failed(self):
+        """How many runs failed that were not told to, by reason."""
+        rows = self.c.sql("SELECT r.reason, count(*) FROM run_history r JOIN task_version v ON v.task_id = r.task_id AND v.version = r.version "
+                          "WHERE r.state = 3 AND v.handler <> 'fail' GROUP BY 1")
+        return {REASONS[int(reason)]: int(n) for reason, n in rows}
+
     def judge(self):
         found = self.found = verify(self.c.database, self.c.journals, binary("kelou"), all_ended=True, grace_seconds=60 + self.disturbed())
         self.promised()
@@ -163,7 +169,7 @@ class Storm:
         wrong += [f"stale write: {' '.join(row)}" for row in stale[:20]]
         numbers = self.numbers = {"stale writes": sum(int(row[-1]) for row in stale), "epochs": epochs, "take-overs counted": int(self.c.counted("kelou_shard_takeovers_total")),
                    "fencing rejections": int(self.c.counted("kelou_fencing_rejections_total")),
-                   "FIRE refusals": int(self.c.counted("kelou_fire_refusals_total")), "FIREs read back": int(self.c.counted("kelou_fire_errors_total")),
+                   "runs that failed, not told to": self.failed() or 0, "FIRE refusals": int(self.c.counted("kelou_fire_refusals_total")), "FIREs read back": int(self.c.counted("kelou_fire_errors_total")),
                    "database errors": int(self.c.counted("kelou_db_errors_total")), "requests sent again by the proxy": again, **life.numbers}
         life.lines += [] if self.judge_times else [f"not judged: {text}" for text in life.wrong]
         lines = [report(found), "faults: " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.counts.items())),
