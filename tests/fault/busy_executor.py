@@ -3,13 +3,14 @@
     busy_executor.py --server URL[,URL…] --token T --secret S --group G --name N --journal FILE
 
 What it does is the handler: `inline` is answered 200 with its result, `sleep` takes payload.ms, `fail` fails in the first payload.times
-attempts (all of them when it is not said); anything else succeeds at once. It is written against docs/semantics.md and shares no code with the SDK."""
+attempts (all of them when it is not said); anything else succeeds at once. Attempts of tasks with exactly_one_start are claimed first. It is written against docs/semantics.md and shares no code with the SDK."""
 import argparse
 import asyncio
 import hashlib
 import hmac
 import json
 import os
+import queue
 import signal
 import threading
 import time
@@ -32,6 +33,14 @@ class Journal:
         os.write(self.fd, json.dumps(row).encode() + b"\n")
 
 
+def session(options):
+    """A connection to the centre with our token."""
+    http = requests.Session()
+    http.trust_env = False
+    http.headers["Authorization"] = f"Bearer {options.token}"
+    return http
+
+
 class Reporter(threading.Thread):
     """Sends what has ended until the centre has recorded it; registers and beats."""
 
@@ -40,9 +49,7 @@ class Reporter(threading.Thread):
         self.o, self.journal, self.url = options, journal, url
         self.wake, self.waiting, self.incarnation = threading.Condition(), [], None
         self.servers, self.at = options.server.split(","), 0
-        self.http = requests.Session()
-        self.http.trust_env = False
-        self.http.headers["Authorization"] = f"Bearer {options.token}"
+        self.http = session(options)
         self.beat_at = 0.0
         self.stopping = False
 
@@ -117,12 +124,55 @@ class Reporter(threading.Thread):
                 time.sleep(0.05)
 
 
+class Claimer(threading.Thread):
+    """Asks whether attempts may be started, the same again until that is answered."""
+
+    def __init__(self, executor):
+        super().__init__(daemon=True)
+        self.x, self.waiting, self.stopping = executor, queue.SimpleQueue(), False
+        self.loop, self.http, self.at = asyncio.get_running_loop(), session(executor.o), 0
+        self.servers = executor.o.server.split(",")
+
+    def batch(self):
+        found = [self.waiting.get()]
+        while len(found) < BATCH and not self.waiting.empty():
+            found.append(self.waiting.get())
+        return found
+
+    def ask(self, batch):
+        """Ask for these; returns what has to be asked again."""
+        incarnation = self.x.reporter.incarnation
+        body = [{"run_id": m["run_id"], "attempt": m["attempt"], "fence": m["fence"], "executor": self.x.o.name, "incarnation": incarnation}
+                for m in batch]
+        answer = self.http.post(f"{self.servers[self.at]}/api/v1/claims", json={"claims": body}, timeout=HTTP_SECONDS)
+        left = []
+        results = answer.json().get("results") or [{"status": "retry"}] * len(batch)
+        for m, result in zip(batch, results):
+            if result["status"] in ("granted", "refused", "forbidden"):
+                self.loop.call_soon_threadsafe(self.x.claimed, m, result["status"] == "granted")
+            else:
+                left.append(m)
+        return left
+
+    def run(self):
+        left = []
+        while not self.stopping:
+            left = left or self.batch()
+            try:
+                left = self.ask(left)
+            except (requests.RequestException, ValueError):
+                pass
+            if left:
+                self.at = (self.at + 1) % len(self.servers)
+                time.sleep(0.05)
+
+
 class Executor:
     """The deliveries' side."""
 
     def __init__(self, options):
         self.o, self.journal = options, Journal(options.journal, options.name)
-        self.seen, self.reporter = {}, None
+        self.seen, self.reporter, self.claimer = {}, None, None
 
     def signed(self, header, body):
         parts = dict(p.strip().split("=", 1) for p in header.split(",") if "=" in p)
@@ -139,11 +189,24 @@ class Executor:
         if len(self.seen) > MANY:
             self.seen.pop(next(iter(self.seen)))
         self.seen[key] = m["fence"]
+        if m.get("exactly_one_start"):
+            self.claimer.waiting.put(m)
+            return 202, {}
         self.journal.note("start", m)
         if m["handler"] == "inline":
             del self.seen[key]  # a repeated delivery asks for the result: done again
             self.journal.note("end", m, "SUCCESS")
             return 200, {"state": "SUCCESS", "result": {"n": m["attempt"]}}
+        return self.work(m)
+
+    def claimed(self, m, granted):
+        if granted:
+            self.journal.note("start", m)
+            self.work(m)
+        else:
+            self.seen.pop((m["run_id"], m["attempt"]), None)
+
+    def work(self, m):
         wait = (m.get("payload") or {}).get("ms", 0) / 1000
         asyncio.get_running_loop().call_later(wait, self.end, m)
         return 202, {}
@@ -173,7 +236,9 @@ class Executor:
     async def main(self):
         server = await asyncio.start_server(self.client, "127.0.0.1", self.o.port)
         self.reporter = Reporter(self.o, self.journal, self.o.url or f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        self.claimer = Claimer(self)
         self.reporter.start()
+        self.claimer.start()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await stop.wait()

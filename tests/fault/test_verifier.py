@@ -11,6 +11,7 @@ from tests.fault.loop import Loop, Plan
 from tests.harness.kelou import binary
 from tests.verify.instants import Due
 from tests.verify.rules import Rules
+from tests.verify.tables import run_key
 from tests.verify.verify import report, verify
 
 
@@ -135,6 +136,17 @@ def test_further_starts_are_listed_with_their_cause(copy):
     found = found_in(copy)
     assert len(found.starts) == before + 1, report(found)
     assert any("acknowledgement was lost, at executor-2 after executor-1" in text for text in found.starts), found.starts
+
+
+def test_a_second_start_is_a_finding_where_the_task_asks_for_one(copy):
+    with sqlite3.connect(copy / "kelou.db") as db:
+        tasks = {r[0] for r in db.execute("SELECT task_id FROM task_version WHERE name LIKE 'one-start-%'")}
+    lines = [json.loads(line) for name in ("executor-1", "executor-2") for line in (copy / f"{name}.journal").read_text().splitlines()]
+    start = next(e for e in lines if e["event"] == "start" and run_key(e["run_id"])[2] in tasks)
+    with open(copy / "executor-2.journal", "a", encoding="utf-8") as f:
+        f.write(json.dumps({**start, "t": start["t"] + 1}) + "\n")
+    found = found_in(copy)
+    assert found.counts["doubled"] == 1, report(found)
 
 
 def row(first, last, state="SUCCESS", origin="SCHEDULE"):

@@ -54,6 +54,8 @@ def tasks(scale):
     add(10, "all-few", rate("500ms"), misfire_policy="FIRE_ALL", misfire_threshold="15s", catchup_window="10s", catchup_max_runs=5)
     add(10, "skip", rate("1s"), misfire_policy="SKIP", misfire_threshold="15s")
     add(10, "once", cron("* * * * * ?"), misfire_threshold="15s")
+    add(10, "one-start", rate("1s"), exactly_one_start=True, retry={"max_attempts": 3, "initial_interval": "200ms"})
+    add(10, "one-start-sleep", rate("1s"), "sleep", exactly_one_start=True, overlap_policy="QUEUE_ALL", payload={"ms": 20})
     add(10, "manual", {"kind": "MANUAL"}, overlap_policy="ALLOW")
     return made
 

@@ -342,6 +342,11 @@ class Rules:
             self.f.add(OTHER, f"{run}: attempt {attempt} was started ({entries[0].where})")
         if run.fired_at > entries[0].t + ROW_SLACK:
             self.f.add(OTHER, f"{run}: started at {entries[0].t}, before it was fired at {run.fired_at}")
+        v = self.version_of.get((run.task_id, run.version))
+        if len(entries) > 1 and v and v.definition.get("exactly_one_start"):
+            self.f.add(DOUBLED, f"{run}: attempt {attempt} was started {len(entries)} times, its task asks for exactly_one_start "
+                                f"({', '.join(e.where for e in entries)})", len(entries) - 1)
+            return
         for earlier, later in zip(entries, entries[1:]):
             self.f.starts.append(f"{run}: attempt {attempt} started again: {self.cause(earlier, later, ends)}")
 
