@@ -1,4 +1,5 @@
 #include "cluster/cluster.h"
+#include "cluster/estimate.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
@@ -26,10 +27,14 @@ usec_t cluster_now(const struct cluster *c) { return mono() + atomic_load(&c->of
 
 usec_t cluster_offset(const struct cluster *c) { return cluster_now(c) - clock_system.wall(&clock_system); }
 
+bool cluster_renewed(const struct cluster *c) {
+  return mono() < atomic_load(&c->lease_until) - c->o.lease_ttl / 5;
+}
+
 bool cluster_lease_valid(const struct cluster *c) {
   if (c->o.store->ops->caps & STORE_CAP_SINGLE_NODE)
     return true; /* the lock file is the lease */
-  return mono() < atomic_load(&c->lease_until) - c->o.lease_ttl / 5;
+  return cluster_renewed(c);
 }
 
 size_t cluster_owned(const struct cluster *c) { return atomic_load(&c->owned); }
@@ -39,7 +44,8 @@ int32_t cluster_shard_count(const struct cluster *c) { return c->shard_count; }
 /* What a round trip that began at `sent` says about the database's clock and our lease. */
 static void note_time(struct cluster *c, usec_t sent, usec_t now) {
   usec_t back = mono();
-  atomic_store(&c->offset, now - (sent + (back - sent) / 2));
+  atomic_store(&c->offset,
+               estimate_offset(atomic_load(&c->offset), !atomic_load(&c->lease_until), sent, back, now));
   atomic_store(&c->lease_until,
                sent + c->o.lease_ttl); /* counted from before the renewal: never longer than granted */
   metric_set(c->offset_gauge, (double)cluster_offset(c) / (double)USEC_PER_SEC);

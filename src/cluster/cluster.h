@@ -32,6 +32,8 @@ usec_t cluster_now(const struct cluster *c);
 usec_t cluster_offset(const struct cluster *c); /* that estimate minus this machine's wall clock */
 /* May this node still act as an owner? By the monotonic clock, with a margin before the lease's end. */
 bool cluster_lease_valid(const struct cluster *c);
+/* Has the database taken our last renewals? With a lock file for a lease that is another question. */
+bool cluster_renewed(const struct cluster *c);
 /* A write of ours was fenced off: the shard is not ours any more (hooks.lost follows). */
 void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch);
 size_t cluster_owned(const struct cluster *c);

@@ -63,6 +63,8 @@ void sim_wrong(enum sim_wrong kind, const char *fmt, ...) {
 }
 
 /* ------------------------------------------------------------------ what befalls it */
+static const usec_t CLOCKS_DIFFER = 500 * USEC_PER_MS;
+
 static void mean_faults(struct sim_faults *f) {
   double bad = rng_unit(RNG) * 2; /* some worlds are worse than others */
   double calls = bad * (sim_world->o.rough ? sim_world->o.rough : 1);
@@ -134,7 +136,10 @@ static void outage(void *arg) {
   (void)arg;
   sim_world->outage_until =
       sim_now + (chance(.7) ? between(USEC_PER_MS, 3 * USEC_PER_SEC) : between(0, 20 * USEC_PER_SEC));
-  sim_trace("the database is away");
+  usec_t back =
+      chance(.5) ? between(0, CLOCKS_DIFFER) : 0; /* another server goes on, whose clock is behind */
+  sim_world->begin -= back;
+  sim_trace("the database is away, and its clock goes back by %lld us", (long long)back);
 }
 
 static void step_clock(void *arg) {
