@@ -6,7 +6,7 @@
 /* One transaction for all rows of a turn. Nothing else writes run state, and every row is a compare-and-set on what this node knows, so
  * that after an unknown outcome the same rows may be sent again: what was written before comes back as "not written now". */
 
-static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC;
+static const usec_t RETRY_FIRST = 20 * USEC_PER_MS, RETRY_MOST = USEC_PER_SEC, FAILING_AFTER = USEC_PER_SEC;
 
 /* The distinct shards of the turn with the epochs that we held at its step. */
 static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
@@ -55,6 +55,18 @@ bool run_pause(struct run_service *s, usec_t *wait) {
   return true;
 }
 
+void run_note_taken(struct run_service *s, int rc) {
+  if (rc != ERR_UNAVAILABLE && rc != ERR_UNKNOWN_OUTCOME)
+    atomic_store(&s->failing_since, 0);
+  else if (!atomic_load(&s->failing_since))
+    atomic_store(&s->failing_since, clock_system.mono(&clock_system));
+}
+
+bool run_failing(const struct run_service *s) {
+  usec_t since = atomic_load(&s->failing_since);
+  return since && clock_system.mono(&clock_system) - since > FAILING_AFTER;
+}
+
 bool run_commit(struct run_service *s) {
   struct live_out *o = &s->out;
   arena_clear(&s->mem);
@@ -76,6 +88,7 @@ bool run_commit(struct run_service *s) {
     struct err e = {0};
     (void)failpoint("run.before_commit");
     int rc = store_run_apply(s->o.finish, &in, &ret, &s->mem, &e);
+    run_note_taken(s, rc);
     if (rc >= 0)
       break;
     if (rc == ERR_INVALID || rc == ERR_CONFLICT || rc == ERR_INTERNAL) {

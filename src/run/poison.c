@@ -123,6 +123,7 @@ static struct st_run_apply part_of(const struct apart *a, size_t lo, size_t hi, 
 static int apply_part(struct apart *a, const struct st_run_apply *part, struct arena *mem, struct err *e) {
   struct st_run_apply_ret ret;
   int rc = store_run_apply(a->s->o.finish, part, &ret, mem, e);
+  run_note_taken(a->s, rc);
   for (size_t i = 0; rc >= 0 && i < part->fence_count; i++)
     if (!ret.fence_ok[i])
       run_step_down(a->s, part->fences[i].shard);

@@ -102,6 +102,8 @@ int run_executor_lost(struct run_service *s, struct slice ns, struct slice group
  * ours now. */
 int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
 
+/* The database has refused every change of runs for a second. */
+bool run_failing(const struct run_service *s);
 /* Under which number the metrics count the group of a task (base/metric_group.h). */
 int run_group_label(struct task_spec *spec);
 

@@ -36,7 +36,9 @@ struct run_service {
   struct queue *queue;
   struct thread writer;
   _Atomic bool stopping;
-  usec_t stop_at;    /* monotonic; written before `stopping` */
+  usec_t stop_at; /* monotonic; written before `stopping` */
+  _Atomic usec_t
+      failing_since; /* monotonic: the database has not taken a change since; 0: it took the last one */
   struct mutex lock; /* guards live, epochs, adopting, opened */
   struct live *live;
   int64_t *epochs;         /* by shard; 0 = not ours */
@@ -58,6 +60,7 @@ struct run_service {
 /* apply.c: commit the rows of s->out until the outcome is known. False: gave up (stopping). */
 bool run_commit(struct run_service *s);
 /* Another owner has the shard, or what we know of it is void: nothing of this turn counts for it. */
+void run_note_taken(struct run_service *s, int rc); /* whether the database takes changes: run_failing */
 void run_step_down(struct run_service *s, int32_t shard);
 /* Wait before the next try, longer each time. False: the service is stopping and its grace is over. */
 bool run_pause(struct run_service *s, usec_t *wait);

@@ -71,10 +71,14 @@ static bool may_fire(void *arg) { return cluster_lease_valid(((struct server *)a
 
 bool server_ready(struct server *s, struct str *why) {
   const char *missing = NULL;
-  if (!cluster_lease_valid(s->cluster))
+  if (!cluster_renewed(s->cluster))
     missing = "the lease is not renewed: the database does not answer";
   else if (!engine_ready(s->engine))
     missing = "shards are being loaded";
+  else if (engine_failing(s->engine))
+    missing = "the database takes no fires";
+  else if (run_failing(s->runs))
+    missing = "the database takes no changes of runs";
   if (missing && why)
     str_addz(why, missing);
   return !missing;
@@ -115,6 +119,7 @@ static int start_store(struct server *s, struct err *e) {
                             .shard_count = (int)conf_int(s->conf, "store.shards"),
                             .statement_timeout = conf_usec(s->conf, "store.statement_timeout"),
                             .idle_tx_timeout = conf_usec(s->conf, "node.lease_ttl") / 3,
+                            .lease_timeout = conf_usec(s->conf, "node.lease_ttl"),
                             .clock = &clock_system};
   int rc = store_source_open(&o, &s->source, e);
   if (rc < 0)

@@ -43,6 +43,7 @@ struct store_options {
   int shard_count; /* used when the database is created; else the stored one rules (st_meta) */
   usec_t statement_timeout;  /* 30 s; lock_timeout = 1/6 of it; connect timeout 5 s */
   usec_t idle_tx_timeout;    /* lease_ttl / 3 */
+  usec_t lease_timeout;      /* for an answer to a STORE_LEASE session; lease_ttl */
   const struct clock *clock; /* SQLite's database clock is this one's wall() */
 };
 /* Connect, check the server (PgBouncer in transaction mode is refused), take the migration lock, migrate, check checksums.
@@ -82,7 +83,7 @@ struct st_node_join_ret {
   int64_t incarnation;
   usec_t now, lease_until;
 };
-/* Extends the lease; ERR_FENCED when the incarnation is gone. */
+/* Extends the lease; ERR_FENCED when the incarnation is gone, or another server has become the primary since node_join. */
 struct st_node_renew {
   struct slice id;
   int64_t incarnation;
@@ -116,7 +117,7 @@ struct st_shard_list_ret {
   usec_t now;
 }; /* by id */
 /* Take those of `ids` that are free, whose owner's lease has passed (or is `dead` by the taker's own monotonic watch), or that an
- * older incarnation of this node held: owner := me, epoch + 1 in shard and shard_finish, one statement. */
+ * older incarnation of this node held: owner := me, epoch + 1 (or more) in shard and shard_finish, one statement. */
 struct st_shard_claim {
   struct slice node;
   int64_t incarnation;

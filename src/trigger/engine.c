@@ -10,6 +10,7 @@ enum {
   COMPLETED_MAX = 4096
 };
 
+static const usec_t FAILING_AFTER = USEC_PER_SEC;
 static const double LATENESS_BUCKETS[] = {.001, .0025, .005, .01, .025, .05, .1, .25,
                                           .5,   1,     2.5,  5,   10,   30,  60, 0};
 
@@ -339,6 +340,11 @@ void engine_free(struct engine **p) {
   cond_done(&g->pause);
   mem_free(g);
   *p = NULL;
+}
+
+bool engine_failing(const struct engine *g) {
+  usec_t since = atomic_load(&g->failing_since);
+  return since && clock_system.mono(&clock_system) - since > FAILING_AFTER;
 }
 
 bool engine_ready(struct engine *g) {

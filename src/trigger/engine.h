@@ -40,3 +40,5 @@ void engine_parents_ended(struct engine *g); /* runs of tasks on which others de
 
 /* All shards given so far by engine_own are loaded and firing. */
 bool engine_ready(struct engine *g);
+/* The database has refused every FIRE for a second. */
+bool engine_failing(const struct engine *g);

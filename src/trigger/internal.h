@@ -92,6 +92,8 @@ struct engine {
   bool parents_ended;
   struct mutex pause_lock; /* guards nothing: for pauses that end with the engine */
   struct cond pause;
+  _Atomic usec_t
+      failing_since; /* monotonic: the database has not taken a FIRE since; 0: it took the last one */
   usec_t db_bad_from, db_bad_until;                  /* database time: FIREs were not taken then; 0 = never */
   struct fire_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
   struct metric *lateness, *refusals, *fire_errors, *tasks_gauge, *after_age;

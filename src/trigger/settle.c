@@ -41,6 +41,10 @@ static int execute(struct engine *g, const struct st_fire *in, bool locked, stru
     rc = rc < 0 ? rc : unlocked;
   }
   (void)failpoint("fire.after_commit");
+  if (rc != ERR_UNAVAILABLE && rc != ERR_UNKNOWN_OUTCOME)
+    atomic_store(&g->failing_since, 0);
+  else if (!atomic_load(&g->failing_since))
+    atomic_store(&g->failing_since, clock_system.mono(&clock_system));
   if (rc < 0) {
     usec_t now = g->o.now(g->o.arg);
     if (!g->db_bad_from || now - g->db_bad_until > DB_BAD_GAP)

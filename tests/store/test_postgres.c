@@ -316,6 +316,66 @@ static void test_claim_ends_idle_holder(void **state) {
   store_close(&taker);
 }
 
+/* A server that has been switched to read-only is left: another one of the list may be the primary. */
+static void test_read_only_is_left(void **state) {
+  struct store *s = session(STORE_API);
+  struct st_namespace_put_ret put;
+  static const struct pg_sql switched = {"switched", "SET default_transaction_read_only = on", PG_READ, true};
+  auto_result r = NULL;
+  (void)state;
+  assert_int_equal(pgc_one(pg_of(s), &switched, &r, &e), 0);
+  int32_t pid = PQbackendPID(pg_of(s)->conn);
+  assert_int_equal(CALL_OWN(s, namespace_put, &put, .name = SLICE("left")), ERR_UNAVAILABLE);
+  assert_null(pg_of(s)->conn);
+  assert_int_equal(CALL_OWN(s, namespace_put, &put, .name = SLICE("left")), 0);
+  assert_int_not_equal(PQbackendPID(pg_of(s)->conn), pid);
+  store_close(&s);
+}
+
+/* As after a promotion elsewhere: this server is on a lower timeline than one that was seen. */
+static void test_former_primary_is_left(void **state) {
+  struct store *s = session(STORE_API), *fire_session = session(STORE_FIRE), *lease = session(STORE_LEASE);
+  struct pg_source *o = pg_of(s)->source;
+  struct st_meta_ret meta;
+  struct st_node_join_ret join;
+  struct st_node_renew_ret renew;
+  struct st_shard_claim_ret claim;
+  struct st_shard_list_ret list;
+  int32_t one = 1;
+  (void)state;
+  int64_t timeline = atomic_load(&o->timeline);
+  assert_true(timeline >= 1 && o->system != 0);
+  assert_int_equal(CALL_OWN(lease, node_join, &join, .id = SLICE("here"), .ttl = USEC_PER_HOUR), 0);
+  atomic_store(&o->timeline, timeline + 1);
+  assert_int_equal(CALL_OWN(s, meta, &meta, 0), ERR_UNAVAILABLE);
+  assert_non_null(strstr(e.text, "former primary"));
+  assert_int_equal(CALL_OWN(lease, node_renew, &renew, .id = SLICE("here"), .incarnation = join.incarnation,
+                            .ttl = USEC_PER_HOUR),
+                   ERR_UNAVAILABLE);
+  atomic_store(&o->timeline, timeline); /* and now it is as if this were the new one */
+  atomic_store(&o->served, timeline - 1);
+  assert_int_equal(CALL_OWN(lease, meta, &meta, 0), 0);
+  pg_of(lease)->joined = timeline - 1;
+  assert_int_equal(CALL_OWN(lease, node_renew, &renew, .id = SLICE("here"), .incarnation = join.incarnation,
+                            .ttl = USEC_PER_HOUR),
+                   ERR_FENCED);
+  assert_int_equal(CALL_OWN(fire_session, shard_list, &list, 0), ERR_UNAVAILABLE);
+  assert_int_equal(CALL_OWN(s, shard_list, &list, 0), 0);
+  assert_int_equal(CALL_OWN(lease, node_join, &join, .id = SLICE("here"), .ttl = USEC_PER_HOUR), 0);
+  assert_int_equal(CALL_OWN(lease, shard_claim, &claim, .node = SLICE("here"),
+                            .incarnation = join.incarnation, .ids = &one, .count = 1),
+                   0);
+  assert_int_equal(CALL_OWN(fire_session, shard_list, &list, 0), 0);
+  atomic_store(&o->system, o->system + 1);
+  end_backend(s);
+  assert_int_equal(CALL_OWN(s, meta, &meta, 0), ERR_UNAVAILABLE);
+  assert_non_null(strstr(e.text, "another database cluster"));
+  atomic_store(&o->system, o->system - 1);
+  store_close(&s);
+  store_close(&fire_session);
+  store_close(&lease);
+}
+
 static void test_listener_ended(void **state) {
   struct store *s = session(STORE_LISTEN), *api = session(STORE_API);
   struct st_wait_change_ret wait;
@@ -368,6 +428,8 @@ int main(void) {
       cmocka_unit_test(test_write_ended),
       cmocka_unit_test(test_locked_session_ended),
       cmocka_unit_test(test_claim_ends_idle_holder),
+      cmocka_unit_test(test_read_only_is_left),
+      cmocka_unit_test(test_former_primary_is_left),
       cmocka_unit_test(test_listener_ended),
       cmocka_unit_test(test_partition_of_default),
   };

@@ -53,14 +53,15 @@ static int raise_all(PGconn *conn, struct err *e) {
 }
 
 int pg_after_restore(const struct store_options *o, struct err *e) {
-  const struct pg_source source = {.url = (char *)(uintptr_t)o->url, /* not written */
-                                   .statement_timeout = PG_STATEMENT_TIMEOUT,
-                                   .idle_tx_timeout = PG_IDLE_TX_TIMEOUT};
+  struct pg_source source;
+  int64_t timeline;
   char lock[80];
   auto_result begun = NULL;
   auto_result locked = NULL;
   auto_result ended = NULL;
-  PGconn *conn = pgc_connect(&source, STORE_API, e);
+  pgc_source_init(&source, o);
+  PGconn *conn = pgc_connect(&source, STORE_API, &timeline, e);
+  pgc_source_done(&source);
   if (!conn)
     return ERR_UNAVAILABLE;
   snprintf(lock, sizeof lock, "SELECT pg_advisory_xact_lock(%" PRId64 ")", PG_MIGRATION_LOCK);

@@ -4,9 +4,8 @@
 #include <inttypes.h>
 #include <poll.h>
 
-#define ANSWER_GRACE       (10 * USEC_PER_SEC) /* beyond statement_timeout: then the server itself is stuck */
-#define DRAIN_MAX          64                  /* reads of an idle connection before it is used */
-#define LOCK_TIMEOUT_SHARE 6                   /* lock_timeout = statement_timeout / 6 */
+#define ANSWER_GRACE (10 * USEC_PER_SEC) /* beyond statement_timeout: then the server itself is stuck */
+#define DRAIN_MAX    64                  /* reads of an idle connection before it is used */
 
 static const struct pg_sql sql_begin = {"begin", "BEGIN", PG_READ};
 static const struct pg_sql sql_commit = {"commit", "COMMIT", PG_COMMIT};
@@ -26,66 +25,8 @@ int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e) {
   struct slice line, rest;
   const char *primary = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
   line = slice_trim(slice_cut(slice_of(primary ? primary : PQerrorMessage(conn)), '\n', &rest));
-  return err_set(e, code, "PostgreSQL: %.*s", SLICE_FMT(line));
-}
-
-static void on_notice(void *arg, const PGresult *r) {
-  (void)arg; /* this layer never logs */
-  (void)r;
-}
-
-/* Numbers only: nothing of a person's text goes into this. */
-static void add_settings(struct str *s, const struct pg_source *o, enum store_role role) {
-  bool hot = role == STORE_FIRE || role == STORE_FINISH || role == STORE_LEASE;
-  str_addf(s, "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET "
-              "TimeZone = 'UTC';");
-  str_addf(s, "SET statement_timeout = %" PRId64 "; SET lock_timeout = %" PRId64 ";",
-           o->statement_timeout / USEC_PER_MS, o->statement_timeout / LOCK_TIMEOUT_SHARE / USEC_PER_MS);
-  str_addf(s, "SET idle_in_transaction_session_timeout = %" PRId64 ";", o->idle_tx_timeout / USEC_PER_MS);
-  str_addf(s, "SET client_connection_check_interval = 2000; SET tcp_user_timeout = 10000; SET "
-              "tcp_keepalives_idle = 5;");
-  str_addf(s, "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;");
-  /* Every look-up is by key: a plan made while a table was empty must not become a scan when it has grown. */
-  str_addf(s,
-           "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;");
-  str_addf(s, "SET plan_cache_mode = %s;", hot ? "force_generic_plan" : "auto");
-}
-
-PGconn *pgc_connect(const struct pg_source *o, enum store_role role, struct err *e) {
-  static const char *const names[STORE_ROLE_MAX_] = {"kelou fire", "kelou finish", "kelou lease", "kelou api",
-                                                     "kelou listen"};
-  /* those before dbname may be overridden by the URL */
-  const char *keys[] = {"connect_timeout",
-                        "target_session_attrs",
-                        "keepalives",
-                        "keepalives_idle",
-                        "keepalives_interval",
-                        "keepalives_count",
-                        "tcp_user_timeout",
-                        "dbname",
-                        "application_name",
-                        "client_encoding",
-                        NULL};
-  const char *values[] = {PG_CONNECT_TIMEOUT, "read-write", "1", "5", "2", "3", "10000", o->url,
-                          names[role],        "UTF8",       NULL};
-  PGconn *conn = PQconnectdbParams(keys, values, 1);
-  if (!conn)
-    mem_exhausted();
-  if (PQstatus(conn) != CONNECTION_OK) {
-    pgc_error(conn, NULL, ERR_UNAVAILABLE, e);
-    PQfinish(conn);
-    return NULL;
-  }
-  PQsetNoticeReceiver(conn, on_notice, NULL);
-  auto_str text = {};
-  str_init(&text, 4096);
-  add_settings(&text, o, role);
-  auto_result r = PQexec(conn, text.p);
-  if (PQresultStatus(r) == PGRES_COMMAND_OK)
-    return conn;
-  pgc_error(conn, r, ERR_UNAVAILABLE, e);
-  PQfinish(conn);
-  return NULL;
+  return line.n ? err_set(e, code, "PostgreSQL: %.*s", SLICE_FMT(line))
+                : err_set(e, code, "PostgreSQL does not answer in time");
 }
 
 void pgc_drop(struct pg_store *s) {
@@ -102,8 +43,7 @@ void pgc_close(struct store *store) {
   mem_free(s);
 }
 
-/* 1: readable (or an error to be read), 0: time is up */
-static int wait_socket(PGconn *conn, short events, usec_t timeout) {
+int pgc_wait_socket(PGconn *conn, short events, usec_t timeout) {
   struct pollfd p = {.fd = PQsocket(conn), .events = events};
   usec_t ms = timeout < 0 ? 0 : (timeout + USEC_PER_MS - 1) / USEC_PER_MS;
   int r = poll(&p, 1, ms > INT32_MAX ? INT32_MAX : (int)ms);
@@ -112,25 +52,35 @@ static int wait_socket(PGconn *conn, short events, usec_t timeout) {
 
 /* Whatever the server sent while nobody listened: a notification, or that it is gone. */
 static void drain(PGconn *conn) {
-  for (int i = 0; i < DRAIN_MAX && PQstatus(conn) == CONNECTION_OK && wait_socket(conn, POLLIN, 0) > 0; i++)
+  for (int i = 0; i < DRAIN_MAX && PQstatus(conn) == CONNECTION_OK && pgc_wait_socket(conn, POLLIN, 0) > 0;
+       i++)
     if (!PQconsumeInput(conn))
       break;
+}
+
+/* What this node knows of its shards may be of commits that a fail-over has lost: it takes them over anew before it writes. */
+static int check_served(const struct pg_store *s, struct err *e) {
+  bool writer = s->role == STORE_FIRE || s->role == STORE_FINISH;
+  return writer && s->timeline > atomic_load(&s->source->served)
+             ? err_set(e, ERR_UNAVAILABLE,
+                       "another server has become the primary: the shards are taken over anew")
+             : 0;
 }
 
 int pgc_ready(struct pg_store *s, struct err *e) {
   if (s->conn)
     drain(s->conn);
-  if (s->conn && PQstatus(s->conn) != CONNECTION_OK)
-    pgc_drop(s);
+  if (s->conn && (PQstatus(s->conn) != CONNECTION_OK || s->timeline < atomic_load(&s->source->timeline)))
+    pgc_drop(s); /* gone, or left behind by a fail-over */
   if (s->conn)
-    return 0;
+    return check_served(s, e);
   if (s->locked || s->in_tx)
     return err_set(e, ERR_UNAVAILABLE, "the connection to PostgreSQL was lost inside a transaction");
-  s->conn = pgc_connect(s->source, s->role, e);
+  s->conn = pgc_connect(s->source, s->role, &s->timeline, e);
   if (!s->conn)
     return ERR_UNAVAILABLE;
   if (PQsetnonblocking(s->conn, 1) == 0 && PQenterPipelineMode(s->conn))
-    return 0;
+    return check_served(s, e);
   pgc_error(s->conn, NULL, ERR_UNAVAILABLE, e);
   pgc_drop(s);
   return ERR_UNAVAILABLE;
@@ -192,7 +142,7 @@ static int flush(struct pg_store *s, usec_t until) {
     if (r <= 0)
       return r;
     usec_t left = until - clock_system.mono(&clock_system);
-    if (left <= 0 || !wait_socket(s->conn, POLLIN | POLLOUT, left) || !PQconsumeInput(s->conn))
+    if (left <= 0 || !pgc_wait_socket(s->conn, POLLIN | POLLOUT, left) || !PQconsumeInput(s->conn))
       return -1;
   }
 }
@@ -200,7 +150,7 @@ static int flush(struct pg_store *s, usec_t until) {
 static PGresult *next_result(struct pg_store *s, usec_t until) {
   while (PQisBusy(s->conn)) {
     usec_t left = until - clock_system.mono(&clock_system);
-    if (left <= 0 || !wait_socket(s->conn, POLLIN, left) || !PQconsumeInput(s->conn))
+    if (left <= 0 || !pgc_wait_socket(s->conn, POLLIN, left) || !PQconsumeInput(s->conn))
       return NULL;
   }
   return PQgetResult(s->conn);
@@ -266,7 +216,10 @@ static int lost(struct pg_store *s, struct err *e) {
 }
 
 static int take_answers(struct pg_store *s, PGresult **ret, struct err *e) {
-  usec_t until = clock_system.mono(&clock_system) + s->source->statement_timeout + ANSWER_GRACE + s->patience;
+  const struct pg_source *o = s->source;
+  usec_t patience =
+      s->role == STORE_LEASE ? o->lease_timeout : o->statement_timeout + ANSWER_GRACE + s->patience;
+  usec_t until = clock_system.mono(&clock_system) + patience;
   int code = 0, statement = 0;
   if (!PQpipelineSync(s->conn) || flush(s, until) < 0)
     return lost(s, e);
@@ -293,6 +246,8 @@ int pgc_run(struct pg_store *s, PGresult **ret, struct err *e) {
     r = take_answers(s, ret, e);
   else if (s->conn && s->pipeline_count > 0)
     pgc_drop(s); /* half a pipeline is in its buffers */
+  if (r < 0 && pgc_refused(s, PG_READ_ONLY))
+    pgc_drop(s); /* it is not the primary any more: another one of the list may be */
   s->pipeline_count = s->statement_count = 0;
   for (int i = 0; r < 0 && i < n; i++)
     pgr_clear(&ret[i]);
@@ -338,7 +293,7 @@ void pgc_rollback(struct pg_store *s) {
 }
 
 int pgc_wait(struct pg_store *s, usec_t timeout, struct err *e) {
-  if (wait_socket(s->conn, POLLIN, timeout))
+  if (pgc_wait_socket(s->conn, POLLIN, timeout))
     drain(s->conn);
   if (PQstatus(s->conn) == CONNECTION_OK)
     return 0;

@@ -111,6 +111,7 @@ int pg_maintain(struct store *store, const struct st_maintain *in, struct st_mai
   (void)mem;
   if (s->locked)
     return err_set(e, ERR_INTERNAL, "upkeep is no part of a transaction");
+  pgc_survey(s->source);
   int code = pg_make_partitions(s, e);
   for (size_t i = 0; code == 0 && i < sizeof vacuums / sizeof vacuums[0]; i++)
     code = ddl(s, e, vacuums[i]);

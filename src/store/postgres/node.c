@@ -68,6 +68,7 @@ int pg_node_join(struct store *store, const struct st_node_join *in, struct st_n
   if (code < 0)
     return code;
   struct pgw_cursor c = pgw_row_of(r, 0, NULL);
+  s->joined = s->timeline;
   ret->incarnation = pgw_next_int(&c);
   ret->now = pgw_next_int(&c);
   ret->lease_until = pgw_next_int(&c);
@@ -85,10 +86,15 @@ int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
   (void)mem;
+  int code = pgc_ready(s, e);
+  if (code == 0 && s->timeline != s->joined)
+    code = err_set(e, ERR_FENCED, "another server has become the primary");
+  if (code < 0)
+    return code;
   pgw_text0(&s->args, in->id);
   pgw_i8(&s->args, in->incarnation);
   pgw_i8(&s->args, in->ttl);
-  int code = pgc_one(s, &q, &r, e);
+  code = pgc_one(s, &q, &r, e);
   if (code < 0)
     return code;
   if (PQntuples(r) == 0)
@@ -191,7 +197,8 @@ int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct 
       "claim_lock", "SELECT 1 FROM shard WHERE id = ANY ($1::int4[]) ORDER BY id FOR UPDATE", PG_READ};
   static const struct pg_sql claim = {
       "claim",
-      "WITH taken AS (UPDATE shard s SET owner = $1::text, incarnation = $2::int8, epoch = epoch + 1 "
+      "WITH taken AS (UPDATE shard s SET owner = $1::text, incarnation = $2::int8, epoch = greatest(epoch + "
+      "1, $5::int8) "
       "WHERE id = ANY ($3::int4[]) AND EXISTS (SELECT FROM node WHERE node.id = $1 AND node.incarnation = "
       "$2) AND (s.owner IS NULL "
       "OR s.owner = ANY ($4::text[]) OR (s.owner = $1 AND s.incarnation < $2) "
@@ -205,6 +212,7 @@ int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct 
   struct pg_store *s = pg_of(store);
   PGresult *r[6] = {0};
   pgc_begin(s);
+  int64_t on = s->timeline;
   pgc_add(s, &timeout);
   pgw_text0(&s->args, in->node);
   pgw_i8(&s->args, in->incarnation);
@@ -215,6 +223,7 @@ int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct 
   pgw_i8(&s->args, in->incarnation);
   pg_add_i4s(&s->args, in->ids, in->count);
   add_texts(&s->args, in->dead, in->dead_count);
+  pgw_i8(&s->args, (on - 1) * PG_EPOCHS_OF_TIMELINE);
   pgc_add(s, &claim);
   int code = pgc_run(s, r, e);
   if (code == 0 && PQntuples(r[2]) == 0)
@@ -223,6 +232,8 @@ int pg_shard_claim(struct store *store, const struct st_shard_claim *in, struct 
     code = pgc_commit(s, e);
   else
     pgc_rollback(s);
+  if (code == 0 || code == ERR_UNKNOWN_OUTCOME)
+    atomic_store(&s->source->served, on);
   if (code == 0)
     ret->shards = read_shards(r[4], mem, &ret->count);
   for (size_t i = 0; i < sizeof r / sizeof r[0]; i++)

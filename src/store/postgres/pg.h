@@ -4,6 +4,7 @@
 #include "store/source.h"
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <stdatomic.h>
 
 #define PG_NOW                "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"
 #define PG_CHANNEL            "kelou"                 /* NOTIFY channel; the payload is the shard */
@@ -12,8 +13,11 @@
 #define PG_HISTORY_LOCK       (PG_MIGRATION_LOCK + 2) /* advisory lock of the retention */
 #define PG_CONNECT_TIMEOUT    "5"                     /* seconds */
 #define PG_STATEMENT_TIMEOUT  (30 * USEC_PER_SEC)     /* when the options name none */
+#define PG_LOCK_TIMEOUT_SHARE 6                       /* lock_timeout = statement_timeout / 6 */
 #define PG_IDLE_TX_TIMEOUT    (5 * USEC_PER_SEC / 3)
 #define PG_CLAIM_LOCK_TIMEOUT "200ms"
+/* Epochs given on a timeline are higher than all of the timelines before, whatever a fail-over has lost of them. */
+#define PG_EPOCHS_OF_TIMELINE (INT64_C(1) << 20)
 #define PG_ARGS_MAX           24
 #define PG_PREPARED_MAX       256 /* power of two, several times the number of statements */
 #define PG_PIPELINE_MAX       64
@@ -89,10 +93,18 @@ struct pg_types { /* of the composite types */
   uint32_t run, run_history, progress, fire_shard_in, run_update_in, run_finish_in, attempt_in, task_in,
       executor;
 };
+struct pg_host;
 struct pg_source {
   struct store_source base;
   char *url;
+  struct pg_host *hosts; /* of a URL that names several, else none */
+  int host_count;
   usec_t statement_timeout, idle_tx_timeout;
+  usec_t lease_timeout;    /* for an answer to the lease's session: later than that it is of no use */
+  _Atomic uint64_t system; /* of the database cluster; 0: not known */
+  _Atomic int64_t
+      served; /* the timeline on which this node's epochs were given: its shards' writers work on no later one */
+  _Atomic int64_t timeline; /* the highest that was seen; sessions on a lower one connect anew */
   int32_t shard_count, schema_version;
   struct pg_types types;
 };
@@ -100,9 +112,11 @@ struct pg_store {
   struct store base;
   struct pg_source *source;
   enum store_role role;
-  PGconn *conn; /* NULL: not connected; the next operation connects */
-  bool locked;  /* between shard_lock and shard_unlock */
-  bool in_tx;   /* inside a transaction of one operation */
+  PGconn *conn;     /* NULL: not connected; the next operation connects */
+  int64_t timeline; /* of the connection's server; 0: it does not tell */
+  int64_t joined;   /* node_join was on this timeline */
+  bool locked;      /* between shard_lock and shard_unlock */
+  bool in_tx;       /* inside a transaction of one operation */
   bool listening;
   bool history_locked;  /* the retention is ours (retention.c), for as long as the connection lives */
   char day_over[24];    /* the day that is to be taken has been looked at: run_history_YYYYMMDD */
@@ -138,12 +152,22 @@ void pgc_drop(struct pg_store *s);      /* close the connection */
 /* Wait until the connection has something to read or the time is up; ERR_UNAVAILABLE when it is lost. */
 int pgc_wait(struct pg_store *s, usec_t timeout, struct err *e);
 int pgc_ready(struct pg_store *s, struct err *e); /* connected, and not closed by the server meanwhile */
-PGconn *pgc_connect(const struct pg_source *o, enum store_role role,
-                    struct err *e); /* plain, settings made */
+int pgc_wait_socket(PGconn *conn, short events,
+                    usec_t timeout); /* 1: readable (or an error to be read), 0: time is up */
 void pgc_close(struct store *s);
 /* 0 rows or more; the text of a server's error, on one line. */
 int pgc_error(const PGconn *conn, const PGresult *r, int code, struct err *e);
 
+/* ---------------------------------------------------------------- connect.c: to the right server */
+void pgc_source_init(struct pg_source *o, const struct store_options *options); /* without `base` */
+void pgc_source_done(struct pg_source *o);
+/* A plain connection with our settings. Of several hosts that would take writes: the one on the highest timeline, and none on a lower one than
+ * was ever seen, nor of another database cluster. */
+PGconn *pgc_connect(struct pg_source *o, enum store_role role, int64_t *ret_timeline, struct err *e);
+/* Look whether another host of the list has gone on with a higher timeline: then all sessions go over to it. */
+void pgc_survey(struct pg_source *o);
+
+#define PG_READ_ONLY             "25006"
 #define PG_UNIQUE_VIOLATION      "23505"
 #define PG_FOREIGN_KEY_VIOLATION "23503"
 #define PG_CHECK_VIOLATION       "23514"

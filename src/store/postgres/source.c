@@ -127,13 +127,14 @@ static int backend_pid(PGconn *conn, int32_t *ret, struct err *e) {
 
 /* A pooler in between shows itself by another backend's pid than the start-up told. In transaction mode our server connection
  * goes to somebody else while we hold no transaction: session settings, prepared statements and locks would be lost. */
-static int check_pooler(PGconn *conn, const struct pg_source *o, struct err *e) {
+static int check_pooler(PGconn *conn, struct pg_source *o, struct err *e) {
+  int64_t timeline;
   int32_t first = 0, other = 0, again = 0;
   auto_result begun = NULL;
   int r = backend_pid(conn, &first, e);
   if (r < 0 || first == PQbackendPID(conn))
     return r;
-  PGconn *second = pgc_connect(o, STORE_API, e);
+  PGconn *second = pgc_connect(o, STORE_API, &timeline, e);
   if (!second)
     return ERR_UNAVAILABLE;
   r = plain(second, "BEGIN", NULL, &begun, e);
@@ -148,7 +149,7 @@ static int check_pooler(PGconn *conn, const struct pg_source *o, struct err *e) 
   return r;
 }
 
-static int check_server(PGconn *conn, const struct pg_source *o, struct err *e) {
+static int check_server(PGconn *conn, struct pg_source *o, struct err *e) {
   if (PQserverVersion(conn) < SERVER_VERSION_MIN)
     return err_set(e, ERR_SCHEMA, "PostgreSQL %d is too old: 14 or later is needed",
                    PQserverVersion(conn) / 10000);
@@ -183,7 +184,7 @@ static int read_types(PGconn *conn, struct pg_source *o, struct err *e) {
 /* ---------------------------------------------------------------- the source */
 static void source_close(struct store_source *source) {
   struct pg_source *o = (struct pg_source *)source;
-  mem_free(o->url);
+  pgc_source_done(o);
   mem_free(o);
 }
 
@@ -216,11 +217,10 @@ static int make_partitions(struct pg_source *o, struct err *e) {
 
 int pg_source_open(const struct store_options *options, struct store_source **ret, struct err *e) {
   struct pg_source *o = mem_zalloc(sizeof *o);
+  int64_t timeline = 0;
+  pgc_source_init(o, options);
   o->base.ops = &source_ops;
-  o->url = mem_strdup(options->url);
-  o->statement_timeout = options->statement_timeout > 0 ? options->statement_timeout : PG_STATEMENT_TIMEOUT;
-  o->idle_tx_timeout = options->idle_tx_timeout > 0 ? options->idle_tx_timeout : PG_IDLE_TX_TIMEOUT;
-  PGconn *conn = pgc_connect(o, STORE_API, e);
+  PGconn *conn = pgc_connect(o, STORE_API, &timeline, e);
   int r = conn ? check_server(conn, o, e) : ERR_UNAVAILABLE;
   if (r == 0)
     r = migrate(conn, o, options->shard_count, e);
@@ -229,6 +229,7 @@ int pg_source_open(const struct store_options *options, struct store_source **re
   if (r == 0)
     r = make_partitions(o, e);
   PQfinish(conn);
+  atomic_store(&o->served, timeline);
   if (r == 0)
     *ret = &o->base;
   else
@@ -278,16 +279,15 @@ static int read_probe(PGconn *conn, struct store_probe *ret, struct err *e) {
 }
 
 int pg_source_probe(const struct store_options *options, struct store_probe *ret, struct err *e) {
-  auto_free char *url = mem_strdup(options->url);
-  struct pg_source o = {.url = url,
-                        .statement_timeout = options->statement_timeout > 0 ? options->statement_timeout
-                                                                            : PG_STATEMENT_TIMEOUT,
-                        .idle_tx_timeout = PG_IDLE_TX_TIMEOUT};
-  PGconn *conn = pgc_connect(&o, STORE_API, e);
+  struct pg_source o;
+  int64_t timeline;
+  pgc_source_init(&o, options);
+  PGconn *conn = pgc_connect(&o, STORE_API, &timeline, e);
   int r = conn ? check_server(conn, &o, e) : ERR_UNAVAILABLE;
   if (r == 0)
     r = read_probe(conn, ret, e);
   PQfinish(conn);
+  pgc_source_done(&o);
   while (pg_migrations[ret->known].name)
     ret->known++;
   return r;
