@@ -84,19 +84,43 @@ class Postgres:
             raise ServerError(f"{os.path.basename(command[0])}: {got.stderr.strip()[-2000:]}")
         return got.stdout
 
-    def start(self):
-        """Make a cluster in a scratch folder and start it. Returns self."""
+    def make_folder(self):
         self.folder = tempfile.mkdtemp(prefix="kelou-pg-")
         os.chmod(self.folder, 0o711)
-        data = self.data = os.path.join(self.folder, "data")
-        os.mkdir(data, 0o700)
+        self.data = os.path.join(self.folder, "data")
+        self.own_folder("data")
+
+    def own_folder(self, name):
+        """A folder beside the data that belongs to the server; returns its path."""
+        path = os.path.join(self.folder, name)
+        os.mkdir(path, 0o700)
         if self.user:
             entry = pwd.getpwnam(self.user)
-            os.chown(data, entry.pw_uid, entry.pw_gid)
-        self._run(f"{self.bin}/initdb", "-D", data, "-A", "trust", "-U", self.role, "-E", "UTF8", "--locale=C.UTF-8",
-                  "--no-instructions")
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        return path
+
+    def start(self):
+        """Make a cluster in a scratch folder and start it. Returns self."""
+        self.make_folder()
+        self._run(f"{self.bin}/initdb", "-D", self.data, "-A", "trust", "-U", self.role, "-E", "UTF8", "--locale=C.UTF-8",
+                  "--no-instructions", "--no-sync")
         self.resume()
         return self
+
+    def standby(self):
+        """A started server that follows this one by streaming."""
+        other = Postgres(self.settings)
+        other.make_folder()
+        other._run(f"{self.bin}/pg_basebackup", "-D", other.data, "-R", "--checkpoint=fast", "--no-sync", "-h", "127.0.0.1", "-p", str(self.port), "-U",
+                   self.role)
+        other.resume()
+        return other
+
+    def configure(self, **settings):
+        """Change settings of the running server."""
+        for name, value in settings.items():
+            self.psql(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.psql("SELECT pg_reload_conf()")
 
     def resume(self):
         """Start the cluster that is there (after stop_hard or kill)."""
@@ -141,6 +165,11 @@ class Postgres:
         if got.returncode:
             raise ServerError(got.stderr.strip())
         return got.stdout.strip()
+
+    def configure_offline(self, name, value):
+        """Change a setting of the server that is down."""
+        with open(os.path.join(self.data, "postgresql.auto.conf"), "a", encoding="utf-8") as f:
+            f.write(f"{name} = '{value}'\n")
 
     def create_database(self, name=None):
         """A new empty database; returns its URL."""
