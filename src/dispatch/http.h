@@ -7,7 +7,7 @@ struct http_channel;
 struct http_channel_options {
   struct http_client *client; /* borrowed */
   struct registry *registry;  /* for the groups' secrets; borrowed */
-  const struct clock *clock;  /* wall time of the signatures */
+  const struct clock *clock;  /* its wall time stands in the signatures */
   int cancel_tries;           /* 3 */
   usec_t cancel_timeout;      /* 5 s each */
 };

@@ -36,6 +36,7 @@ struct server {
   struct store_source *source;
   struct store *api_store; /* pooled */
   struct cluster *cluster;
+  struct clock clock; /* its wall time is the database's, as the cluster has it */
   struct run_service *runs;
   struct engine *engine;
   struct network_list *networks;

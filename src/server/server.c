@@ -10,6 +10,12 @@ static usec_t db_now(void *arg) {
   return cluster_now(s->cluster);
 }
 
+/* What is signed, and what expires, is so by the clock that all nodes share. */
+static usec_t db_wall(const struct clock *c) {
+  const struct server *s = (const void *)((const char *)c - offsetof(struct server, clock));
+  return cluster_now(s->cluster);
+}
+
 /* ---------------------------------------------------------------- wires between the rooms */
 
 static void on_deliver(void *arg, struct run_job *jobs) {
@@ -146,6 +152,7 @@ static int start_cluster(struct server *s, struct err *e) {
                               .tzdata = server_tzdata(s->conf, &s->mem),
                               .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
                               .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s}};
+  s->clock = (struct clock){db_wall, clock_system.mono};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);
 }
@@ -266,6 +273,7 @@ static int start_dispatch(struct server *s, const struct server_options *so, str
   http_channel_options_default(&co);
   co.client = s->client;
   co.registry = s->registry;
+  co.clock = &s->clock;
   s->http_channel = http_channel_new(&co, s->dispatcher);
   struct dispatch_channel c = http_channel_ops(s->http_channel);
   dispatcher_channel(s->dispatcher, &c);
@@ -292,6 +300,7 @@ static int start_services(struct server *s, struct err *e) {
   access_options_default(&ao);
   ao.store = s->api_store;
   ao.state_dir = s->state_dir;
+  ao.clock = &s->clock;
   ao.on_bound = on_namespace_bound;
   ao.arg = s;
   s->access = access_new(&ao);
@@ -329,6 +338,7 @@ static int start_alerts(struct server *s, struct err *e) {
   struct alerts_options o;
   alerts_options_default(&o);
   o.store = s->api_store;
+  o.clock = &s->clock;
   o.loop = s->loop;
   o.allowed = s->alert_networks;
   o.now = db_now;
