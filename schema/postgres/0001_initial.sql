@@ -328,6 +328,7 @@ CREATE TABLE inbox (
   no int8 NOT NULL DEFAULT nextval('inbox_no'),
   kind int4 NOT NULL,
   body text NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(), -- appended
   PRIMARY KEY (shard, no)
 );
 

@@ -340,6 +340,7 @@ CREATE TABLE inbox (
   no INTEGER NOT NULL,
   kind INTEGER NOT NULL,
   body TEXT NOT NULL,
+  at INTEGER NOT NULL, -- appended
   PRIMARY KEY (shard, no)
 ) WITHOUT ROWID;
 

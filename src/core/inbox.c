@@ -20,6 +20,10 @@ char *inbox_body(const struct inbox_item *item) {
   const struct fire_request *r = &item->request;
   struct str s;
   str_init(&s, SIZE_MAX - 1); /* every part was limited when it came in */
+  if (item->kind == INBOX_EVENT) {
+    event_print(&item->event, &s);
+    return str_take(&s);
+  }
   str_addf(&s, "{\"task_id\":%lld", (long long)r->key.task_id);
   switch (item->kind) {
   case INBOX_TRIGGER:
@@ -43,7 +47,8 @@ char *inbox_body(const struct inbox_item *item) {
              (long long)r->from, (long long)r->to, r->key.part, (long long)r->limit, (long long)r->interval);
     add_payload(&s, r->payload);
     break;
-  case INBOX_CANCEL: break;
+  case INBOX_CANCEL:
+  case INBOX_EVENT: break;
   }
   add_text(&s, "by", item->by);
   str_addc(&s, '}');
@@ -126,6 +131,15 @@ int inbox_parse(const struct inbox_text *row, struct arena *mem, struct inbox_it
   auto_json *j = NULL;
   struct inbox_item item = {.request = {.inbox_no = row->no, .key.shard = row->shard}};
   int r = json_read(row->body, INBOX_BODY_MAX, &j, e);
+  if (r >= 0 && row->kind == INBOX_EVENT) {
+    r = event_parse(j, mem, &item.event, e);
+    if (r >= 0 && item.event.key.shard != row->shard)
+      r = err_set(e, ERR_INVALID, "an inbox row for a run of another shard");
+    item.kind = INBOX_EVENT;
+    if (r >= 0)
+      *ret = item;
+    return r;
+  }
   if (r < 0 || (r = json_want_object(j, "", e)) < 0 ||
       (r = need_i64(j, "task_id", 1, &item.request.key.task_id, e)) < 0 ||
       (r = opt_text(j, "by", mem, &item.by, e)) < 0)

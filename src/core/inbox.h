@@ -1,10 +1,11 @@
 #pragma once
 /* What people and services ask a shard's owner to do, as rows of the inbox table (storage.md "Between nodes"): the kinds and
- * their JSON bodies, printed and parsed. Pure. Written by src/task, read in order by src/trigger (by the shard's owner only),
- * deleted by the FIRE that obeyed them (st_fire.inbox_done). */
+ * their JSON bodies, printed and parsed. Pure. Written by src/task and src/report, read in order by src/trigger (by the shard's owner
+ * only), deleted by the FIRE that obeyed them (st_fire.inbox_done), or, an EVENT, by the change of the run (st_run_apply.inbox_done). */
 #include "base/json.h"
 #include "base/mem.h"
 #include "core/model.h"
+#include "core/event_doc.h"
 #include "core/shard.h"
 
 enum inbox_kind { /* numbers are stored: append only */
@@ -15,6 +16,7 @@ enum inbox_kind { /* numbers are stored: append only */
                   INBOX_BACKFILL =
                       4, /* runs of the instants in [from, to]: {task_id, from, to, part, limit, interval, payload?, by?} */
                   INBOX_CANCEL = 3, /* cancel all open runs of a task that was deleted: {task_id, by?} */
+                  INBOX_EVENT = 5, /* a report, or the cancel of one run, that did not reach the owner otherwise (core/event_doc.h) */
 };
 
 #define INBOX_BODY_MAX ((size_t)2 * 1024 * 1024) /* a payload of 1 MiB, escaped, and the rest */
@@ -24,6 +26,7 @@ struct inbox_item {
   enum inbox_kind kind;
   struct fire_request request; /* TRIGGER, CATCHUP and BACKFILL; CANCEL: only key.task_id and key.shard */
   struct slice by;             /* who asked; empty = unknown */
+  struct live_event event;     /* EVENT alone */
 };
 
 /* The body as compact JSON text (free with mem_free). `item->request.payload` must be valid JSON text or have p == NULL.

@@ -28,6 +28,8 @@ static size_t collect_fences(struct run_service *s, struct fence_row **ret) {
     FENCE(o->finishes[i].key.shard);
   for (size_t i = 0; i < o->attempts_count; i++)
     FENCE(o->attempts[i].key.shard);
+  for (size_t i = 0; i < s->inbox_count; i++)
+    FENCE(s->inbox_done[i].shard);
   for (size_t i = 0; i < o->answers_count; i++) /* "late" is for the owner to say: is it still us? */
     if (o->answers[i].answer != LIVE_RECORDED && o->answers[i].answer != LIVE_UNKNOWN)
       FENCE(((const struct run_token *)o->answers[i].token)->shard);
@@ -81,7 +83,9 @@ bool run_commit(struct run_service *s) {
                             .attempts = o->attempts,
                             .attempt_count = o->attempts_count,
                             .progress = o->progress,
-                            .progress_count = o->progress_count};
+                            .progress_count = o->progress_count,
+                            .inbox_done = s->inbox_done,
+                            .inbox_count = s->inbox_count};
   struct st_run_apply_ret ret;
   usec_t wait = RETRY_FIRST;
   for (;;) {

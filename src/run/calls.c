@@ -296,17 +296,22 @@ static struct run_msg *msg_new(const struct live_event *ev) {
   return m;
 }
 
-int run_post(struct run_service *s, const struct live_event *events, size_t n,
-             void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e) {
+struct asker { /* who waits for the answers */
+  void (*done)(void *arg, const enum run_result *results, size_t n);
+  void *arg;
+};
+
+static int post(struct run_service *s, const struct live_event *events, size_t n, int64_t inbox_no,
+                const struct asker *a, struct err *e) {
   /* nobody can be told to come again with what a delivery brought: for those there is as much room once more */
-  if (n == 0 || queue_size(s->queue) + n > (done ? s->o.queue_max : 2 * s->o.queue_max))
+  if (n == 0 || queue_size(s->queue) + n > (a->done ? s->o.queue_max : 2 * s->o.queue_max))
     return err_set(e, ERR_BUSY, "the run writer has %zu events waiting, no more are taken",
                    queue_size(s->queue));
   struct run_ticket *t = NULL;
-  if (done) {
+  if (a->done) {
     t = mem_zalloc(sizeof *t + n * sizeof t->results[0]);
-    t->done = done;
-    t->arg = arg;
+    t->done = a->done;
+    t->arg = a->arg;
     t->count = n;
     t->left = n;
   }
@@ -314,12 +319,24 @@ int run_post(struct run_service *s, const struct live_event *events, size_t n,
     struct run_msg *m = msg_new(&events[i]);
     m->token = (struct run_token){t, i, events[i].key.shard};
     m->ev.token = t ? &m->token : NULL;
+    m->inbox_no = inbox_no;
     if (events[i].key.shard >= s->o.shard_count || queue_push(s->queue, m) < 0) {
       run_answer(&m->token, RUN_RESULT_NOT_OWNER); /* asked again later, it is recorded then */
       mem_free(m);
     }
   }
   return 0;
+}
+
+int run_post(struct run_service *s, const struct live_event *events, size_t n,
+             void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e) {
+  return post(s, events, n, 0, &(struct asker){done, arg}, e);
+}
+
+int run_post_inbox(struct run_service *s, const struct live_event *ev, int64_t no,
+                   void (*done)(void *arg, const enum run_result *results, size_t n), void *arg,
+                   struct err *e) {
+  return post(s, ev, 1, no, &(struct asker){done, arg}, e);
 }
 
 int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor,

@@ -183,10 +183,25 @@ static void write_range(struct apart *a, size_t lo, size_t hi) {
   write_range(a, middle, hi);
 }
 
+/* One try: a row that stays is applied again, and changes nothing. */
+static void drop_inbox(struct apart *a, struct arena *mem) {
+  const struct st_run_apply *in = a->all;
+  struct inbox_row *rows = arena_array(mem, in->inbox_count, sizeof *rows);
+  struct st_run_apply part = {.fences = in->fences, .fence_count = in->fence_count, .inbox_done = rows};
+  struct err e = {0};
+  for (size_t i = 0; i < in->inbox_count; i++)
+    if (!a->s->lost[in->inbox_done[i].shard])
+      rows[part.inbox_count++] = in->inbox_done[i];
+  if (part.inbox_count && apply_part(a, &part, mem, &e) < 0)
+    log_warn("rows of the inbox not deleted, they are applied again", LF_E(&e));
+}
+
 bool run_commit_apart(struct run_service *s, const struct st_run_apply *all) {
   auto_arena mem = {0};
   struct apart a = {.s = s, .all = all};
   make_units(&a, &mem);
   write_range(&a, 0, a.count);
+  if (!a.stopping)
+    drop_inbox(&a, &mem);
   return !a.stopping;
 }

@@ -95,6 +95,11 @@ enum run_result {
  * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
 int run_post(struct run_service *s, const struct live_event *events, size_t n,
              void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e);
+/* Post an event that came by row `no` of the inbox of its run's shard, which goes in the very transaction that it leads to. `done` (not
+ * NULL) as in run_post; NOT_OWNER: the row is still there. */
+int run_post_inbox(struct run_service *s, const struct live_event *ev, int64_t no,
+                   void (*done)(void *arg, const enum run_result *results, size_t n), void *arg,
+                   struct err *e);
 /* This incarnation of it, and those before. */
 int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor,
                       int64_t incarnation);

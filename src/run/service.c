@@ -105,6 +105,11 @@ static bool is_stale(const struct run_service *s, const struct live_event *ev) {
          ev->kind != EV_DONE_OK && ev->kind != EV_DONE_FAIL && ev->kind != EV_DONE_CANCELLED;
 }
 
+static void inbox_done(struct run_service *s, const struct run_msg *m) {
+  mem_reserve(s->inbox_done, s->inbox_count, s->inbox_cap);
+  s->inbox_done[s->inbox_count++] = (struct inbox_row){.shard = m->ev.key.shard, .no = m->inbox_no};
+}
+
 /* An event of a shard that is not ours changes nothing here; its answer waits with the others. */
 static void step_events(struct run_service *s, int n, usec_t now) {
   for (int i = 0; i < n; i++) {
@@ -121,6 +126,8 @@ static void step_events(struct run_service *s, int n, usec_t now) {
       continue;
     }
     live_event(s->live, &m->ev, now, &s->out);
+    if (m->inbox_no)
+      inbox_done(s, m);
   }
 }
 
@@ -178,13 +185,14 @@ static bool needs_commit(const struct run_service *s) {
   for (size_t i = 0; i < s->out.answers_count; i++)
     if (s->out.answers[i].answer != LIVE_RECORDED && s->out.answers[i].answer != LIVE_UNKNOWN)
       return true;
-  return live_out_writes(&s->out);
+  return live_out_writes(&s->out) || s->inbox_count;
 }
 
 /* False: the service is stopping and the database did not answer. */
 static bool turn(struct run_service *s, int n) {
   usec_t now = s->o.now(s->o.now_arg);
   live_out_clear(&s->out);
+  s->inbox_count = 0;
   memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
   mutex_lock(&s->lock);
   memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
@@ -233,6 +241,7 @@ static void writer_main(void *arg) {
       return;
   }
   live_out_clear(&s->out);
+  s->inbox_count = 0;
   memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
   mutex_lock(&s->lock);
   memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
@@ -293,6 +302,7 @@ void run_service_free(struct run_service **p) {
   mem_free(s->lost);
   mem_free(s->turn_epochs);
   mem_free(s->batch);
+  mem_free(s->inbox_done);
   mutex_done(&s->lock);
   mutex_done(&s->pause_lock);
   cond_done(&s->pause);

@@ -23,6 +23,7 @@ struct run_token { /* live_event.token */
 struct run_msg { /* one queued event; texts follow in the same block */
   enum { RUN_MSG_EVENT, RUN_MSG_EXECUTOR_LOST } kind;
   struct live_event ev;
+  int64_t inbox_no; /* EVENT: the row of the inbox that it came by; 0 = none */
   uint64_t sends; /* EXECUTOR_LOST: the deliveries that had begun when it was said */
   struct run_token token;
 };
@@ -53,6 +54,8 @@ struct run_service {
   struct live_out out;
   struct run_msg **batch;
   struct arena mem;
+  struct inbox_row *inbox_done; /* of this turn */
+  size_t inbox_count, inbox_cap;
   struct run_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
   struct metric *retries, *dead;
 };

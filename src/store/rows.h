@@ -41,8 +41,9 @@ struct task_row {
 struct inbox_row {
   int32_t shard;
   int64_t no;
-  int32_t kind;      /* enum of src/run/inbox.h */
+  int32_t kind;      /* enum inbox_kind (core/inbox.h) */
   struct slice body; /* JSON */
+  usec_t at;         /* when it was appended; the stores' own, not read back */
 };
 struct group_row {
   int64_t id;

@@ -374,7 +374,8 @@ struct st_fire_ret {
 };
 
 /* All in one transaction: fences first (an entry whose epoch moved: none of its shard's rows are written; the same for rows of a
- * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress. A finish (but SKIPPED) of a
+ * shard without an entry). Then updates, finishes, attempts (one that is there already stays as it is), progress; and
+ * inbox_done is deleted (shard and no; the event that it asked for is in this transaction). A finish (but SKIPPED) of a
  * task on which others depend leaves an event for dependency_read; one in FAIL
  * an OPEN dead letter, and an alert event while there is an alert rule. */
 struct st_run_apply {
@@ -388,6 +389,8 @@ struct st_run_apply {
   size_t attempt_count;
   const struct progress_row *progress;
   size_t progress_count;
+  const struct inbox_row *inbox_done;
+  size_t inbox_count;
 };
 struct st_run_apply_ret {
   bool *fence_ok, *updated, *finished;
@@ -464,6 +467,21 @@ struct st_inbox_read {
 struct st_inbox_read_ret {
   struct inbox_row *rows;
   size_t count;
+};
+/* Append many, in one transaction; NOTIFY. `no` of the rows is not looked at. May come twice after an unknown outcome. */
+struct st_inbox_put {
+  const struct inbox_row *rows;
+  size_t count;
+};
+struct st_inbox_put_ret {
+  char unused;
+};
+/* When the row was appended that is the first of its shard and the oldest of these; 0: the inbox is empty. */
+struct st_inbox_oldest {
+  char unused;
+};
+struct st_inbox_oldest_ret {
+  usec_t at, now;
 };
 
 /* ------------------------------------------------------------------ upkeep */

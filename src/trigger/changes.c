@@ -1,5 +1,6 @@
 #include "trigger/internal.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "core/inbox.h"
 
 enum { CHANGES_PAGE = 1000, INBOX_PAGE = 1000 };
@@ -128,6 +129,46 @@ static bool fetch_task(struct engine *g, struct owned_shard *w, int64_t task_id)
   return true;
 }
 
+struct handed_over { /* an EVENT of the inbox, until the run writer has answered */
+  struct engine *g;
+  int32_t shard;
+};
+
+/* On the writer's thread. Whoever comes last has the inbox read again: rows that are still there are tried once more. */
+static void event_done(void *arg, const enum run_result *results, size_t n) {
+  struct handed_over *h = arg;
+  (void)n;
+  metric_add(h->g->inbox_events, results[0] != RUN_RESULT_NOT_OWNER);
+  if (atomic_fetch_sub(&h->g->hints[h->shard].events, 1) == 1)
+    engine_changed(h->g, h->shard);
+  mem_free(h);
+}
+
+/* In the order of the inbox; all of one look, and the next ones when these are done: else each look would hand them over again. */
+static void hand_over(struct engine *g, int32_t shard, const struct live_event *ev, int64_t no) {
+  struct handed_over *h = mem_alloc(sizeof *h);
+  *h = (struct handed_over){g, shard};
+  atomic_fetch_add(&g->hints[shard].events, 1);
+  if (run_post_inbox(g->o.runs, ev, no, event_done, h, NULL) >= 0)
+    return;
+  atomic_fetch_sub(&g->hints[shard].events, 1); /* no room: the next look finds it again */
+  mem_free(h);
+}
+
+/* Rows that ask for no FIRE. `busy`: events of an earlier look are still on their way. */
+static bool is_event(struct engine *g, const struct inbox_row *row, bool busy) {
+  auto_arena mem = {0};
+  struct inbox_text text = {row->shard, row->kind, row->no, row->body};
+  struct inbox_item item;
+  if (row->kind != INBOX_EVENT)
+    return false;
+  if (!busy && inbox_parse(&text, &mem, &item, NULL) < 0)
+    return false; /* as any row that cannot be read */
+  if (!busy)
+    hand_over(g, row->shard, &item.event, row->no);
+  return true;
+}
+
 /* An inbox row as a request; false: it waits (a cancel whose runs are still open). A row that asks for nothing (any more) becomes an
  * empty range: it is only deleted. */
 static bool to_request(struct engine *g, struct owned_shard *w, const struct inbox_row *row,
@@ -168,8 +209,13 @@ static int read_inbox(struct engine *g, const int32_t *ids, size_t n) {
     g->shards[ids[i]].requests = NULL;
     arena_clear(&g->shards[ids[i]].mem);
   }
+  bool *busy = arena_array(&g->mem, (size_t)g->o.shard_count, sizeof *busy);
+  for (size_t i = 0; i < n; i++)
+    busy[ids[i]] = atomic_load(&g->hints[ids[i]].events) > 0;
   for (size_t i = 0; i < ret.count; i++) {
     struct owned_shard *w = &g->shards[ret.rows[i].shard];
+    if (is_event(g, &ret.rows[i], busy[ret.rows[i].shard]))
+      continue;
     if (!w->requests)
       w->requests = arena_array(&w->mem, ret.count, sizeof *w->requests);
     if (to_request(g, w, &ret.rows[i], &w->requests[w->request_count]))

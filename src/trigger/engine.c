@@ -63,6 +63,11 @@ static void make_metrics(struct engine *g) {
                     "How long ago the oldest run ended of whose end after-tasks have not been told",
                     METRIC_GAUGE, "", NULL),
       NULL);
+  g->inbox_events = metric_series(
+      metric_family("kelou_inbox_events_total",
+                    "Reports and cancels that came by the inbox and were carried out by this node",
+                    METRIC_COUNTER, "", NULL),
+      NULL);
   g->fire_errors =
       metric_series(metric_family("kelou_fire_errors_total", "FIREs whose outcome had to be read back",
                                   METRIC_COUNTER, "", NULL),

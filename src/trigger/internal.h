@@ -43,6 +43,7 @@ struct owned_shard {
 
 struct hint {
   _Atomic bool changed; /* look at its tasks and its inbox */
+  _Atomic int events; /* of its inbox, on their way through the run writer: until they are answered their rows are left alone */
   _Atomic bool reload;  /* the queue was full: an order for it was lost, its truth is in the database */
 };
 
@@ -96,7 +97,7 @@ struct engine {
       failing_since; /* monotonic: the database has not taken a FIRE since; 0: it took the last one */
   usec_t db_bad_from, db_bad_until;                  /* database time: FIREs were not taken then; 0 = never */
   struct fire_series *series[METRIC_GROUPS_MAX + 1]; /* by the group's number */
-  struct metric *lateness, *refusals, *fire_errors, *tasks_gauge, *after_age;
+  struct metric *lateness, *inbox_events, *refusals, *fire_errors, *tasks_gauge, *after_age;
 };
 
 /* engine.c: wait, but not beyond engine_stop. Any thread. */

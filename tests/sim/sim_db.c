@@ -418,16 +418,16 @@ int db_shard_unlock(struct store *s, const struct st_shard_unlock *in, struct st
 }
 
 /* ------------------------------------------------------------------ inbox, idempotency */
-int64_t db_inbox_put(struct sim_db *db, int32_t shard, int32_t kind, struct slice body) {
+int64_t db_inbox_append(struct sim_db *db, int32_t shard, int32_t kind, struct slice body) {
   int64_t no = ++db->shards[shard].inbox_last;
   mem_reserve(db->inbox, db->inbox_count, db->inbox_cap);
-  db->inbox[db->inbox_count++] = (struct inbox_row){shard, no, kind, db_text(db, body)};
+  db->inbox[db->inbox_count++] = (struct inbox_row){shard, no, kind, db_text(db, body), db->now(db->now_arg)};
   db_written(db, shard, no);
   return no;
 }
 
 int64_t sim_db_inbox_add(struct sim_db *db, int32_t shard, int32_t kind, struct slice body) {
-  return db_inbox_put(db, shard, kind, body);
+  return db_inbox_append(db, shard, kind, body);
 }
 
 static char *idem_key(const struct idem *i) {
@@ -503,7 +503,7 @@ int db_inbox_add(struct store *s, const struct st_inbox_add *in, struct st_inbox
     *ret = (struct st_inbox_add_ret){was->no, was->ref};
     return 1;
   }
-  int64_t no = db_inbox_put(db, in->shard, in->kind, in->body);
+  int64_t no = db_inbox_append(db, in->shard, in->kind, in->body);
   db_idem_add(db, in->idem, no, in->ref);
   *ret = (struct st_inbox_add_ret){no, in->ref};
   return 0;
@@ -514,6 +514,29 @@ static int by_no(const void *a, const void *b) {
   if (x->no != y->no)
     return x->no < y->no ? -1 : 1;
   return x->shard - y->shard;
+}
+
+int db_inbox_put(struct store *s, const struct st_inbox_put *in, struct st_inbox_put_ret *ret, struct arena *mem,
+                 struct err *e) {
+  struct sim_db *db = db_of(s);
+  (void)ret, (void)mem;
+  for (size_t i = 0; i < in->count; i++)
+    if (in->rows[i].shard < 0 || in->rows[i].shard >= db->shard_count)
+      return err_set(e, ERR_NOT_FOUND, "there is no shard %d", (int)in->rows[i].shard);
+  for (size_t i = 0; i < in->count; i++)
+    (void)db_inbox_append(db, in->rows[i].shard, in->rows[i].kind, in->rows[i].body);
+  return 0;
+}
+
+int db_inbox_oldest(struct store *s, const struct st_inbox_oldest *in, struct st_inbox_oldest_ret *ret,
+                    struct arena *mem, struct err *e) {
+  struct sim_db *db = db_of(s);
+  (void)in, (void)mem, (void)e;
+  *ret = (struct st_inbox_oldest_ret){.now = db->now(db->now_arg)};
+  for (size_t i = 0; i < db->inbox_count; i++)
+    if (!ret->at || db->inbox[i].at < ret->at)
+      ret->at = db->inbox[i].at;
+  return 0;
 }
 
 int db_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inbox_read_ret *ret,

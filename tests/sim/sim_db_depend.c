@@ -225,6 +225,6 @@ int db_dependency_apply(struct store *s, const struct st_dependency_apply *in,
         db->edges[k].finished_at = in->kept[i].finished_at;
       }
   for (size_t i = 0; i < in->inbox_count; i++)
-    (void)db_inbox_put(db, in->inbox[i].shard, in->inbox[i].kind, in->inbox[i].body);
+    (void)db_inbox_append(db, in->inbox[i].shard, in->inbox[i].kind, in->inbox[i].body);
   return 0;
 }

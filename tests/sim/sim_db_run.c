@@ -238,6 +238,9 @@ int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_a
   for (size_t i = 0; i < in->progress_count; i++)
     if (ok[in->progress[i].shard])
       put_progress(db, &in->progress[i]);
+  for (size_t i = 0; i < in->inbox_count; i++)
+    if (ok[in->inbox_done[i].shard] || db->removed[GUARD_INBOX_EPOCH])
+      drop_inbox(db, &in->inbox_done[i]);
   if (db->hooks.committed && !db->tx)
     db->hooks.committed(db->hooks.arg);
   return 0;

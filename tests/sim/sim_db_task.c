@@ -210,7 +210,7 @@ int db_task_change(struct store *s, const struct st_task_change *in, struct st_t
   if (in->state == TASK_DELETED)
     drop_name(db, v.row.ns, v.v.name);
   if (in->inbox)
-    (void)db_inbox_put(db, t->shard, in->inbox->kind, in->inbox->body);
+    (void)db_inbox_append(db, t->shard, in->inbox->kind, in->inbox->body);
   return 0;
 }
 

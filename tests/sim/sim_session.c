@@ -26,7 +26,8 @@ enum op_no {
 static const bool writes[OP_MAX_] = {
     [OP_node_join] = true,   [OP_node_renew] = true,    [OP_node_leave] = true,
     [OP_shard_claim] = true, [OP_shard_release] = true, [OP_task_complete] = true,
-    [OP_fire] = true,        [OP_run_apply] = true,     [OP_shard_unlock] = true};
+    [OP_fire] = true,        [OP_run_apply] = true,     [OP_shard_unlock] = true,
+    [OP_inbox_put] = true};
 
 static struct session *session_of(struct store *s) { return (struct session *)s; }
 
@@ -90,6 +91,7 @@ static void copy_apply(struct late *l, const struct st_run_apply *in) {
   l->apply.finishes = f;
   l->apply.attempts = a;
   l->apply.progress = copy(&l->mem, in->progress, in->progress_count, sizeof *in->progress);
+  l->apply.inbox_done = copy(&l->mem, in->inbox_done, in->inbox_count, sizeof *in->inbox_done);
 }
 
 static void arrive_late(void *arg) {

@@ -194,6 +194,46 @@ static void test_fences(void **state) {
   assert_int_equal(state_of(&runs[2].key), RUN_PENDING);
 }
 
+static size_t inbox_of(int32_t shard, int64_t *ret_last) {
+  struct st_inbox_read_ret rows;
+  OK(CALL(inbox_read, &rows, .shards = &shard, .shard_count = 1, .limit = 1000));
+  *ret_last = rows.count ? rows.rows[rows.count - 1].no : 0;
+  return rows.count;
+}
+
+/* What came by the inbox goes with the change that it asked for, behind the same fence. */
+static void test_inbox_done(void **state) {
+  struct st_run_apply_ret ret;
+  struct st_inbox_put_ret none;
+  struct st_inbox_oldest_ret oldest;
+  struct inbox_row done[2] = {0};
+  int64_t no, other;
+  (void)state;
+  own_shards();
+  int32_t shards[2] = {0, fx.shard_count - 1};
+  size_t before[2] = {inbox_of(shards[0], &no), inbox_of(shards[1], &other)};
+  struct inbox_row rows[3] = {{.shard = shards[0], .kind = 5, .body = SLICE("{\"a\":1}")},
+                              {.shard = shards[1], .kind = 6, .body = SLICE("{\"b\":\"\xc3\xa4\"}")},
+                              {.shard = shards[0], .kind = 6, .body = SLICE("{}")}};
+  OK(CALL(inbox_put, &none, .rows = rows, .count = 3));
+  assert_int_equal(inbox_of(shards[0], &done[0].no), before[0] + 2);
+  assert_int_equal(inbox_of(shards[1], &done[1].no), before[1] + 1);
+  assert_true(done[0].no > no && done[1].no > other);
+  OK(CALL(inbox_oldest, &oldest));
+  assert_true(oldest.at > 0 && oldest.at <= oldest.now);
+  done[0].shard = shards[0];
+  done[1].shard = shards[1];
+  struct fence_row fences[2] = {fence_of(shards[0]), fence_of(shards[1])};
+  fences[1].epoch--;
+  OK(CALL(run_apply, &ret, .fences = fences, .fence_count = 2, .inbox_done = done, .inbox_count = 2));
+  assert_true(ret.fence_ok[0] && !ret.fence_ok[1]);
+  assert_int_equal(inbox_of(shards[0], &no), before[0] + 1);
+  assert_int_equal(inbox_of(shards[1], &other), before[1] + 1);
+  rows[1].shard = fx.shard_count;
+  REFUSED(ERR_NOT_FOUND, CALL(inbox_put, &none, .rows = rows, .count = 2)); /* all of it or nothing */
+  assert_int_equal(inbox_of(shards[0], &no), before[0] + 1);
+}
+
 static void test_attempts(void **state) {
   struct st_run_apply_ret ret;
   struct st_attempt_list_ret list;
@@ -307,5 +347,5 @@ static void test_stats(void **state) {
 }
 
 TESTS(run_tests, cmocka_unit_test(test_update), cmocka_unit_test(test_late_update),
-      cmocka_unit_test(test_finish), cmocka_unit_test(test_fences), cmocka_unit_test(test_attempts),
+      cmocka_unit_test(test_finish), cmocka_unit_test(test_fences), cmocka_unit_test(test_inbox_done), cmocka_unit_test(test_attempts),
       cmocka_unit_test(test_update_then_finish), cmocka_unit_test(test_stats));

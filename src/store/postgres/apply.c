@@ -84,6 +84,13 @@ static const struct pg_sql sql_attempts = {
     PG_WRITE};
 static const struct pg_sql sql_progress = {"apply_progress", PG_PROGRESS_PUT("$3", "u." FENCED), PG_WRITE};
 
+static const struct pg_sql sql_inbox = {"apply_inbox",
+                                        "DELETE FROM inbox i USING ROWS FROM (unnest($3::int4[]), "
+                                        "unnest($4::int8[])) u (shard, no) CROSS JOIN LATERAL (SELECT k.ctid "
+                                        "AS at FROM inbox k WHERE k.shard = u.shard AND k.no = u.no OFFSET "
+                                        "0) k WHERE i.ctid = k.at AND u." FENCED,
+                                        PG_WRITE};
+
 static void add_fences(struct pg_store *s, const struct st_run_apply *in) {
   pgw_array(&s->args, PG_INT4_OID, in->fence_count);
   for (size_t i = 0; i < in->fence_count; i++)
@@ -233,6 +240,18 @@ static void add_the_rest(struct pg_store *s, const struct st_run_apply *in) {
     pg_add_progress(a, s->source, in->progress, in->progress_count);
     pgc_add(s, &sql_progress);
   }
+  if (in->inbox_count) {
+    add_fences(s, in);
+    pgw_array(a, PG_INT4_OID, in->inbox_count);
+    for (size_t i = 0; i < in->inbox_count; i++)
+      pgw_el_i4(a, in->inbox_done[i].shard);
+    pgw_array_end(a);
+    pgw_array(a, PG_INT8_OID, in->inbox_count);
+    for (size_t i = 0; i < in->inbox_count; i++)
+      pgw_el_i8(a, in->inbox_done[i].no);
+    pgw_array_end(a);
+    pgc_add(s, &sql_inbox);
+  }
 }
 
 /* Returns whether there is a −1 among them. */
@@ -269,7 +288,7 @@ static int send_apply(struct pg_store *s, const struct st_run_apply *in, const s
 int pg_run_apply(struct store *store, const struct st_run_apply *in, struct st_run_apply_ret *ret,
                  struct arena *mem, struct err *e) {
   struct pg_store *s = pg_of(store);
-  PGresult *r[WAVES_MAX + 4] = {0};
+  PGresult *r[WAVES_MAX + 5] = {0};
   struct st_run_apply_ret out = {
       .fence_ok = arena_array(mem, in->fence_count, sizeof *out.fence_ok),
       .updated = arena_array(mem, in->update_count, sizeof *out.updated),

@@ -65,6 +65,52 @@ int pg_inbox_read(struct store *store, const struct st_inbox_read *in, struct st
   return 0;
 }
 
+int pg_inbox_put(struct store *store, const struct st_inbox_put *in, struct st_inbox_put_ret *ret,
+                 struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "inbox_put",
+      "WITH i AS (INSERT INTO inbox (shard, kind, body) SELECT shard, kind, body FROM unnest($1::int4[], "
+      "$2::int4[], $3::text[]) WITH ORDINALITY u (shard, kind, body, ord) ORDER BY ord RETURNING shard) "
+      "SELECT pg_notify('" PG_CHANNEL "', shard::text) FROM (SELECT DISTINCT shard FROM i) n",
+      PG_WRITE};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  (void)ret, (void)mem;
+  for (size_t i = 0; i < in->count; i++)
+    if (in->rows[i].shard < 0 || in->rows[i].shard >= s->source->shard_count)
+      return err_set(e, ERR_NOT_FOUND, "there is no shard %d", (int)in->rows[i].shard);
+  pgw_array(&s->args, PG_INT4_OID, in->count);
+  for (size_t i = 0; i < in->count; i++)
+    pgw_el_i4(&s->args, in->rows[i].shard);
+  pgw_array_end(&s->args);
+  pgw_array(&s->args, PG_INT4_OID, in->count);
+  for (size_t i = 0; i < in->count; i++)
+    pgw_el_i4(&s->args, in->rows[i].kind);
+  pgw_array_end(&s->args);
+  pgw_array(&s->args, PG_TEXT_OID, in->count);
+  for (size_t i = 0; i < in->count; i++)
+    pgw_el_text(&s->args, in->rows[i].body);
+  pgw_array_end(&s->args);
+  return pgc_one(s, &q, &r, e);
+}
+
+int pg_inbox_oldest(struct store *store, const struct st_inbox_oldest *in, struct st_inbox_oldest_ret *ret,
+                    struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "inbox_oldest",
+      "SELECT coalesce((extract(epoch FROM min(i.at)) * 1000000)::int8, 0), " PG_NOW
+      " FROM shard s CROSS JOIN LATERAL (SELECT at FROM inbox WHERE shard = s.id ORDER BY no LIMIT 1) i",
+      PG_READ};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  (void)in, (void)mem;
+  int code = pgc_one(s, &q, &r, e);
+  if (code < 0)
+    return code;
+  *ret = (struct st_inbox_oldest_ret){.at = pgw_int(r, 0, 0), .now = pgw_int(r, 0, 1)};
+  return 0;
+}
+
 /* Each shard once, in the order of the ids. */
 static size_t take_notifications(struct pg_store *s, bool *changed) {
   size_t n = 0;

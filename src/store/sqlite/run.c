@@ -193,6 +193,9 @@ static int apply_rows(struct sqlite_tx *tx, const struct st_run_apply *in, const
   for (size_t i = 0; r >= 0 && i < in->progress_count; i++)
     if (writable(tx, entry, in->progress[i].shard))
       r = put_progress(tx->db, &in->progress[i], tx->e);
+  for (size_t i = 0; r >= 0 && i < in->inbox_count; i++)
+    if (writable(tx, entry, in->inbox_done[i].shard))
+      r = db_run(tx->db, SQL_INBOX_DELETE, tx->e, "il", in->inbox_done[i].shard, in->inbox_done[i].no);
   return r;
 }
 
@@ -226,7 +229,7 @@ int sqlite_inbox_append(struct sqlite_tx *tx, const struct inbox_row *row, int64
   if (r <= 0)
     return r < 0 ? r : err_set(tx->e, ERR_NOT_FOUND, "there is no shard %d", (int)row->shard);
   db_get(tx->db, SQL_INBOX_NO, NULL, "l", &no);
-  r = db_run(tx->db, SQL_INBOX_NEW, tx->e, "ilit", row->shard, no, row->kind, row->body);
+  r = db_run(tx->db, SQL_INBOX_NEW, tx->e, "ilitl", row->shard, no, row->kind, row->body, tx->now);
   if (r < 0)
     return r;
   sqlite_touch(tx, row->shard);
@@ -271,6 +274,37 @@ int sqlite_inbox_read(struct store *s, const struct st_inbox_read *in, struct st
       db_get(tx.db, SQL_INBOX_READ, mem, "ilis", &row->shard, &row->no, &row->kind, &row->body);
     }
   }
+  if (sqlite_read_end(&tx, r) < 0)
+    return r;
+  *ret = out;
+  return 0;
+}
+
+int sqlite_inbox_put(struct store *s, const struct st_inbox_put *in, struct st_inbox_put_ret *ret,
+                     struct arena *mem, struct err *e) {
+  (void)ret;
+  struct sqlite_tx tx;
+  int64_t no;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
+    return r;
+  for (size_t i = 0; r >= 0 && i < in->count; i++)
+    r = sqlite_inbox_append(&tx, &in->rows[i], &no);
+  return sqlite_write_end(&tx, r < 0 ? r : 0);
+}
+
+int sqlite_inbox_oldest(struct store *s, const struct st_inbox_oldest *in, struct st_inbox_oldest_ret *ret,
+                        struct arena *mem, struct err *e) {
+  (void)in;
+  struct st_inbox_oldest_ret out = {0};
+  struct sqlite_tx tx;
+  int r = sqlite_read(&tx, s, mem, e);
+  if (r < 0)
+    return r;
+  r = db_first(tx.db, SQL_INBOX_OLDEST, e, "");
+  if (r > 0)
+    db_get(tx.db, SQL_INBOX_OLDEST, NULL, "l", &out.at);
+  out.now = tx.now;
   if (sqlite_read_end(&tx, r) < 0)
     return r;
   *ret = out;
