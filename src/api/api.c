@@ -32,7 +32,7 @@ static void call_done(struct call *c) {
 }
 
 static bool needs_token(const struct call *c) {
-  return c->route->role != ROUTE_PUBLIC || ((c->route->flags & ROUTE_METRICS) && !c->api->o.metrics_public);
+  return c->route->role >= 0 || ((c->route->flags & ROUTE_METRICS) && !c->api->o.metrics_public);
 }
 
 static int authenticate(struct call *c) {
@@ -120,9 +120,9 @@ static void work(void *arg) {
 static bool stays_on_loop(struct call *c) {
   if (!(c->route->flags & ROUTE_LOOP) || c->req->body.n > LOOP_BODY_MAX) /* a large one is read elsewhere */
     return false;
-  if (c->route->role != ROUTE_PUBLIC)
+  if (c->route->role >= 0)
     c->known = access_check_cached(c->api->o.access, http_request_header(c->req, "Authorization"), &c->who);
-  return c->known || c->route->role == ROUTE_PUBLIC;
+  return c->known || c->route->role < 0;
 }
 
 void api_handle(struct http_request *r, void *arg) {

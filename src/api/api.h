@@ -13,6 +13,7 @@ struct api;
 struct http_request;
 struct logs;
 struct registry;
+struct run_key;
 struct run_service;
 struct task_service;
 
@@ -41,6 +42,10 @@ struct api_options {
   int (*report)(void *arg, struct http_request *r, const struct access_identity *who, struct err *e);
   /* POST /api/v1/claims, in the same way. */
   int (*claim)(void *arg, struct http_request *r, const struct access_identity *who, struct err *e);
+  /* POST /api/v1/peer, from another node, which it has to know by its signature. As `report`. */
+  int (*peer)(void *arg, struct http_request *r, struct err *e);
+  /* Cancel a run, wherever its owner is: report/forward.h. On a worker; blocks. */
+  int (*cancel)(void *arg, const struct run_key *key, struct err *e);
   /* What is wrong with this installation: a new list of findings and the worst level. On a worker; blocks. NULL: 503. */
   json_t *(*doctor)(void *arg, bool zh, const char **ret_level);
   void *arg;

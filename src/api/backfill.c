@@ -44,7 +44,7 @@ static int look(struct call *c, const struct backfill_made *m, bool cancel, int6
       if (run->key.part != m->part || run->origin != ORIGIN_BACKFILL)
         continue;
       counts[run->state]++;
-      r = cancel && !run_state_ended(run->state) ? run_cancel(c->api->o.runs, &run->key, &c->e) : 0;
+      r = cancel && !run_state_ended(run->state) ? call_cancel(c, &run->key) : 0;
       if (r < 0 && r != ERR_CONFLICT) /* it had ended meanwhile */
         return r;
     }

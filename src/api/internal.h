@@ -100,7 +100,7 @@ extern const char *const task_state_shown[], *const report_state_names[], *const
 extern const char *const claim_status_names[], *const claim_why_names[];
 
 struct call;
-enum { ROUTE_PUBLIC = -1 }; /* as a role */
+enum { ROUTE_PUBLIC = -1, ROUTE_PEER = -2 }; /* as roles. PEER: another node, which signs; not in the descriptions of the API */
 enum {
   ROUTE_LOOP = 1,
   ROUTE_LIST = 2,
@@ -203,6 +203,8 @@ int call_named(struct call *c, struct slice ref, struct slice *ret_ns, struct sl
 int call_need_namespace(struct call *c, const json_t *doc);
 /* The run of the path, if this token may see it. */
 int call_run(struct call *c, struct run_key *ret_key, struct st_run_get_ret *ret);
+/* Cancel a run, wherever its owner is. 1: the owner will do so. */
+int call_cancel(struct call *c, const struct run_key *key);
 /* 202 with the id of the run that was asked for. */
 int call_made(struct call *c, const struct run_key *key, struct slice retry_of, bool repeat);
 /* Ask for a run, and call_made. */

@@ -201,6 +201,8 @@ static void task(struct str *out) {
 /* ------------------------------------------------------------------ routes, errors */
 
 static void route(struct str *out, const struct route *r) {
+  if (r->role == ROUTE_PEER)
+    return; /* nobody's but the nodes' */
   str_addf(out, "| %s `%s` | %s | ", r->method, r->path,
            r->role == ROUTE_PUBLIC ? "–" : token_role_names[r->role]);
   bool some = false;

@@ -439,6 +439,8 @@ static json_t *paths(void) {
   json_t *all = json_object();
   for (size_t i = 0; i < api_route_count; i++) {
     const struct route *r = &api_routes[i];
+    if (r->role == ROUTE_PEER)
+      continue; /* nobody's but the nodes' */
     json_t *path = json_object_get(all, r->path);
     if (!path) {
       path = json_object();

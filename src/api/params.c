@@ -309,7 +309,8 @@ int params_body(struct call *c) {
     if (!media_type(http_request_header(c->req, "Content-Type"), merge))
       return err_field(&c->e, ERR_MEDIA_TYPE, "@Content-Type", "expected application/json%s",
                        merge ? " or application/merge-patch+json" : "");
-    if (c->route->body == SCHEMA_report_list) /* the intake reads it, once */
+    if (c->route->body == SCHEMA_report_list ||
+        c->route->role == ROUTE_PEER) /* the intake reads it, or the peer link, once */
       return 0;
     int r = json_read(body, c->api->o.max_body_bytes, &c->body, &c->e);
     if (r < 0)

@@ -216,13 +216,19 @@ int on_runs_get(struct call *c) {
   return r < 0 ? r : whole(c, 200, &key, &g);
 }
 
+int call_cancel(struct call *c, const struct run_key *key) {
+  if (!c->api->o.cancel)
+    return err_field(&c->e, ERR_UNAVAILABLE, "!", "this node cancels nothing");
+  return c->api->o.cancel(c->api->o.arg, key, &c->e);
+}
+
 int on_runs_cancel(struct call *c) {
   struct run_key key;
   struct st_run_get_ret g;
   int r = call_run(c, &key, &g);
   if (r < 0)
     return r;
-  r = run_cancel(c->api->o.runs, &key, &c->e);
+  r = call_cancel(c, &key);
   if (r < 0)
     return r;
   r = call_run(c, &key, &g); /* as it is now */

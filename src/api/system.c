@@ -58,6 +58,14 @@ int on_claims(struct call *c) {
   return r < 0 ? r : 0;
 }
 
+int on_peer(struct call *c) {
+  if (!c->api->o.peer)
+    return err_field(&c->e, ERR_UNAVAILABLE, "!", "this node has no other nodes");
+  int r = c->api->o.peer(c->api->o.arg, c->req, &c->e);
+  c->taken = r >= 0;
+  return r < 0 ? r : 0;
+}
+
 int on_doctor(struct call *c) {
   const char *level = api_levels[0];
   if (!c->api->o.doctor)

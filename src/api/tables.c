@@ -55,6 +55,7 @@ int schema_first(enum schema_id s) {
 }
 
 #define ROLE_PUBLIC ROUTE_PUBLIC
+#define ROLE_PEER   ROUTE_PEER
 #define LOOP        ROUTE_LOOP
 #define LIST        ROUTE_LIST
 #define IDEM        ROUTE_IDEM

@@ -19,11 +19,11 @@ static const char CUT_NOTICE[] = " …[cut]";
 
 struct intake {
   struct intake_options o;
-  struct metric *results[RUN_RESULT_NOT_OWNER + 1];
+  struct metric *results[RUN_RESULT_TAKEN + 1];
   struct metric *delay;
 };
 
-static const char *const status_names[] = {"recorded", "late", "late", "forbidden", "retry"};
+static const char *const status_names[] = {"recorded", "late", "late", "forbidden", "retry", "recorded"};
 
 void intake_options_default(struct intake_options *o) {
   *o = (struct intake_options){.max_reports = 1000, .max_result_bytes = 65536, .max_line_bytes = 8192};
@@ -35,7 +35,7 @@ struct intake *intake_new(const struct intake_options *o) {
   struct metric_family *f =
       metric_family("kelou_reports_total", "Reports from executors by what came of them", METRIC_COUNTER,
                     "transport,result", NULL);
-  for (int k = 0; k <= RUN_RESULT_NOT_OWNER; k++)
+  for (int k = 0; k <= RUN_RESULT_TAKEN; k++)
     i->results[k] = metric_series(f, "http", status_names[k], NULL);
   i->delay =
       metric_series(metric_family("kelou_report_delay_seconds", "From the report's arrival to its commit",
@@ -295,7 +295,7 @@ static int post_states(struct pending *p, const size_t *which, size_t n,
   struct live_event *ev = arena_array(&p->mem, n, sizeof *ev);
   for (size_t i = 0; i < n; i++)
     ev[i] = p->reports[which[i]].ev;
-  return run_post(p->in->o.runs, ev, n, done, p, e);
+  return forward_post(p->in->o.forward, ev, n, done, p, e);
 }
 
 /* The lines first, then the end that stands in the same report: who reads that a run has ended can read all it has said. */
@@ -409,7 +409,7 @@ int intake_http(struct intake *in, struct http_request *r, const struct access_i
   rc = read_all(p, doc, who, e);
   if (rc >= 0) {
     sort_out(p);
-    if (p->logged_count)
+    if (p->logged_count || forward_far(in->o.forward))
       p->doc = take(doc);
     rc = post(p, e);
   }

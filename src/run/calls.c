@@ -372,64 +372,6 @@ size_t run_cancel_task(struct run_service *s, int64_t task_id) {
   return n;
 }
 
-/* ---------------------------------------------------------------- cancel and wait */
-
-static const usec_t CANCEL_WAIT = 30 * USEC_PER_SEC;
-
-struct cancel_wait { /* of the caller and of the writer: the caller does not wait for ever */
-  struct mutex m;
-  struct cond c;
-  int refs;
-  bool done;
-  enum run_result result;
-};
-
-/* With the lock held; gives it back. */
-static void cancel_unref(struct cancel_wait *w) {
-  bool last = --w->refs == 0;
-  mutex_unlock(&w->m);
-  if (!last)
-    return;
-  cond_done(&w->c);
-  mutex_done(&w->m);
-  mem_free(w);
-}
-
-static void cancel_done(void *arg, const enum run_result *results, size_t n) {
-  struct cancel_wait *w = arg;
-  (void)n;
-  mutex_lock(&w->m);
-  w->result = results[0];
-  w->done = true;
-  cond_signal(&w->c);
-  cancel_unref(w);
-}
-
-int run_cancel(struct run_service *s, const struct run_key *key, struct err *e) {
-  struct cancel_wait *w = mem_zalloc(sizeof *w);
-  mutex_init(&w->m);
-  cond_init(&w->c);
-  w->refs = 2;
-  struct live_event ev = {.kind = EV_CANCEL, .key = *key, .progress = -1};
-  int rc = run_post(s, &ev, 1, cancel_done, w, e);
-  usec_t until = clock_system.mono(&clock_system) + CANCEL_WAIT, left = CANCEL_WAIT;
-  mutex_lock(&w->m);
-  if (rc < 0)
-    w->refs--; /* nobody will answer */
-  while (rc >= 0 && !w->done && left > 0) {
-    (void)cond_wait(&w->c, &w->m, left);
-    left = until - clock_system.mono(&clock_system);
-  }
-  if (rc >= 0 && !w->done)
-    rc = err_set(e, ERR_UNAVAILABLE, "the database does not answer; the cancel is carried out when it does");
-  else if (rc >= 0 && w->result == RUN_RESULT_NOT_OWNER)
-    rc = err_set(e, ERR_UNAVAILABLE, "this node does not own the run's shard now, try again");
-  else if (rc >= 0 && w->result != RUN_RESULT_RECORDED)
-    rc = err_set(e, ERR_CONFLICT, "the run has ended already");
-  cancel_unref(w);
-  return rc;
-}
-
 /* ---------------------------------------------------------------- questions */
 
 int run_get(struct run_service *s, const struct run_key *key, struct st_run_get_ret *ret, struct arena *mem,

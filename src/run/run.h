@@ -89,7 +89,8 @@ enum run_result {
   RUN_RESULT_LATE,
   RUN_RESULT_CONFLICT,
   RUN_RESULT_FORBIDDEN,
-  RUN_RESULT_NOT_OWNER
+  RUN_RESULT_NOT_OWNER,
+  RUN_RESULT_TAKEN /* not by run_post: it is in the inbox, the owner will carry it out (report/forward.h) */
 };
 /* Post events; all texts are copied. `done` (may be NULL) is called once, when each of them is durable or refused, on the writer's
  * thread: one result for each event. ERR_BUSY: nothing was taken; an event of a shard that is not ours gets NOT_OWNER. */
@@ -103,9 +104,6 @@ int run_post_inbox(struct run_service *s, const struct live_event *ev, int64_t n
 /* This incarnation of it, and those before. */
 int run_executor_lost(struct run_service *s, struct slice ns, struct slice group, struct slice executor,
                       int64_t incarnation);
-/* Cancel a run and wait for the commit. 0: it has ended, or is told to stop (CANCELLING); ERR_CONFLICT: it had ended; ERR_UNAVAILABLE: not
- * ours now. */
-int run_cancel(struct run_service *s, const struct run_key *key, struct err *e);
 
 /* The database has refused every change of runs for a second. */
 bool run_failing(const struct run_service *s);

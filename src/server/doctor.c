@@ -18,6 +18,7 @@
 #define TASKS_NAMED      5
 #define STORE_SLOW       (200 * USEC_PER_MS)
 #define CLOCK_OFF        (500 * USEC_PER_MS)
+#define INBOX_LATE       (30 * USEC_PER_SEC)
 #define ALERT_LATE       (5 * USEC_PER_MIN)
 #define ZONES_OLD_YEARS  2
 static const int64_t DISK_LOW = 1024 * MIB, DISK_FULL = 100 * MIB;
@@ -423,6 +424,44 @@ static void ask_alerts(struct doctor *d, struct server *s) {
     found(d, FOUND_alerts_good, pending, NULL, NULL);
 }
 
+/* ------------------------------------------------------------------ other nodes */
+
+struct look_at_peers {
+  struct doctor *d;
+  int64_t good;
+};
+
+static void tell_peer(void *arg, const struct peer_state *p) {
+  struct look_at_peers *l = arg;
+  if (p->outcome == PEER_ANSWERED)
+    l->good++;
+  else
+    found(l->d, p->outcome == PEER_REFUSED ? FOUND_peer_refused : FOUND_peer_silent, p->id, p->why, NULL);
+}
+
+static void ask_peers(struct doctor *d, struct server *s) {
+  struct look_at_peers l = {.d = d};
+  char count[24];
+  const char *trouble = server_address_trouble(s), *address = conf_str(s->conf, "node.address");
+  if (!s->peers)
+    return;
+  if (trouble)
+    found(d, FOUND_address_nowhere, *address ? address : conf_str(s->conf, "http.listen"), trouble, NULL);
+  peers_look(s->peers, tell_peer, &l);
+  if (l.good)
+    found(d, FOUND_peers_good, number(count, sizeof count, l.good), NULL, NULL);
+}
+
+static void ask_inbox(struct doctor *d, struct server *s) {
+  auto_arena mem = {0};
+  struct st_inbox_oldest_ret ret;
+  char since[TIME_TEXT_MAX];
+  if (store_inbox_oldest(s->api_store, &(struct st_inbox_oldest){0}, &ret, &mem, NULL) < 0)
+    return; /* the database is said to be down already */
+  bool late = ret.at && ret.now - ret.at > INBOX_LATE;
+  found(d, late ? FOUND_inbox_late : FOUND_inbox_good, late ? time_format(ret.at, since) : NULL, NULL, NULL);
+}
+
 void doctor_ask(struct doctor *d, struct server *s) {
   auto_str why;
   char owned[24];
@@ -438,6 +477,8 @@ void doctor_ask(struct doctor *d, struct server *s) {
   look_at_folder(d, s->state_dir);
   look_at_limits(d, s->conf);
   look_at_disks(d, s->conf);
+  ask_peers(d, s);
+  ask_inbox(d, s);
   ask_executors(d, s);
   ask_alerts(d, s);
 }

@@ -23,6 +23,16 @@ static void maintain(struct server *s, struct store *store) {
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));
 }
 
+static void measure_inbox(struct store *store, struct metric *oldest) {
+  auto_arena mem = {0};
+  struct err e = {0};
+  struct st_inbox_oldest_ret ret;
+  if (store_inbox_oldest(store, &(struct st_inbox_oldest){0}, &ret, &mem, &e) < 0)
+    log_warn("the inbox not measured, trying again", LF_E(&e));
+  else
+    metric_set(oldest, ret.at && ret.now > ret.at ? (double)(ret.now - ret.at) / (double)USEC_PER_SEC : 0);
+}
+
 static void janitor_main(void *arg) {
   struct server *s = arg;
   struct store *store = NULL;
@@ -31,6 +41,11 @@ static void janitor_main(void *arg) {
     log_error("no session for the upkeep of the database", LF_E(&e));
     return;
   }
+  struct metric *oldest = metric_series(
+      metric_family("kelou_inbox_oldest_seconds",
+                    "How long the oldest request, report or cancel has waited in the inbox for its shard's owner",
+                    METRIC_GAUGE, "", NULL),
+      NULL);
   usec_t maintain_at = 0, zones_at = 0, zone_poll = conf_usec(s->conf, "trigger.zone_poll");
   mutex_lock(&s->janitor_lock);
   while (!s->janitor_stop) {
@@ -38,6 +53,7 @@ static void janitor_main(void *arg) {
     usec_t mono = clock_system.mono(&clock_system);
     if (mono >= maintain_at) {
       maintain(s, store);
+      measure_inbox(store, oldest);
       maintain_at = mono + PERIOD;
     }
     if (mono >= zones_at) {

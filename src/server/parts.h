@@ -5,6 +5,8 @@
 #include "base/metric.h"
 #include "base/thread.h"
 #include "cluster/cluster.h"
+#include "cluster/directory.h"
+#include "cluster/peer.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/http.h"
 #include "executor/registry.h"
@@ -15,6 +17,7 @@
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "report/claims.h"
+#include "report/forward.h"
 #include "report/intake.h"
 #include "report/logs.h"
 #include "run/retention.h"
@@ -37,6 +40,10 @@ struct server {
   struct store *api_store; /* pooled */
   struct cluster *cluster;
   struct clock clock; /* its wall time is the database's, as the cluster has it */
+  struct directory *directory; /* as is peers: NULL where there can be one node only */
+  struct peers *peers;
+  struct store *inbox_store; /* of forward */
+  struct forward *forward;
   struct run_service *runs;
   struct engine *engine;
   struct network_list *networks;
@@ -67,6 +74,14 @@ int server_split_address(const char *text, char ret_address[64], int *ret_port, 
 const char *server_tzdata(const struct conf *conf, struct arena *mem);
 int server_session(struct server *s, enum store_role role, struct store **ret, struct err *e);
 void server_free(struct server **s);
+/* peers.c: how nodes reach each other */
+int server_peers_new(struct server *s, struct err *e);   /* after the cluster */
+int server_forward_new(struct server *s, struct err *e); /* after the run service */
+/* Another node cannot reach this one: why not; NULL: nothing is wrong with its address, or there is one node only. */
+const char *server_address_trouble(struct server *s);
+int server_peer(void *arg, struct http_request *r, struct err *e);                     /* api_options.peer */
+int server_cancel(void *arg, const struct run_key *key, struct err *e); /* api_options.cancel */
+void server_seen(void *arg, const struct st_node_list_ret *nodes, const struct st_shard_list_ret *shards);
 /* files.c: enough file descriptors for all connections */
 int server_raise_files(struct server *s, struct err *e);
 /* janitor.c: regular upkeep of the database */

@@ -151,7 +151,7 @@ static int start_cluster(struct server *s, struct err *e) {
                               .version = s->version,
                               .tzdata = server_tzdata(s->conf, &s->mem),
                               .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
-                              .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s}};
+                              .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s, .seen = server_seen}};
   s->clock = (struct clock){db_wall, clock_system.mono};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);
@@ -317,11 +317,13 @@ static int start_services(struct server *s, struct err *e) {
   s->tasks = task_service_new(&to);
   task_service_on_change(s->tasks, on_changed, s);
   rc = start_logs(s, e);
+  if (rc >= 0)
+    rc = server_forward_new(s, e);
   if (rc < 0)
     return rc;
   struct intake_options io;
   intake_options_default(&io);
-  io.runs = s->runs;
+  io.forward = s->forward;
   io.logs = s->logs;
   io.max_line_bytes = (size_t)conf_bytes(s->conf, "report.log_max_line");
   io.max_reports = (size_t)conf_int(s->conf, "report.max_reports");
@@ -375,6 +377,8 @@ static int start_http(struct server *s, struct err *e) {
   ao.ready = api_ready;
   ao.report = on_report;
   ao.claim = on_claim;
+  ao.peer = server_peer;
+  ao.cancel = server_cancel;
   ao.doctor = on_doctor;
   ao.arg = s;
   int rc = api_new(&ao, &s->api, e);
@@ -417,6 +421,10 @@ static int start_threads(struct server *s, struct err *e) {
   if (rc >= 0)
     rc = engine_start(s->engine, e);
   if (rc >= 0)
+    rc = forward_start(s->forward, e);
+  if (rc >= 0 && s->peers)
+    rc = peers_start(s->peers, e);
+  if (rc >= 0)
     rc = cluster_start(s->cluster, e);
   if (rc >= 0)
     rc = server_janitor_start(s, e);
@@ -442,6 +450,8 @@ int server_start(const struct server_options *o, struct server **ret, struct err
     rc = start_store(s, e);
   if (rc >= 0)
     rc = start_cluster(s, e);
+  if (rc >= 0)
+    rc = server_peers_new(s, e);
   if (rc >= 0)
     rc = start_runs(s, e);
   if (rc >= 0)
@@ -490,12 +500,16 @@ void server_stop(struct server **p) {
     dispatcher_stop(s->dispatcher);
   if (s->client)
     http_client_free(&s->client);
+  if (s->peers)
+    peers_stop(s->peers);
   if (s->registry)
     registry_stop(s->registry);
   if (s->logs)
     logs_stop(s->logs);
   if (s->runs)
     run_service_stop(s->runs, grace);
+  if (s->forward)
+    forward_stop(s->forward);
   if (s->cluster)
     cluster_stop(s->cluster);
   server_free(p);

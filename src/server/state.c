@@ -84,6 +84,10 @@ void server_free(struct server **p) {
   monitor_stop();
   if (s->engine)
     engine_free(&s->engine);
+  forward_free(&s->forward);
+  peers_free(&s->peers);
+  directory_free(&s->directory);
+  store_close(&s->inbox_store);
   if (s->runs)
     run_service_free(&s->runs);
   if (s->dispatcher)

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "fuzz.h"
 #include "net/http_server.h"
+#include "report/forward.h"
 #include "report/intake.h"
 
 static int status; /* of the answer; 0: none yet */
@@ -77,6 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     intake_options_default(&o);
     o.max_result_bytes = 64;
     o.max_line_bytes = 64;
+    static struct forward_options fo; /* one node: everything is ours */
+    o.forward = forward_new(&fo);
     in = intake_new(&o);
   }
   if (!size)
