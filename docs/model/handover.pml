@@ -5,8 +5,8 @@
  * forwarded over the peer link and answered after the owner's commit; when the owner does not answer it is appended to the inbox, and
  * answered after that commit. Either may still happen when the other has.
  *
- * What it stands for: docs/storage.md, "Between nodes" and "graceful drain", designed for several nodes. Of it the code has the drain (live_write_running,
- * struct live_dispatch.holder), release and inbox; reports at the wrong node are answered "repeat" (run.pml). */
+ * What it stands for: docs/storage.md, "Between nodes" and "graceful drain": the drain (live_write_running, struct live_dispatch.holder), the peer
+ * link (src/report/forward.c) and the inbox (src/trigger/changes.c, st_run_apply.inbox_done). */
 #include "common.pml"
 
 #define NODES     2

@@ -65,6 +65,26 @@ void peers_options_default(struct peers_options *o) {
   *o = (struct peers_options){.timeout = 500 * USEC_PER_MS, .connections = 16, .waiting = 1024};
 }
 
+static struct metric *asked_metric(int outcome) {
+  return metric_series(metric_family("kelou_peer_requests_total", "What was asked of other nodes, by what came of it",
+                                     METRIC_COUNTER, "result", NULL),
+                       outcome_words[outcome], NULL);
+}
+
+static struct metric *refused_metric(void) {
+  return metric_series(metric_family("kelou_peer_refusals_total",
+                                     "Requests of other nodes that were refused: their secret.key is another one, or "
+                                     "their address for this node leads elsewhere",
+                                     METRIC_COUNTER, "", NULL),
+                       NULL);
+}
+
+void peers_metrics(void) {
+  for (int i = 0; i <= PEER_REFUSED; i++)
+    (void)asked_metric(i);
+  (void)refused_metric();
+}
+
 int peers_new(const struct peers_options *o, struct peers **ret, struct err *e) {
   struct peers *p = mem_zalloc(sizeof *p);
   p->o = *o;
@@ -80,17 +100,9 @@ int peers_new(const struct peers_options *o, struct peers **ret, struct err *e) 
     mem_free(p);
     return rc;
   }
-  struct metric_family *f =
-      metric_family("kelou_peer_requests_total", "What was asked of other nodes, by what came of it",
-                    METRIC_COUNTER, "result", NULL);
   for (int i = 0; i <= PEER_REFUSED; i++)
-    p->asked[i] = metric_series(f, outcome_words[i], NULL);
-  p->refused = metric_series(
-      metric_family("kelou_peer_refusals_total",
-                    "Requests of other nodes that were refused: their secret.key is another one, or their "
-                    "address for this node leads elsewhere",
-                    METRIC_COUNTER, "", NULL),
-      NULL);
+    p->asked[i] = asked_metric(i);
+  p->refused = refused_metric();
   *ret = p;
   return 0;
 }

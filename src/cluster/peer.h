@@ -35,6 +35,8 @@ struct peers_options {
   int connections;     /* to one node: 16 */
   int waiting;         /* requests to one node that wait for a connection: 1,024; beyond: not asked */
 };
+/* What is counted, by its names: there on every node, also where there can be no other one. */
+void peers_metrics(void);
 void peers_options_default(struct peers_options *o);
 int peers_new(const struct peers_options *o, struct peers **ret, struct err *e);
 /* Starts the thread that resolves addresses; each node that is new is asked once whether it understands us, so that the log says early when not. */

@@ -2,8 +2,8 @@
 
 enum { ATTEMPTS_MAX = 100, NAME_MAX_BYTES = 256, TEXT_MAX_BYTES = 2 * 1024 * 1024 };
 
-static const char *const words[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", "CANCEL", NULL};
-static const enum run_event kinds[] = {EV_BEAT, EV_DONE_OK, EV_DONE_FAIL, EV_DONE_CANCELLED, EV_CANCEL};
+static const char *const words[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", "CANCEL", "CLAIM", NULL};
+static const enum run_event kinds[] = {EV_BEAT, EV_DONE_OK, EV_DONE_FAIL, EV_DONE_CANCELLED, EV_CANCEL, EV_CLAIM};
 
 static const char *word_of(enum run_event kind) {
   for (int i = 0; words[i]; i++)
@@ -40,6 +40,8 @@ void event_print(const struct live_event *ev, struct str *out) {
     str_add_json(out, *s);
     str_addc(out, '"');
   }
+  if (ev->incarnation)
+    str_addf(out, ",\"incarnation\":%lld", (long long)ev->incarnation);
   if (ev->started_at)
     str_addf(out, ",\"started_at\":%lld", (long long)ev->started_at);
   if (ev->finished_at)
@@ -89,6 +91,8 @@ int event_parse(const json_t *doc, struct arena *mem, struct live_event *ret, st
     r = parse_key(doc, &ev, e);
   if (r >= 0)
     r = parse_texts(doc, mem, &ev, e);
+  if (r >= 0)
+    r = json_get_i64(doc, "incarnation", 1, INT64_MAX, &ev.incarnation, e);
   if (r >= 0)
     r = json_get_i64(doc, "started_at", 1, INT64_MAX, &ev.started_at, e);
   if (r >= 0)

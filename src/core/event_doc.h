@@ -1,12 +1,12 @@
 #pragma once
-/* A report, or the cancel of one run, as a JSON document: how one node tells it to another, over the peer link and in the inbox. Pure.
- * {run_id, event, attempt, executor?, namespace?, group?, started_at?, finished_at?, result?, error_type?, error_message?,
+/* A report, a claim, or the cancel of one run, as a JSON document: how one node tells it to another, over the peer link and in the inbox. Pure.
+ * {run_id, event, attempt, executor?, incarnation?, namespace?, group?, started_at?, finished_at?, result?, error_type?, error_message?,
  * error_detail?, progress?}; instants are µs numbers, all texts as they came. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "core/live.h"
 
-/* Only what has a word may be told to another node: RUNNING, SUCCESS, FAIL, CANCELLED (reports) and CANCEL. */
+/* Only what has a word may be told to another node: RUNNING, SUCCESS, FAIL, CANCELLED (reports), CANCEL and CLAIM. */
 bool event_may_travel(const struct live_event *ev);
 /* Append it. `token` and `fence` stay at home. */
 void event_print(const struct live_event *ev, struct str *out);

@@ -60,15 +60,16 @@ struct asked { /* a request that waits for the commit */
   struct http_request *request;
   struct live_event *events;
   size_t count;
+  json_t *doc; /* the texts are in it */
   struct arena mem;
 };
 
 static void asked_free(struct asked *a) {
+  json_decref(a->doc);
   arena_done(&a->mem);
   mem_free(a);
 }
 
-/* The texts stay in `doc`: they are copied when they are posted. */
 static int read_all(struct asked *a, const json_t *doc, const struct access_identity *who, struct err *e) {
   static const char *const keys[] = {"claims", NULL};
   const json_t *list = json_object_get(doc, "claims");
@@ -82,12 +83,15 @@ static int read_all(struct asked *a, const json_t *doc, const struct access_iden
     return err_field(e, ERR_INVALID, "/claims", "expected a list of 1 to %zu claims",
                      a->claims->o.max_claims);
   a->events = arena_array(&a->mem, a->count, sizeof *a->events);
+  struct slice ns = {0}, group = {0};
+  if (who->ns[0])
+    ns = arena_slice(&a->mem, slice_of(who->ns));
+  if (who->group[0])
+    group = arena_slice(&a->mem, slice_of(who->group));
   for (size_t i = 0; i < a->count; i++) {
     struct live_event *ev = &a->events[i];
-    if (who->ns[0])
-      ev->ns = slice_of(who->ns);
-    if (who->group[0])
-      ev->group = slice_of(who->group);
+    ev->ns = ns;
+    ev->group = group;
     if (read_claim(json_array_get(list, i), ev, e) < 0) {
       char at[32];
       (void)snprintf(at, sizeof at, "/claims/%zu", i);
@@ -155,9 +159,10 @@ int claims_http(struct claims *c, struct http_request *r, const struct access_id
   struct asked *a = mem_zalloc(sizeof *a);
   a->claims = c;
   a->request = r;
-  rc = read_all(a, doc, who, e);
+  a->doc = take(doc);
+  rc = read_all(a, a->doc, who, e);
   if (rc >= 0)
-    rc = run_post(c->o.runs, a->events, a->count, decided, a, e);
+    rc = forward_post(c->o.forward, a->events, a->count, decided, a, e);
   if (rc < 0)
     asked_free(a);
   return rc < 0 ? rc : 0;

@@ -2,12 +2,12 @@
 /* Claims (semantics.md §5): an executor asks whether it may start an attempt of a task with exactly_one_start. Answered after the commit
  * that says who has it. */
 #include "access/access.h"
-#include "run/run.h"
+#include "report/forward.h"
 
 struct http_request;
 struct claims;
 struct claims_options {
-  struct run_service *runs; /* borrowed */
+  struct forward *forward; /* borrowed: the owner of the run decides */
   size_t max_claims;        /* in one request */
 };
 struct claims *claims_new(const struct claims_options *o);

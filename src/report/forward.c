@@ -128,6 +128,8 @@ static void rest_to_box(struct part *p) {
 
 static bool box_row(const struct forward *f, const struct live_event *ev, struct arena *mem,
                     struct inbox_row *ret) {
+  if (ev->kind == EV_CLAIM)
+    return false; /* who asks whether it may start waits for a yes, and asks again */
   if (ev->key.shard < 0 || ev->key.shard >= f->o.shard_count)
     return false; /* there is no such run */
   auto_free char *body = inbox_body(&(struct inbox_item){.kind = INBOX_EVENT, .event = *ev});

@@ -1,7 +1,7 @@
 #pragma once
 /* Events of runs on their way to the owner (storage.md "Between nodes", docs/adr/0024): what is ours goes to the run service; what another
  * node owns goes to it, and is answered after its commit; what cannot be brought to its owner in time is appended to the inbox, which the
- * owner, or the next one, reads. Knows no sockets: the server wires it to src/cluster/peer.h, the simulation to its own. Thread-safe. */
+ * owner, or the next one, reads (but claims: they are asked again). Knows no sockets: the server wires it to src/cluster/peer.h, the simulation to its own. Thread-safe. */
 #include "base/json.h"
 #include "run/run.h"
 

@@ -41,11 +41,6 @@ static void janitor_main(void *arg) {
     log_error("no session for the upkeep of the database", LF_E(&e));
     return;
   }
-  struct metric *oldest = metric_series(
-      metric_family("kelou_inbox_oldest_seconds",
-                    "How long the oldest request, report or cancel has waited in the inbox for its shard's owner",
-                    METRIC_GAUGE, "", NULL),
-      NULL);
   usec_t maintain_at = 0, zones_at = 0, zone_poll = conf_usec(s->conf, "trigger.zone_poll");
   mutex_lock(&s->janitor_lock);
   while (!s->janitor_stop) {
@@ -53,7 +48,7 @@ static void janitor_main(void *arg) {
     usec_t mono = clock_system.mono(&clock_system);
     if (mono >= maintain_at) {
       maintain(s, store);
-      measure_inbox(store, oldest);
+      measure_inbox(store, s->inbox_oldest);
       maintain_at = mono + PERIOD;
     }
     if (mono >= zones_at) {
@@ -89,6 +84,11 @@ int server_janitor_start(struct server *s, struct err *e) {
   int rc = start_retention(s, e);
   if (rc < 0)
     return rc;
+  s->inbox_oldest = metric_series(
+      metric_family("kelou_inbox_oldest_seconds",
+                    "How long the oldest request, report or cancel has waited in the inbox for its shard's owner",
+                    METRIC_GAUGE, "", NULL),
+      NULL);
   mutex_init(&s->janitor_lock);
   cond_init(&s->janitor_wake);
   s->janitor_made = true;

@@ -65,6 +65,7 @@ struct server {
   struct mutex janitor_lock; /* guards janitor_stop */
   struct cond janitor_wake;
   bool janitor_made, janitor_stop;
+  struct metric *inbox_oldest;
   struct retention *retention;
 };
 /* state.c: files of the state folder, addresses */

@@ -33,6 +33,7 @@ const char *server_address_trouble(struct server *s) {
 static usec_t now(void *arg) { return cluster_now(((struct server *)arg)->cluster); }
 
 int server_peers_new(struct server *s, struct err *e) {
+  peers_metrics();
   if (s->api_store->ops->caps & STORE_CAP_SINGLE_NODE)
     return 0;
   struct peers_options o;

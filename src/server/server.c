@@ -329,7 +329,7 @@ static int start_services(struct server *s, struct err *e) {
   io.max_reports = (size_t)conf_int(s->conf, "report.max_reports");
   io.max_result_bytes = (size_t)conf_bytes(s->conf, "report.max_result");
   s->intake = intake_new(&io);
-  s->claims = claims_new(&(struct claims_options){s->runs, io.max_reports});
+  s->claims = claims_new(&(struct claims_options){s->forward, io.max_reports});
   return 0;
 }
 

@@ -335,3 +335,30 @@ def test_an_address_that_leads_nowhere_is_said(postgres_server, make_node):
     codes = [f["code"] for f in node.api().ok("GET", "/doctor")["findings"]]
     assert "address_nowhere" in codes
     wait_for(lambda: "cannot be used" in made.nodes[0].log_text(), 20, "the other node says so, too")
+
+
+def test_a_claim_at_the_wrong_node_is_decided_by_the_owner(pair, tmp_path):
+    from tests.harness.fake_executor import FakeExecutor
+    group = Group(pair.nodes[0])
+    executor = FakeExecutor(pair.nodes[0], group, "w", journal=str(tmp_path / "w.journal")).start()
+    executor.answer(Accept(report=None))
+    deliveries = run_of(pair, executor, 2, exactly_one_start=True)
+    first = pair.nodes[0].api()
+    owner = pair.owner(deliveries[0].run_id, first)
+    wrong = other_than(pair, owner)
+
+    def claim(node, d, incarnation):
+        body = {"claims": [{"run_id": d.run_id, "attempt": 1, "fence": d.fence, "executor": "w", "incarnation": incarnation}]}
+        return node.api(group.token).request("POST", "/claims", body)
+    d = deliveries[0]
+    assert claim(wrong, d, executor.incarnation).json()["results"][0]["status"] == "granted"
+    for node in pair.nodes:
+        assert claim(node, d, executor.incarnation).json()["results"][0]["status"] == "granted"
+        assert claim(node, d, executor.incarnation + 1).json()["results"][0]["status"] == "refused"
+    owner.pause()
+    try:
+        assert claim(wrong, deliveries[1], executor.incarnation).status_code == 503  # never by the inbox: nobody has said yes
+        assert pair.inbox() == 0
+    finally:
+        owner.cont()
+    executor.stop()

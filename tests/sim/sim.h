@@ -62,7 +62,7 @@ struct sim_options {
   bool verbose;
   bool removed[GUARD_MAX_];
 };
-enum { SIM_NODES_MAX = 8, SIM_EXECUTORS_MAX = 8 };
+enum { SIM_NODES_MAX = 8, SIM_EXECUTORS_MAX = 8, SIM_SHARDS_MAX = 64 };
 struct sim_node;
 struct sim_world {
   struct sim_options o;
@@ -77,6 +77,7 @@ struct sim_world {
   uint64_t digest;
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
+  int64_t forwarded, by_inbox; /* reports: passed on to the owner, carried out from the inbox */
   int64_t replaced, ends; /* ends: of runs on which others depend */
   char first[512];        /* the first violation */
 };
@@ -107,7 +108,10 @@ struct sim_node {
   struct cluster *cluster;
   struct run_service *runs;
   struct engine *engine;
-  struct store *api;
+  struct store *api, *inbox;
+  struct forward *forward;
+  int owners[SIM_SHARDS_MAX];  /* which other node (from 1) owns a shard, as the lease thread has read it */
+  struct sim_errand *errands;  /* what it asks other nodes */
   struct sim_delivery *deliveries; /* of this life */
   struct sim_slot *slots;          /* of this life */
   int64_t slots_out;
@@ -130,6 +134,12 @@ void sim_release(struct sim_node *n, void *slot);
 void sim_deliveries_drop(struct sim_node *n);
 void sim_slots_drop(struct sim_node *n);
 void sim_executors_check(void);
+
+/* ------------------------------------------------------------------ between nodes (sim_peer.c) */
+void sim_forward_start(struct sim_node *n); /* after the run service */
+void sim_forward_drop(struct sim_node *n);  /* the node dies: nobody answers */
+void sim_seen(void *arg, const struct st_node_list_ret *nodes, const struct st_shard_list_ret *shards);
+void sim_check_inbox_gone(const struct inbox_row *row);
 
 /* ------------------------------------------------------------------ people (sim_people.c) */
 struct sim_plan; /* what a version of a task asks for, as the people know it */

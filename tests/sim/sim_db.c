@@ -1,3 +1,4 @@
+#include "core/inbox.h"
 #include "sim_db.h"
 #include <stdlib.h>
 #include <utlist.h>
@@ -551,6 +552,9 @@ int db_inbox_read(struct store *s, const struct st_inbox_read *in, struct st_inb
         rows[n++] = db->inbox[i];
   if (n)
     qsort(rows, n, sizeof *rows, by_no);
+  for (size_t i = 0; db->removed[GUARD_INBOX_FIRST] && i < n; i++)
+    if (rows[i].kind == INBOX_EVENT)
+      db_inbox_drop(db, &rows[i]);
   *ret = (struct st_inbox_read_ret){rows, n < (size_t)in->limit ? n : (size_t)in->limit};
   return 0;
 }

@@ -90,6 +90,7 @@ struct db_hooks {
   void (*committed)(void *arg);
   bool (*half)(void *arg); /* GUARD_ONE_TRANSACTION is gone: shall this FIRE break in the middle? */
   void *arg;
+  void (*inbox_gone)(const struct inbox_row *row); /* deleted, with all that its transaction has changed */
 };
 struct sim_db {
   struct mutex lock;
@@ -148,6 +149,7 @@ void db_undo_add(struct sim_db *db, const struct db_undo *u);
 int db_idem_find(struct sim_db *db, const struct idem *idem, struct db_idem **ret, struct err *e);
 void db_idem_add(struct sim_db *db, const struct idem *idem, int64_t no, struct slice ref);
 int64_t db_inbox_append(struct sim_db *db, int32_t shard, int32_t kind, struct slice body);
+void db_inbox_drop(struct sim_db *db, const struct inbox_row *in);
 void db_runs_free(struct sim_db *db);
 int64_t db_task_named(struct sim_db *db, struct slice ns, struct slice name); /* 0: there is none */
 /* Before the tasks are written; `put`: tasks that this call makes, or NULL. Refused: nothing is changed. */

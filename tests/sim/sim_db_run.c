@@ -71,12 +71,15 @@ static void put_progress(struct sim_db *db, const struct progress_row *in) {
   db_written(db, p->row.base_at, p->row.fired);
 }
 
-static void drop_inbox(struct sim_db *db, const struct inbox_row *in) {
+void db_inbox_drop(struct sim_db *db, const struct inbox_row *in) {
   for (size_t i = 0; i < db->inbox_count; i++)
     if (db->inbox[i].shard == in->shard && db->inbox[i].no == in->no) {
-      db_undo_add(db, &(struct db_undo){.kind = UNDO_INBOX, .inbox = db->inbox[i]});
+      struct inbox_row gone = db->inbox[i];
+      db_undo_add(db, &(struct db_undo){.kind = UNDO_INBOX, .inbox = gone});
       memmove(&db->inbox[i], &db->inbox[i + 1], (db->inbox_count - i - 1) * sizeof db->inbox[0]);
       db->inbox_count--;
+      if (db->hooks.inbox_gone)
+        db->hooks.inbox_gone(&gone);
       return;
     }
 }
@@ -103,7 +106,7 @@ static void insert_fire(struct sim_db *db, const struct st_fire *in, const bool 
       put_progress(db, &in->progress[i]);
   for (size_t i = 0; i < in->inbox_count; i++)
     if (ok[in->inbox_done[i].shard])
-      drop_inbox(db, &in->inbox_done[i]);
+      db_inbox_drop(db, &in->inbox_done[i]);
 }
 
 int db_fire(struct store *s, const struct st_fire *in, struct st_fire_ret *ret, struct arena *mem,
@@ -240,7 +243,7 @@ int db_run_apply(struct store *s, const struct st_run_apply *in, struct st_run_a
       put_progress(db, &in->progress[i]);
   for (size_t i = 0; i < in->inbox_count; i++)
     if (ok[in->inbox_done[i].shard] || db->removed[GUARD_INBOX_EPOCH])
-      drop_inbox(db, &in->inbox_done[i]);
+      db_inbox_drop(db, &in->inbox_done[i]);
   if (db->hooks.committed && !db->tx)
     db->hooks.committed(db->hooks.arg);
   return 0;

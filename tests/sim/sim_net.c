@@ -1,4 +1,5 @@
 #include "sim_plan.h"
+#include "report/forward.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -91,9 +92,16 @@ static void report_acked(void *arg) {
   report_unref(arg);
 }
 
+struct arrival { /* a report at a node: borrowed from it until it has answered */
+  struct report *report;
+  struct live_event ev;
+};
+
 /* The node's answer goes back to the executor; without one it tries again. */
 static void report_answered(void *arg, const enum run_result *results, size_t n) {
-  struct report *r = arg;
+  struct arrival *a = arg;
+  struct report *r = a->report;
+  mem_free(a);
   (void)n;
   bool out = sim_proc && !sim_proc->dying; /* a dying node answers nobody */
   if (out)
@@ -101,7 +109,8 @@ static void report_answered(void *arg, const enum run_result *results, size_t n)
               sim_key(&r->key), r->attempt);
   if (out && results[0] != RUN_RESULT_NOT_OWNER) {
     struct live_event ev = {.kind = r->kind, .key = r->key, .attempt = r->attempt};
-    sim_check_acked(&ev, results[0]);
+    if (results[0] != RUN_RESULT_TAKEN) /* that is judged when it leaves the inbox */
+      sim_check_acked(&ev, results[0]);
     if (!r->over && !(sim_faulty() && chance(sim_world->f.loss))) {
       r->refs++;
       sim_at(sim_now + between(200, 2000), NULL, report_acked, r);
@@ -125,7 +134,9 @@ static void report_arrives(void *arg) {
     report_unref(r);
     return;
   }
-  struct live_event ev = {.kind = r->kind,
+  struct arrival *a = mem_alloc(sizeof *a);
+  a->report = r;
+  a->ev = (struct live_event){.kind = r->kind,
                           .key = r->key,
                           .attempt = sim_world->o.removed[GUARD_REPORT_ATTEMPT] ? 0 : r->attempt,
                           .executor = slice_of(r->from->id),
@@ -134,17 +145,19 @@ static void report_arrives(void *arg) {
                           .started_at = 0,
                           .progress = r->kind == EV_BEAT ? .5 : -1};
   if (r->kind == EV_DONE_FAIL) {
-    ev.error_type = SLICE("boom");
-    ev.error_message = SLICE("it failed");
+    a->ev.error_type = SLICE("boom");
+    a->ev.error_message = SLICE("it failed");
   }
   if (sim_world->o.removed[GUARD_ACK_AFTER_COMMIT]) {
     enum run_result recorded = RUN_RESULT_RECORDED;
-    (void)run_post(n->runs, &ev, 1, NULL, NULL, NULL);
-    report_answered(r, &recorded, 1);
+    (void)run_post(n->runs, &a->ev, 1, NULL, NULL, NULL);
+    report_answered(a, &recorded, 1);
     return;
   }
-  if (run_post(n->runs, &ev, 1, report_answered, r, NULL) < 0)
-    report_unref(r); /* busy: comes again */
+  if (forward_post(n->forward, &a->ev, 1, report_answered, a, NULL) < 0) { /* busy: comes again */
+    report_unref(r);
+    mem_free(a);
+  }
 }
 
 static void report_send(void *arg) {
@@ -152,7 +165,7 @@ static void report_send(void *arg) {
   if (!r->over) {
     sim_world->reports++;
     struct sim_node *n = owner_of(r->key.shard);
-    if (!n || chance(.1)) /* the executor does not know better; the receiver would pass it on */
+    if (!n || chance(.5)) /* the executor does not know better; the receiver passes it on */
       n = sim_world->nodes[rng_below(RNG, (uint64_t)sim_world->o.nodes)];
     bool twice = sim_faulty() && chance(sim_world->f.duplicate);
     for (int i = 0; i < 1 + twice; i++)

@@ -1,6 +1,7 @@
 #include "sim_plan.h"
 #include "cluster/cluster.h"
 #include "core/zone_set.h"
+#include "report/forward.h"
 #include "trigger/engine.h"
 
 /* A node: the real cluster, run service and trigger engine, wired as src/server does it; and its death. */
@@ -74,7 +75,7 @@ static bool start_cluster(struct sim_node *n) {
                               .version = "sim",
                               .tzdata = "sim",
                               .lease_ttl = 5 * USEC_PER_SEC,
-                              .hooks = {.owned = node_owned, .lost = node_lost, .arg = n}};
+                              .hooks = {.owned = node_owned, .lost = node_lost, .arg = n, .seen = sim_seen}};
   struct err e = {0};
   return cluster_new(&o, &n->cluster, &e) >= 0;
 }
@@ -139,6 +140,7 @@ static void live(void *arg) {
     return; /* buried already but for this */
   n->api = sim_session(n->proc, STORE_API);
   start_runs(n);
+  sim_forward_start(n);
   start_engine(n);
   (void)cluster_start(n->cluster, &e);
   n->up = true;
@@ -160,15 +162,19 @@ static void bury(void *arg) {
   struct sim_node *n = arg;
   if (n->up) {
     sim_deliveries_drop(n);
+    sim_forward_drop(n);
     engine_stop(n->engine);
     run_service_stop(n->runs, 0);
+    forward_stop(n->forward);
     cluster_stop(n->cluster);
     sim_deliveries_drop(n);
     engine_free(&n->engine);
+    forward_free(&n->forward);
     run_service_free(&n->runs);
   }
   cluster_free(&n->cluster);
   store_close(&n->api);
+  store_close(&n->inbox);
 }
 
 void sim_node_crash(struct sim_node *n) {

@@ -1,5 +1,7 @@
 #include "sim_plan.h"
+#include "base/mem.h"
 #include "core/inbox.h"
+#include "report/forward.h"
 #include <stdio.h>
 
 /* People who create, change, pause, resume, delete, trigger and cancel, at random, through the database as src/task does. */
@@ -385,20 +387,25 @@ static void trigger(struct sim_task *t) {
   tell(t->shard);
 }
 
-/* Cancel one of the open runs. */
+static void cancel_answered(void *arg, const enum run_result *results, size_t n) {
+  (void)results, (void)n; /* it may be asked in vain, and again another time */
+  mem_free(arg);
+}
+
+/* Cancel one of the open runs, at any node. */
 static void cancel_run(struct sim_task *t) {
   for (struct db_run *r = sim_world->db->shards[t->shard].open; r; r = r->next) {
     if (r->key.task_id != t->id)
       continue;
-    struct live_event ev = {.kind = EV_CANCEL, .key = r->key, .progress = -1};
-    for (int i = 0; i < sim_world->o.nodes; i++) {
-      struct sim_node *n = sim_world->nodes[i];
-      if (!n->up || n->proc->dying || n->proc->paused_until > sim_now)
-        continue;
-      sim_proc = n->proc;
-      (void)run_post(n->runs, &ev, 1, NULL, NULL, NULL);
-      sim_proc = NULL;
-    }
+    struct sim_node *n = sim_world->nodes[rng_below(RNG, (uint64_t)sim_world->o.nodes)];
+    if (!n->up || n->proc->dying || n->proc->paused_until > sim_now)
+      return;
+    struct live_event *ev = mem_alloc(sizeof *ev);
+    *ev = (struct live_event){.kind = EV_CANCEL, .key = r->key, .progress = -1};
+    sim_proc = n->proc;
+    if (forward_post(n->forward, ev, 1, cancel_answered, ev, NULL) < 0)
+      mem_free(ev);
+    sim_proc = NULL;
     return;
   }
 }
