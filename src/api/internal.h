@@ -100,7 +100,10 @@ extern const char *const task_state_shown[], *const report_state_names[], *const
 extern const char *const claim_status_names[], *const claim_why_names[];
 
 struct call;
-enum { ROUTE_PUBLIC = -1, ROUTE_PEER = -2 }; /* as roles. PEER: another node, which signs; not in the descriptions of the API */
+enum {
+  ROUTE_PUBLIC = -1,
+  ROUTE_PEER = -2
+}; /* as roles. PEER: another node, which signs; not in the descriptions of the API */
 enum {
   ROUTE_LOOP = 1,
   ROUTE_LIST = 2,

@@ -5,7 +5,7 @@
 
 static const usec_t RESOLVE_AGAIN = 5 * USEC_PER_SEC;
 
-struct node {                       /* of one number; numbers of nodes that are gone are given out again */
+struct node {                    /* of one number; numbers of nodes that are gone are given out again */
   char id[DIRECTORY_ID_MAX + 1]; /* empty: free */
   char *address;
   struct target *target;
@@ -116,9 +116,8 @@ void directory_update(struct directory *d, const struct st_node_list_ret *nodes,
 /* ---------------------------------------------------------------- questions */
 
 int directory_owner(const struct directory *d, int32_t shard) {
-  return shard >= 0 && shard < d->shard_count
-             ? atomic_load_explicit(&d->owners[shard], memory_order_relaxed)
-             : 0;
+  return shard >= 0 && shard < d->shard_count ? atomic_load_explicit(&d->owners[shard], memory_order_relaxed)
+                                              : 0;
 }
 
 struct target *directory_target(struct directory *d, int number, char ret_id[DIRECTORY_ID_MAX + 1],

@@ -66,17 +66,19 @@ void peers_options_default(struct peers_options *o) {
 }
 
 static struct metric *asked_metric(int outcome) {
-  return metric_series(metric_family("kelou_peer_requests_total", "What was asked of other nodes, by what came of it",
-                                     METRIC_COUNTER, "result", NULL),
+  return metric_series(metric_family("kelou_peer_requests_total",
+                                     "What was asked of other nodes, by what came of it", METRIC_COUNTER,
+                                     "result", NULL),
                        outcome_words[outcome], NULL);
 }
 
 static struct metric *refused_metric(void) {
-  return metric_series(metric_family("kelou_peer_refusals_total",
-                                     "Requests of other nodes that were refused: their secret.key is another one, or "
-                                     "their address for this node leads elsewhere",
-                                     METRIC_COUNTER, "", NULL),
-                       NULL);
+  return metric_series(
+      metric_family("kelou_peer_refusals_total",
+                    "Requests of other nodes that were refused: their secret.key is another one, or "
+                    "their address for this node leads elsewhere",
+                    METRIC_COUNTER, "", NULL),
+      NULL);
 }
 
 void peers_metrics(void) {
@@ -244,7 +246,8 @@ void peer_reply(struct peer_request *r, struct slice body) {
   auto_str out;
   char signature[SIGNATURE_TEXT_MAX];
   str_init(&out, body.n + ENVELOPE_MAX);
-  str_addf(&out, "{\"from\":\"%s\",\"nonce\":\"%s\",\"body\":%.*s}", r->p->o.node_id, r->nonce, SLICE_FMT(body));
+  str_addf(&out, "{\"from\":\"%s\",\"nonce\":\"%s\",\"body\":%.*s}", r->p->o.node_id, r->nonce,
+           SLICE_FMT(body));
   signature_make(secret_of(r->p), r->p->o.now(r->p->o.arg), str_slice(&out), signature);
   struct http_header header = {SLICE(SIGNATURE), slice_of(signature)};
   http_request_reply(r->http, &(struct http_reply){.status = 200,
@@ -285,9 +288,10 @@ static int read_request(struct peers *p, struct peer_request *r, int *ret_kind, 
 static int refuse(struct peers *p, struct http_request *r, int rc, struct err *e) {
   metric_add(p->refused, 1);
   if (may_tell(p))
-    log_error("a request between nodes is refused: another node's secret.key is not this one's, or its clock, or "
-              "somebody else calls",
-              LF_S("peer", r->peer), LF_E(e));
+    log_error(
+        "a request between nodes is refused: another node's secret.key is not this one's, or its clock, or "
+        "somebody else calls",
+        LF_S("peer", r->peer), LF_E(e));
   return rc;
 }
 
@@ -295,8 +299,8 @@ int peers_http(struct peers *p, struct http_request *http, struct err *e) {
   struct slice secret = secret_of(p);
   struct err local = {0};
   e = e ? e : &local;
-  int kind = 0, rc = signature_check(http_request_header(http, SIGNATURE), &secret, 1, p->o.now(p->o.arg), WINDOW,
-                                     http->body, e);
+  int kind = 0, rc = signature_check(http_request_header(http, SIGNATURE), &secret, 1, p->o.now(p->o.arg),
+                                     WINDOW, http->body, e);
   if (rc < 0)
     return refuse(p, http, rc, e);
   struct peer_request *r = mem_zalloc(sizeof *r);
@@ -313,7 +317,7 @@ int peers_http(struct peers *p, struct http_request *http, struct err *e) {
     return 0;
   }
   rc = h->asked ? h->asked(h->arg, r, json_object_get(r->doc, "body"), e)
-               : err_set(e, ERR_UNAVAILABLE, "this node does not answer that");
+                : err_set(e, ERR_UNAVAILABLE, "this node does not answer that");
   if (rc < 0)
     request_free(r);
   return rc;

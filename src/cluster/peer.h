@@ -11,7 +11,7 @@ struct loop;
 struct peers;
 
 #define PEER_KINDS(X)                                                                                        \
-  X(PING, "ping")     /* {}: nothing but an answer */                                                       \
+  X(PING, "ping")     /* {}: nothing but an answer */                                                        \
   X(EVENTS, "events") /* reports and cancels for their owner: src/report/forward.h */
 enum peer_kind {
 #define X(id, word) PEER_##id,
@@ -52,8 +52,8 @@ enum peer_outcome {
 };
 struct peer_answer {
   enum peer_outcome outcome;
-  const json_t *body;    /* ANSWERED: what it said, for the time of the call */
-  const char *why;       /* else */
+  const json_t *body; /* ANSWERED: what it said, for the time of the call */
+  const char *why;    /* else */
 };
 /* Ask node `number` (directory_owner). `body`: JSON text of at most PEER_BODY_MAX, copied. `done` is called once, on the loop thread. False:
  * not asked (its address is not known, or it was silent a moment ago, or too much waits for it), `done` is not called. Never blocks. */

@@ -3,7 +3,8 @@
 enum { ATTEMPTS_MAX = 100, NAME_MAX_BYTES = 256, TEXT_MAX_BYTES = 2 * 1024 * 1024 };
 
 static const char *const words[] = {"RUNNING", "SUCCESS", "FAIL", "CANCELLED", "CANCEL", "CLAIM", NULL};
-static const enum run_event kinds[] = {EV_BEAT, EV_DONE_OK, EV_DONE_FAIL, EV_DONE_CANCELLED, EV_CANCEL, EV_CLAIM};
+static const enum run_event kinds[] = {EV_BEAT,           EV_DONE_OK, EV_DONE_FAIL,
+                                       EV_DONE_CANCELLED, EV_CANCEL,  EV_CLAIM};
 
 static const char *word_of(enum run_event kind) {
   for (int i = 0; words[i]; i++)

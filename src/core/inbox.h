@@ -16,7 +16,8 @@ enum inbox_kind { /* numbers are stored: append only */
                   INBOX_BACKFILL =
                       4, /* runs of the instants in [from, to]: {task_id, from, to, part, limit, interval, payload?, by?} */
                   INBOX_CANCEL = 3, /* cancel all open runs of a task that was deleted: {task_id, by?} */
-                  INBOX_EVENT = 5, /* a report, or the cancel of one run, that did not reach the owner otherwise (core/event_doc.h) */
+                  INBOX_EVENT =
+                      5, /* a report, or the cancel of one run, that did not reach the owner otherwise (core/event_doc.h) */
 };
 
 #define INBOX_BODY_MAX ((size_t)2 * 1024 * 1024) /* a payload of 1 MiB, escaped, and the rest */

@@ -8,7 +8,7 @@ struct http_request;
 struct claims;
 struct claims_options {
   struct forward *forward; /* borrowed: the owner of the run decides */
-  size_t max_claims;        /* in one request */
+  size_t max_claims;       /* in one request */
 };
 struct claims *claims_new(const struct claims_options *o);
 void claims_free(struct claims **c);

@@ -37,17 +37,19 @@ struct forward {
 };
 
 void forward_options_default(struct forward_options *o) {
-  *o = (struct forward_options){.message_bytes = (size_t)768 * 1024, .waiting_bytes = (size_t)64 * 1024 * 1024};
+  *o = (struct forward_options){.message_bytes = (size_t)768 * 1024,
+                                .waiting_bytes = (size_t)64 * 1024 * 1024};
 }
 
 struct forward *forward_new(const struct forward_options *o) {
   struct forward *f = mem_zalloc(sizeof *f);
   f->o = *o;
   f->box = queue_new(BOX_QUEUE);
-  struct metric_family *m = metric_family("kelou_events_forwarded_total",
-                                          "Reports and cancels of runs whose shard another node owns, by the way "
-                                          "they went",
-                                          METRIC_COUNTER, "way", NULL);
+  struct metric_family *m =
+      metric_family("kelou_events_forwarded_total",
+                    "Reports and cancels of runs whose shard another node owns, by the way "
+                    "they went",
+                    METRIC_COUNTER, "way", NULL);
   f->to_node = metric_series(m, "node", NULL);
   f->to_inbox = metric_series(m, "inbox", NULL);
   f->refused = metric_series(m, "refused", NULL);
@@ -136,7 +138,8 @@ static bool box_row(const struct forward *f, const struct live_event *ev, struct
   size_t n = strlen(body);
   if (n > INBOX_BODY_MAX)
     return false; /* what nobody could read */
-  *ret = (struct inbox_row){.shard = ev->key.shard, .kind = INBOX_EVENT, .body = arena_slice(mem, slice_n(body, n))};
+  *ret = (struct inbox_row){
+      .shard = ev->key.shard, .kind = INBOX_EVENT, .body = arena_slice(mem, slice_n(body, n))};
   return true;
 }
 
@@ -323,7 +326,8 @@ static int post_all(struct posted *x, const int *owners, size_t here, struct err
 }
 
 int forward_post(struct forward *f, const struct live_event *events, size_t n,
-                 void (*done)(void *arg, const enum run_result *results, size_t n), void *arg, struct err *e) {
+                 void (*done)(void *arg, const enum run_result *results, size_t n), void *arg,
+                 struct err *e) {
   if (!forward_far(f) || n == 0)
     return run_post(f->o.runs, events, n, done, arg, e);
   int *owners = mem_array(n, sizeof *owners);
@@ -380,8 +384,8 @@ static int read_events(const json_t *body, struct arena *mem, struct live_event 
   return 0;
 }
 
-int forward_take(struct forward *f, const json_t *body, void (*reply)(void *arg, struct slice answer), void *arg,
-                 struct err *e) {
+int forward_take(struct forward *f, const json_t *body, void (*reply)(void *arg, struct slice answer),
+                 void *arg, struct err *e) {
   auto_arena mem = {0};
   struct live_event *events = NULL;
   size_t n = 0;

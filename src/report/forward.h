@@ -47,5 +47,5 @@ int forward_cancel(struct forward *f, const struct run_key *key, struct err *e);
 
 /* What another node has brought: judged by what this one owns, answered after the commit. `reply`: once, with {"answers": […]}, from any
  * thread. Negative: refused, `reply` is not called. Never blocks. `body` must stay until then. */
-int forward_take(struct forward *f, const json_t *body, void (*reply)(void *arg, struct slice answer), void *arg,
-                 struct err *e);
+int forward_take(struct forward *f, const json_t *body, void (*reply)(void *arg, struct slice answer),
+                 void *arg, struct err *e);

@@ -7,11 +7,11 @@
 struct http_request;
 struct intake;
 struct intake_options {
-  struct forward *forward;  /* borrowed: where states go */
-  struct logs *logs;        /* borrowed */
-  size_t max_reports;       /* in one request: 1,000 */
-  size_t max_result_bytes;  /* 64 KiB; longer ones are cut with a notice */
-  size_t max_line_bytes;    /* of a log line: 8 KiB; longer ones are cut */
+  struct forward *forward; /* borrowed: where states go */
+  struct logs *logs;       /* borrowed */
+  size_t max_reports;      /* in one request: 1,000 */
+  size_t max_result_bytes; /* 64 KiB; longer ones are cut with a notice */
+  size_t max_line_bytes;   /* of a log line: 8 KiB; longer ones are cut */
 };
 void intake_options_default(struct intake_options *o);
 struct intake *intake_new(const struct intake_options *o);

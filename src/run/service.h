@@ -24,7 +24,7 @@ struct run_msg { /* one queued event; texts follow in the same block */
   enum { RUN_MSG_EVENT, RUN_MSG_EXECUTOR_LOST } kind;
   struct live_event ev;
   int64_t inbox_no; /* EVENT: the row of the inbox that it came by; 0 = none */
-  uint64_t sends; /* EXECUTOR_LOST: the deliveries that had begun when it was said */
+  uint64_t sends;   /* EXECUTOR_LOST: the deliveries that had begun when it was said */
   struct run_token token;
 };
 

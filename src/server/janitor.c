@@ -85,9 +85,10 @@ int server_janitor_start(struct server *s, struct err *e) {
   if (rc < 0)
     return rc;
   s->inbox_oldest = metric_series(
-      metric_family("kelou_inbox_oldest_seconds",
-                    "How long the oldest request, report or cancel has waited in the inbox for its shard's owner",
-                    METRIC_GAUGE, "", NULL),
+      metric_family(
+          "kelou_inbox_oldest_seconds",
+          "How long the oldest request, report or cancel has waited in the inbox for its shard's owner",
+          METRIC_GAUGE, "", NULL),
       NULL);
   mutex_init(&s->janitor_lock);
   cond_init(&s->janitor_wake);

@@ -80,7 +80,7 @@ int server_peers_new(struct server *s, struct err *e);   /* after the cluster */
 int server_forward_new(struct server *s, struct err *e); /* after the run service */
 /* Another node cannot reach this one: why not; NULL: nothing is wrong with its address, or there is one node only. */
 const char *server_address_trouble(struct server *s);
-int server_peer(void *arg, struct http_request *r, struct err *e);                     /* api_options.peer */
+int server_peer(void *arg, struct http_request *r, struct err *e);      /* api_options.peer */
 int server_cancel(void *arg, const struct run_key *key, struct err *e); /* api_options.cancel */
 void server_seen(void *arg, const struct st_node_list_ret *nodes, const struct st_shard_list_ret *shards);
 /* files.c: enough file descriptors for all connections */

@@ -52,14 +52,17 @@ int server_peers_new(struct server *s, struct err *e) {
   o.ca_file = *ca ? ca : NULL;
   const char *trouble = server_address_trouble(s);
   if (trouble)
-    log_warn("other nodes cannot reach this one: set node.address; what they have for it goes by the database",
-             LF_S("why", trouble));
+    log_warn(
+        "other nodes cannot reach this one: set node.address; what they have for it goes by the database",
+        LF_S("why", trouble));
   return peers_new(&o, &s->peers, e);
 }
 
 /* ---------------------------------------------------------------- reports and cancels */
 
-static int owner(void *arg, int32_t shard) { return directory_owner(((struct server *)arg)->directory, shard); }
+static int owner(void *arg, int32_t shard) {
+  return directory_owner(((struct server *)arg)->directory, shard);
+}
 
 struct errand {
   void (*done)(void *arg, const json_t *answer);

@@ -146,12 +146,13 @@ int server_session(struct server *s, enum store_role role, struct store **ret, s
 
 static int start_cluster(struct server *s, struct err *e) {
   const char *address = conf_str(s->conf, "node.address");
-  struct cluster_options o = {.node_id = s->node_id,
-                              .address = *address ? address : conf_str(s->conf, "http.listen"),
-                              .version = s->version,
-                              .tzdata = server_tzdata(s->conf, &s->mem),
-                              .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
-                              .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s, .seen = server_seen}};
+  struct cluster_options o = {
+      .node_id = s->node_id,
+      .address = *address ? address : conf_str(s->conf, "http.listen"),
+      .version = s->version,
+      .tzdata = server_tzdata(s->conf, &s->mem),
+      .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
+      .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s, .seen = server_seen}};
   s->clock = (struct clock){db_wall, clock_system.mono};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);

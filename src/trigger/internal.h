@@ -43,8 +43,9 @@ struct owned_shard {
 
 struct hint {
   _Atomic bool changed; /* look at its tasks and its inbox */
-  _Atomic int events; /* of its inbox, on their way through the run writer: until they are answered their rows are left alone */
-  _Atomic bool reload;  /* the queue was full: an order for it was lost, its truth is in the database */
+  _Atomic int
+      events; /* of its inbox, on their way through the run writer: until they are answered their rows are left alone */
+  _Atomic bool reload; /* the queue was full: an order for it was lost, its truth is in the database */
 };
 
 enum { COMPLETED_BLOCK = 500 };

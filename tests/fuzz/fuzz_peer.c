@@ -47,7 +47,8 @@ int fuzz_run_post(struct run_service *s, const struct live_event *events, size_t
 static void reply(void *arg, struct slice answer) {
   auto_json *doc = NULL;
   (void)arg;
-  assert(json_read(answer, answer.n, &doc, NULL) == 0 && json_array_size(json_object_get(doc, "answers")) > 0);
+  assert(json_read(answer, answer.n, &doc, NULL) == 0 &&
+         json_array_size(json_object_get(doc, "answers")) > 0);
   answers++;
 }
 

@@ -78,8 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     intake_options_default(&o);
     o.max_result_bytes = 64;
     o.max_line_bytes = 64;
-    static struct forward_options fo; /* one node: everything is ours */
-    o.forward = forward_new(&fo);
+    static struct forward_options here; /* one node: everything is ours */
+    o.forward = forward_new(&here);
     in = intake_new(&o);
   }
   if (!size)

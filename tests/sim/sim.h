@@ -78,8 +78,8 @@ struct sim_world {
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
   int64_t forwarded, by_inbox; /* reports: passed on to the owner, carried out from the inbox */
-  int64_t replaced, ends; /* ends: of runs on which others depend */
-  char first[512];        /* the first violation */
+  int64_t replaced, ends;      /* ends: of runs on which others depend */
+  char first[512];             /* the first violation */
 };
 extern struct sim_world *sim_world;
 #define RNG (&sim_world->rng)
@@ -110,8 +110,8 @@ struct sim_node {
   struct engine *engine;
   struct store *api, *inbox;
   struct forward *forward;
-  int owners[SIM_SHARDS_MAX];  /* which other node (from 1) owns a shard, as the lease thread has read it */
-  struct sim_errand *errands;  /* what it asks other nodes */
+  int owners[SIM_SHARDS_MAX]; /* which other node (from 1) owns a shard, as the lease thread has read it */
+  struct sim_errand *errands; /* what it asks other nodes */
   struct sim_delivery *deliveries; /* of this life */
   struct sim_slot *slots;          /* of this life */
   int64_t slots_out;

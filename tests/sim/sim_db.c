@@ -517,8 +517,8 @@ static int by_no(const void *a, const void *b) {
   return x->shard - y->shard;
 }
 
-int db_inbox_put(struct store *s, const struct st_inbox_put *in, struct st_inbox_put_ret *ret, struct arena *mem,
-                 struct err *e) {
+int db_inbox_put(struct store *s, const struct st_inbox_put *in, struct st_inbox_put_ret *ret,
+                 struct arena *mem, struct err *e) {
   struct sim_db *db = db_of(s);
   (void)ret, (void)mem;
   for (size_t i = 0; i < in->count; i++)

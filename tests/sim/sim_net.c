@@ -137,13 +137,13 @@ static void report_arrives(void *arg) {
   struct arrival *a = mem_alloc(sizeof *a);
   a->report = r;
   a->ev = (struct live_event){.kind = r->kind,
-                          .key = r->key,
-                          .attempt = sim_world->o.removed[GUARD_REPORT_ATTEMPT] ? 0 : r->attempt,
-                          .executor = slice_of(r->from->id),
-                          .ns = SLICE("default"),
-                          .group = slice_of(sim_group_of(&r->key)->name),
-                          .started_at = 0,
-                          .progress = r->kind == EV_BEAT ? .5 : -1};
+                              .key = r->key,
+                              .attempt = sim_world->o.removed[GUARD_REPORT_ATTEMPT] ? 0 : r->attempt,
+                              .executor = slice_of(r->from->id),
+                              .ns = SLICE("default"),
+                              .group = slice_of(sim_group_of(&r->key)->name),
+                              .started_at = 0,
+                              .progress = r->kind == EV_BEAT ? .5 : -1};
   if (r->kind == EV_DONE_FAIL) {
     a->ev.error_type = SLICE("boom");
     a->ev.error_message = SLICE("it failed");

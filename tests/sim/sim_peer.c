@@ -170,7 +170,8 @@ void sim_check_inbox_gone(const struct inbox_row *row) {
   const struct live_event *ev = &item.event;
   const struct db_run *r = sim_db_run(sim_world->db, &ev->key);
   sim_world->by_inbox++;
-  if (r && ev->kind != EV_BEAT && !r->ended && r->row.attempt == ev->attempt && r->row.reason != REASON_RETRY_WAIT)
+  if (r && ev->kind != EV_BEAT && !r->ended && r->row.attempt == ev->attempt &&
+      r->row.reason != REASON_RETRY_WAIT)
     sim_wrong(WRONG_LOST, "the inbox's %s of %s attempt %d is deleted, but that attempt is under way",
               run_event_names[ev->kind], sim_key(&ev->key), ev->attempt);
 }

@@ -24,10 +24,9 @@ enum op_no {
   OP_MAX_
 };
 static const bool writes[OP_MAX_] = {
-    [OP_node_join] = true,   [OP_node_renew] = true,    [OP_node_leave] = true,
-    [OP_shard_claim] = true, [OP_shard_release] = true, [OP_task_complete] = true,
-    [OP_fire] = true,        [OP_run_apply] = true,     [OP_shard_unlock] = true,
-    [OP_inbox_put] = true};
+    [OP_node_join] = true,     [OP_node_renew] = true,    [OP_node_leave] = true, [OP_shard_claim] = true,
+    [OP_shard_release] = true, [OP_task_complete] = true, [OP_fire] = true,       [OP_run_apply] = true,
+    [OP_shard_unlock] = true,  [OP_inbox_put] = true};
 
 static struct session *session_of(struct store *s) { return (struct session *)s; }
 

@@ -217,8 +217,8 @@ static void begin(const struct sim_options *o) {
   mean_faults(&w->f);
   w->db = sim_db_new(o->shards, sim_db_now, NULL);
   memcpy(w->db->removed, o->removed, sizeof w->db->removed);
-  w->db->hooks = (struct db_hooks){sim_check_run_changed, sim_check_committed, half_a_fire, NULL,
-                                    sim_check_inbox_gone};
+  w->db->hooks =
+      (struct db_hooks){sim_check_run_changed, sim_check_committed, half_a_fire, NULL, sim_check_inbox_gone};
   sim_executors_new();
   for (int i = 0; i < o->nodes; i++) {
     struct sim_node *n = w->nodes[i] = mem_zalloc(sizeof *n);

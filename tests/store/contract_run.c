@@ -347,5 +347,6 @@ static void test_stats(void **state) {
 }
 
 TESTS(run_tests, cmocka_unit_test(test_update), cmocka_unit_test(test_late_update),
-      cmocka_unit_test(test_finish), cmocka_unit_test(test_fences), cmocka_unit_test(test_inbox_done), cmocka_unit_test(test_attempts),
-      cmocka_unit_test(test_update_then_finish), cmocka_unit_test(test_stats));
+      cmocka_unit_test(test_finish), cmocka_unit_test(test_fences), cmocka_unit_test(test_inbox_done),
+      cmocka_unit_test(test_attempts), cmocka_unit_test(test_update_then_finish),
+      cmocka_unit_test(test_stats));

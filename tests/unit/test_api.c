@@ -13,7 +13,7 @@ static void test_every_route_is_whole(void **state) {
   (void)state;
   for (size_t i = 0; i < api_route_count; i++) {
     const struct route *r = &api_routes[i];
-    assert_true(r->role == ROUTE_PUBLIC || r->role == ROUTE_PEER || (r->role >= ROLE_VIEWER && r->role < ROLE_MAX_));
+    assert_true(r->role >= ROUTE_PEER && r->role < ROLE_MAX_);
     assert_true(r->path[0] == '/' && r->summary[0] && r->status >= 200 && r->status < 300);
     bool under_api = strncmp(r->path, "/api/v1/", 8) == 0;
     assert_true(r->role != ROUTE_PUBLIC || !under_api || strcmp(r->name, "openapi") == 0);
@@ -575,16 +575,13 @@ static void test_openapi_is_whole(void **state) {
   const json_t *paths = json_object_get(doc, "paths");
   for (size_t i = 0; i < api_route_count; i++) {
     const struct route *r = &api_routes[i];
-    if (r->role == ROUTE_PEER) { /* nobody's but the nodes' */
-      assert_null(json_object_get(paths, r->path));
-      continue;
-    }
     char method[8] = "";
     for (size_t k = 0; r->method[k] && k + 1 < sizeof method; k++)
       method[k] = (char)(r->method[k] | 0x20);
     const json_t *op = json_object_get(json_object_get(paths, r->path), method);
-    assert_non_null(op);
-    check_operation(r, op);
+    assert_int_equal(op != NULL, r->role != ROUTE_PEER);
+    if (op)
+      check_operation(r, op);
   }
 }
 
