@@ -1,4 +1,5 @@
-/* How long each operation takes, and how many fail. */
+/* How long each operation takes, and how many fail. In a test build each has two failpoints: db.OPERATION.before and .after. */
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/thread.h"
@@ -62,7 +63,10 @@ static void trace_close(struct store *s) {
                        struct arena *mem, struct err *e) {                                                   \
     struct trace *t = (struct trace *)s;                                                                     \
     usec_t began = t->clock->mono(t->clock);                                                                 \
+    if (failpoint("db." #n ".before"))                                                                       \
+      return err_set(e, ERR_UNAVAILABLE, "failpoint: the database does not take " #n);                       \
     int r = store_##n(t->inner, in, ret, mem, e);                                                            \
+    (void)failpoint("db." #n ".after");                                                                      \
     note(t, STORE_OP_##n, began, r);                                                                         \
     return r;                                                                                                \
   }
