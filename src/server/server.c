@@ -501,14 +501,14 @@ void server_stop(struct server **p) {
     dispatcher_stop(s->dispatcher);
   if (s->client)
     http_client_free(&s->client);
-  if (s->peers)
-    peers_stop(s->peers);
   if (s->registry)
     registry_stop(s->registry);
   if (s->logs)
     logs_stop(s->logs);
   if (s->runs)
     run_service_stop(s->runs, grace);
+  if (s->peers) /* after all who may have something for other nodes */
+    peers_stop(s->peers);
   if (s->forward)
     forward_stop(s->forward);
   if (s->cluster)
