@@ -124,5 +124,5 @@ def make_plan(seed, seconds, size, kinds=tuple(KINDS), tail=TAIL_SECONDS):
                 taken.add(step.resource)
                 steps.append(step)
                 end = max(end, step.end)
-        at = end + dice.choices((dice.uniform(1, 5), size.lease + 11, 33), (4, 4, 1))[0]
+        at = end + dice.choices((dice.uniform(1, 5), size.lease + 11, 33), (6, 5, 1))[0]
     return sorted(steps, key=lambda s: s.at)

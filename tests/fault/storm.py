@@ -15,7 +15,7 @@ from tests.verify.verify import report, verify
 
 END_SECONDS, TICK_SECONDS, LOOK_SECONDS, AGAIN_SECONDS = 240, 0.05, 1.0, 1.0
 TAIL_BYTES, MOST_WRONG = 600, 30
-EXECUTORS = ("inline", "busy", "inline")
+EXECUTORS = ("sample", "inline", "busy")
 
 
 @dataclass

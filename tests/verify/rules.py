@@ -246,8 +246,13 @@ class Rules:
             self.f.add(STUCK, f"{r}: still open, fired at {r.fired_at}, attempt at {r.attempt_at}")
         if not r.open and r.finished_at - r.fired_at > bound:
             self.f.add(STUCK, f"{r}: ended {(r.finished_at - r.fired_at) / SECOND:.1f} s after its fire")
-        if r.attempt > v.max_attempts:
+        if r.attempt > v.max_attempts + self.unclaimed(r, v):
             self.f.add(OTHER, f"{r}: at most {v.max_attempts} attempts were allowed")
+
+    def unclaimed(self, r, v):
+        """Attempts that do not count: of a task with exactly_one_start, lost before they were claimed."""
+        rows = self.attempts_of[(r.scheduled_at, r.task_id, r.part)].values()
+        return sum(a.reason == "LOST" and not a.started_at for a in rows) if v.definition.get("exactly_one_start") else 0
 
     # I4: overlap, as committed by the centre
 

@@ -127,6 +127,8 @@ class Attempt:
     state: str
     dispatched_at: int
     finished_at: int
+    reason: str = "NONE"
+    started_at: int = 0
 
 
 @dataclass
@@ -209,8 +211,10 @@ def read_tables(url):
         t.versions.setdefault(row[0], []).append(Version(row[0], row[1], TASK_STATES[row[2]], row[3], row[4] or 0, KINDS[row[5]],
                                                          json.loads(row[6]), row[7]))
     t.runs = [*read_runs(connection, "run_history"), *read_runs(connection, "run")]
-    for row in select(connection, "SELECT scheduled_at, task_id, part, attempt, state, dispatched_at, finished_at FROM attempt"):
-        t.attempts.append(Attempt(tuple(row[:3]), row[3], RUN_STATES[row[4]], row[5] or 0, row[6] or 0))
+    for row in select(connection, "SELECT scheduled_at, task_id, part, attempt, state, dispatched_at, finished_at, reason, started_at "
+                                  "FROM attempt"):
+        t.attempts.append(Attempt(tuple(row[:3]), row[3], RUN_STATES[row[4]], row[5] or 0, row[6] or 0, REASONS[row[7]],
+                                  row[8] or 0))
     for child, parent, kept in select(connection, "SELECT child_id, parent_id, kept FROM dependency"):
         t.kept[(child, parent)] = kept
     t.events = {tuple(row) for row in select(connection, "SELECT scheduled_at, task_id, part FROM dependency_event")}
