@@ -39,7 +39,7 @@ struct server {
   struct store_source *source;
   struct store *api_store; /* pooled */
   struct cluster *cluster;
-  struct clock clock; /* its wall time is the database's, as the cluster has it */
+  struct clock clock;          /* its wall time is the database's, as the cluster has it */
   struct directory *directory; /* as is peers: NULL where there can be one node only */
   struct peers *peers;
   struct store *inbox_store; /* of forward */
