@@ -36,6 +36,28 @@ CREATE TABLE shard_finish (
   epoch int8 NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
+-- Bounds that several nodes share (docs/adr/0028): what each node has of each; grp '' = of the namespace. One exchange at a time.
+CREATE TABLE bound_turn (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  settled boolean NOT NULL,
+  published boolean NOT NULL
+) WITH (fillfactor = 10);
+INSERT INTO bound_turn (settled, published) VALUES (false, false);
+CREATE TABLE bound_node (
+  node text PRIMARY KEY,
+  incarnation int8 NOT NULL,
+  adopted int8 NOT NULL -- the sum of the epochs of the shards whose runs it has taken over
+) WITH (fillfactor = 10);
+CREATE TABLE bound_part (
+  ns text NOT NULL,
+  grp text NOT NULL,
+  node text NOT NULL,
+  incarnation int8 NOT NULL,
+  part int8 NOT NULL,
+  want int8 NOT NULL,
+  PRIMARY KEY (ns, grp, node, incarnation)
+) WITH (fillfactor = 10);
+
 -- tasks: the current version, and every version for ever (immutable, but that its state goes from ENABLED to COMPLETED)
 CREATE SEQUENCE task_id INCREMENT BY 32; -- a session takes 32 numbers at a time
 CREATE TABLE calendar (

@@ -4,6 +4,7 @@
 struct live *live_new(const struct live_limits *limits, uint64_t seed) {
   struct live *l = mem_zalloc(sizeof *l);
   l->limits = *limits;
+  l->rate_share = 1;
   rng_seed(&l->rng, seed);
   return l;
 }
@@ -226,10 +227,12 @@ static void count_in(struct live *l, struct live_run *r, bool adopted) {
   } else if (r->phase != PHASE_SCHEDULED) {
     r->active = true;
     t->active += adopted;
-    if (adopted)
+    if (adopted) {
+      live_limit_move(l, r->limit, 1);
       live_limit_count(r->limit, 1, 0);
-    else
+    } else {
       l->reserved--;
+    }
   }
 }
 
@@ -328,6 +331,8 @@ void live_drop_shard(struct live *l, int32_t shard, struct live_out *out) {
     if (r->key.shard != shard)
       continue;
     live_release_slot(r, out);
+    if (r->active)
+      live_limit_move(l, r->limit, -1);
     live_leave(l, r);
   }
 }

@@ -118,6 +118,23 @@ struct live_bound {
 /* Of an executor group, or (group.p == NULL; no rate) of a namespace. For what this owner holds: where several nodes share the shards, each
  * is given its part. Holds from the moment when no reservation is out. */
 void live_bound(struct live *l, struct slice ns, struct slice group, const struct live_bound *b);
+/* Several nodes share the bounds (docs/adr/0028): from now on only as many may be active as have been given to this one by live_part, at first
+ * those that are active now. `rate_share`: this node's share of each rate, 0 < … ≤ 1. */
+void live_share(struct live *l, bool shared, double rate_share);
+struct live_need {  /* of a bound on how many are active */
+  char *ns, *group; /* group NULL: of a namespace. Owned: live_needs_free */
+  int64_t most;     /* the whole bound */
+  int64_t part;     /* this node's */
+  int64_t want;     /* what runs and waits here */
+};
+struct live_need *live_needs(const struct live *l, size_t *ret_count);
+void live_needs_free(struct live_need *needs, size_t count);
+bool live_shares(const struct live *l);
+bool live_has_bounds(const struct live *l); /* of any kind */
+/* Nothing of what was given is left: all it has is what runs. */
+void live_parts_drop(struct live *l);
+/* So many more are given to this node, and it shall go down to `goal`: at once as far as nothing runs there, else as runs end. */
+void live_part(struct live *l, const struct live_need *of, int64_t given, int64_t goal);
 /* While the open runs of a shard are still to be read nobody knows how many there are: nothing starts that is bounded. */
 void live_hold(struct live *l, bool hold);
 

@@ -60,14 +60,14 @@ static void join(struct live_limit *x, struct live_task *t) {
 
 static bool has_room(const struct live_limit *x, bool committed) {
   int64_t active = committed ? x->active : x->active - x->ending;
-  return !x->bound.max_concurrent || active < x->bound.max_concurrent;
+  return active < x->most;
 }
 
 /* When the bucket holds a token; 0 = now. */
 static usec_t ready_at(const struct live_limit *x) {
-  if (!x->bound.rate || x->tokens >= 1)
+  if (!x->rate || x->tokens >= 1)
     return 0;
-  return x->filled_at + 1 + (usec_t)((1 - x->tokens) / x->bound.rate * (double)USEC_PER_SEC);
+  return x->filled_at + 1 + (usec_t)((1 - x->tokens) / x->rate * (double)USEC_PER_SEC);
 }
 
 static bool is_ready(const struct live *l, const struct live_limit *x) {
@@ -160,19 +160,19 @@ void live_review(struct live *l, struct live_task *t) {
 
 static void fill(struct live_limit *x, usec_t now) {
   if (now > x->filled_at) {
-    double tokens = x->tokens + (double)(now - x->filled_at) / (double)USEC_PER_SEC * x->bound.rate;
-    x->tokens = tokens < x->bound.burst ? tokens : x->bound.burst;
+    double tokens = x->tokens + (double)(now - x->filled_at) / (double)USEC_PER_SEC * x->rate;
+    x->tokens = tokens < x->burst ? tokens : x->burst;
   }
   x->filled_at = now;
 }
 
 static void pay(struct live_limit *x, usec_t now) {
-  if (!x->bound.rate)
+  if (!x->rate)
     return;
   fill(x, now);
   x->tokens -= 1;
-  if (x->tokens < -x->bound.burst) /* what further attempts may take in advance */
-    x->tokens = -x->bound.burst;
+  if (x->tokens < -x->burst) /* what further attempts may take in advance */
+    x->tokens = -x->burst;
 }
 
 void live_limit_pay(const struct live *l, struct live_limit *x) { pay(x, l->now); }
@@ -181,6 +181,17 @@ void live_limit_count(struct live_limit *x, int64_t active, int64_t ending) {
   for (; x; x = x->parent) {
     x->active += active;
     x->ending += ending;
+    if (active < 0 && x->most > x->goal)
+      x->most = x->most + active > x->goal ? x->most + active : x->goal;
+  }
+}
+
+void live_limit_move(struct live *l, struct live_limit *x, int64_t n) {
+  for (; x && l->shared; x = x->parent) {
+    if (!x->bound.max_concurrent)
+      continue;
+    x->most = x->most + n > 0 ? x->most + n : 0;
+    x->goal = x->goal + n > 0 ? x->goal + n : 0;
   }
 }
 
@@ -191,8 +202,8 @@ void live_limit_reserve(struct live *l, struct live_limit *x) {
 
 void live_limit_unreserve(struct live *l, struct live_limit *x) {
   live_limit_count(x, -1, 0);
-  if (x->bound.rate)
-    x->tokens = x->tokens + 1 < x->bound.burst ? x->tokens + 1 : x->bound.burst;
+  if (x->rate)
+    x->tokens = x->tokens + 1 < x->burst ? x->tokens + 1 : x->burst;
   live_pump(l, x);
 }
 
@@ -247,6 +258,7 @@ static struct live_limit *make(struct live *l, struct slice ns, struct slice gro
   size_t n = key_of(ns, group, key);
   x = mem_zalloc(sizeof *x + n + 1);
   memcpy(x->key, key, n);
+  x->most = x->goal = INT64_MAX;
   HASH_ADD_KEYPTR(hh, l->limits_by_key, x->key, n, x);
   if (group.p) {
     x->parent = make(l, ns, (struct slice){0});
@@ -277,23 +289,114 @@ static void count_anew(struct live *l) {
   }
 }
 
+/* A bucket of less than one would never let anything start. */
+static void set_rate(const struct live *l, struct live_limit *x) {
+  double burst = x->bound.burst * l->rate_share;
+  x->rate = x->bound.rate * l->rate_share;
+  x->burst = burst > 1 ? burst : 1;
+}
+
+/* The bound has changed, or who shares it. A part stays as it is; the first part is what runs here already. */
+static void set_most(const struct live *l, struct live_limit *x) {
+  int64_t whole = x->bound.max_concurrent;
+  if (!whole)
+    x->most = INT64_MAX;
+  else if (!l->shared)
+    x->most = whole;
+  else if (x->most == INT64_MAX)
+    x->most = x->active;
+  x->goal = whole && l->shared && x->goal < x->most ? x->goal : x->most;
+}
+
+void live_share(struct live *l, bool shared, double rate_share) {
+  bool changed = l->shared != shared;
+  l->shared = shared;
+  l->rate_share = rate_share;
+  for (struct live_limit *x = l->limits_by_key; x; x = x->hh.next) {
+    if (x->rate > 0)
+      fill(x, l->now);
+    set_rate(l, x);
+    x->tokens = x->tokens < x->burst ? x->tokens : x->burst;
+    if (changed && x->bound.max_concurrent) {
+      x->most = x->goal = INT64_MAX;
+      set_most(l, x);
+    }
+    live_pump(l, x);
+  }
+}
+
+bool live_shares(const struct live *l) { return l->shared; }
+
+bool live_has_bounds(const struct live *l) { return l->limits_by_key != NULL; }
+
+void live_parts_drop(struct live *l) {
+  for (struct live_limit *x = l->shared ? l->limits_by_key : NULL; x; x = x->hh.next)
+    if (x->bound.max_concurrent)
+      x->most = x->goal = x->active;
+}
+
+struct live_need *live_needs(const struct live *l, size_t *ret_count) {
+  struct live_need *needs = NULL;
+  size_t n = 0, cap = 0;
+  for (const struct live_limit *x = l->limits_by_key; x; x = x->hh.next) {
+    if (!x->bound.max_concurrent)
+      continue;
+    struct slice group, ns = slice_cut(slice_of(x->key), '/', &group);
+    int64_t queued = x->queued;
+    for (const struct live_limit *y = x->children; y; y = y->next)
+      queued += y->queued;
+    mem_reserve(needs, n, cap);
+    needs[n++] = (struct live_need){.ns = mem_slicedup(ns),
+                                    .group = x->parent ? mem_slicedup(group) : NULL,
+                                    .most = x->bound.max_concurrent,
+                                    .part = x->most,
+                                    .want = x->active + queued};
+  }
+  *ret_count = n;
+  return needs;
+}
+
+void live_needs_free(struct live_need *needs, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    mem_free(needs[i].ns);
+    mem_free(needs[i].group);
+  }
+  mem_free(needs);
+}
+
+void live_part(struct live *l, const struct live_need *of, int64_t given, int64_t goal) {
+  struct live_limit *x = find(l, slice_of(of->ns), of->group ? slice_of(of->group) : (struct slice){0});
+  if (!x || !l->shared || !x->bound.max_concurrent)
+    return; /* what was given for it is given back: its next need says less */
+  x->most += given;
+  x->goal = goal < x->most ? goal : x->most;
+  int64_t least = x->active > x->goal ? x->active : x->goal;
+  x->most = x->most < least ? x->most : least;
+  live_pump(l, x);
+}
+
 void live_bounds_take(struct live *l) {
   if (l->reserved || !l->bounds_count)
     return;
   for (size_t i = 0; i < l->bounds_count; i++) {
     struct live_new_bound *b = &l->bounds[i];
     struct live_limit *x = make(l, slice_of(b->ns), slice_of(b->group));
-    bool had = x->bound.rate > 0;
+    bool had = x->rate > 0;
     if (had)
       fill(x, l->now);
     x->bound = b->bound;
-    x->tokens = had && x->tokens < x->bound.burst ? x->tokens : x->bound.burst;
+    set_rate(l, x);
+    set_most(l, x);
+    x->tokens = had && x->tokens < x->burst ? x->tokens : x->burst;
     x->filled_at = l->now;
     mem_free(b->ns);
     mem_free(b->group);
   }
   l->bounds_count = 0;
   count_anew(l);
+  for (struct live_limit *x = l->shared ? l->limits_by_key : NULL; x; x = x->hh.next)
+    if (x->most < x->active) /* it ran before it was bounded */
+      x->most = x->goal = x->active;
 }
 
 static bool same(const struct live_bound *a, const struct live_bound *b) {

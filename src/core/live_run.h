@@ -15,7 +15,10 @@ struct live_limit {
   struct live_limit *children, *next; /* of a namespace: its groups */
   struct live_bound bound;
   int64_t active, ending; /* reservations included; of these: ended in this turn */
-  double tokens;          /* at `filled_at`; below 0: taken in advance */
+  int64_t most;       /* so many may be active: the bound, or this node's part of it; INT64_MAX: any number */
+  int64_t goal;       /* at most `most`: what it goes down to as runs end, for others need it */
+  double rate, burst; /* of the bound, or this node's share */
+  double tokens;      /* at `filled_at`; below 0: taken in advance */
   usec_t filled_at;
   struct live_task **heap; /* those whose first queued run waits here */
   size_t count, cap;
@@ -90,6 +93,8 @@ struct live {
   usec_t now;       /* of the last call that said it */
   int64_t reserved; /* decided OVERLAP_DO_START, not opened and not given back yet */
   bool held;
+  bool shared;       /* other nodes have parts of the bounds, too */
+  double rate_share; /* of each rate; 1: all of it */
   struct live_limit *limits_by_key;
   struct live_new_bound *bounds;
   size_t bounds_count, bounds_cap;
@@ -118,6 +123,8 @@ void live_limit_unreserve(struct live *l, struct live_limit *x);
 /* A further attempt of a run that counts already. */
 void live_limit_pay(const struct live *l, struct live_limit *x);
 void live_limit_count(struct live_limit *x, int64_t active, int64_t ending); /* NULL: nothing */
+/* An active run comes (1) from another owner with the place that it has in the bounds, or goes (-1) to one. */
+void live_limit_move(struct live *l, struct live_limit *x, int64_t n);
 /* Who of those that wait where this one does, or in its namespace, goes now; NULL: nobody. */
 struct live_run *live_limit_first(const struct live *l, struct live_limit *x);
 /* When a QUEUED run may start, as far as is known now; 0 = at once, USEC_NEVER = others are before it. */

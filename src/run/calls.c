@@ -228,11 +228,22 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
   return rc < 0 ? rc : 0;
 }
 
+static bool owns_any(const struct run_service *s) {
+  for (int32_t i = 0; i < s->o.shard_count; i++)
+    if (s->epochs[i])
+      return true;
+  return false;
+}
+
 void run_disown(struct run_service *s, int32_t shard) {
   mutex_lock(&s->lock);
   s->epochs[shard] = 0;
   s->adopting[shard] = s->expected[shard] = false;
+  if (s->o.several && !live_shares(s->live)) /* what it has in the bounds goes with the shard */
+    live_share(s->live, true, 1);
   live_drop_shard(s->live, shard, &s->opened);
+  if (s->o.several && !owns_any(s))
+    live_parts_drop(s->live);
   hold_or_not(s);
   unlock_and_deliver(s);
   run_wake_writer(s); /* there may be room for others */

@@ -41,6 +41,7 @@ struct run_options {
   usec_t (*now)(void *arg); /* estimate of database time; thread-safe */
   void *now_arg;
   int32_t shard_count;
+  bool several;     /* other nodes may own shards of the same database: bounds are shared (run/bounds.h) */
   size_t queue_max; /* events waiting for the writer: 65,536; beyond: ERR_BUSY */
   size_t batch_max; /* events of one commit: 4,096 */
   struct live_limits limits;

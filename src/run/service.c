@@ -64,6 +64,8 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   s->o = *o;
   s->queue = queue_new(2 * o->queue_max);
   s->live = live_new(&o->limits, o->seed);
+  if (o->several)
+    live_share(s->live, true, 1);
   s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
   s->adopting = mem_array((size_t)o->shard_count, sizeof *s->adopting);
   s->expected = mem_array((size_t)o->shard_count, sizeof *s->expected);

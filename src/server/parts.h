@@ -20,6 +20,7 @@
 #include "report/forward.h"
 #include "report/intake.h"
 #include "report/logs.h"
+#include "run/bounds.h"
 #include "run/retention.h"
 #include "run/run.h"
 #include "server/server.h"
@@ -45,6 +46,7 @@ struct server {
   struct store *inbox_store; /* of forward */
   struct forward *forward;
   struct run_service *runs;
+  struct run_bounds *bounds; /* NULL: the store has a single node */
   struct engine *engine;
   struct network_list *networks;
   struct registry *registry;

@@ -168,13 +168,23 @@ static int start_runs(struct server *s, struct err *e) {
   o.now = db_now;
   o.now_arg = s;
   o.shard_count = cluster_shard_count(s->cluster);
+  o.several = !(s->api_store->ops->caps & STORE_CAP_SINGLE_NODE);
   o.queue_max = (size_t)conf_int(s->conf, "run.queue");
   o.batch_max = (size_t)conf_int(s->conf, "run.batch");
   o.limits.write_running_after = conf_usec(s->conf, "run.write_running_after");
   crypto_random(&o.seed, sizeof o.seed);
   o.hooks = (struct run_hooks){on_deliver, on_cancel,  on_release, on_delay_ended,
                                on_fenced,  on_adopted, s,          on_parents_ended};
-  return run_service_new(&o, &s->runs, e);
+  rc = run_service_new(&o, &s->runs, e);
+  if (rc < 0 || !o.several)
+    return rc;
+  struct run_bounds_options bo;
+  run_bounds_options_default(&bo);
+  bo.runs = s->runs;
+  bo.store = s->api_store;
+  bo.node_id = s->node_id;
+  s->bounds = run_bounds_new(&bo);
+  return 0;
 }
 
 static int start_engine(struct server *s, struct err *e) {
@@ -427,6 +437,8 @@ static int start_threads(struct server *s, struct err *e) {
     rc = peers_start(s->peers, e);
   if (rc >= 0)
     rc = cluster_start(s->cluster, e);
+  if (rc >= 0 && s->bounds)
+    rc = run_bounds_start(s->bounds, e);
   if (rc >= 0)
     rc = server_janitor_start(s, e);
   if (rc >= 0)
@@ -488,6 +500,8 @@ void server_stop(struct server **p) {
   if (!s)
     return;
   usec_t grace = conf_usec(s->conf, "node.drain_grace");
+  if (s->bounds)
+    run_bounds_stop(s->bounds);
   if (s->engine)
     engine_stop(s->engine);
   if (s->http)

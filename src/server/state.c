@@ -88,6 +88,7 @@ void server_free(struct server **p) {
   peers_free(&s->peers);
   directory_free(&s->directory);
   store_close(&s->inbox_store);
+  run_bounds_free(&s->bounds);
   if (s->runs)
     run_service_free(&s->runs);
   if (s->dispatcher)

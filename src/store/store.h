@@ -21,6 +21,7 @@
 #include "store/calendar_rows.h"
 #include "store/dead_letter_rows.h"
 #include "store/dependency_rows.h"
+#include "store/bound_rows.h"
 #include "store/executor_rows.h"
 #include "store/log_rows.h"
 #include "store/retention_rows.h"

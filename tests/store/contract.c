@@ -162,6 +162,7 @@ static const struct {
   const size_t *count;
 } groups[] = {
     {"cluster", cluster_tests, &cluster_tests_count},
+    {"bounds", bounds_tests, &bounds_tests_count},
     {"task", task_tests, &task_tests_count},
     {"task-apply", task_apply_tests, &task_apply_tests_count},
     {"task-load", task_load_tests, &task_load_tests_count},

@@ -52,13 +52,14 @@ bool finish_run(const struct run_row *run, enum run_state state, usec_t finished
 /* RUN_STATE_MAX_ when there is no such run. */
 enum run_state state_of(const struct run_key *key);
 
-extern const struct CMUnitTest calendar_tests[], cluster_tests[], task_tests[], task_apply_tests[],
-    task_load_tests[], fire_tests[], run_tests[], run_list_tests[], executor_tests[], access_tests[],
-    alert_tests[], dead_letter_tests[], retention_tests[], log_tests[], lists_tests[], dependency_tests[];
-extern const size_t calendar_tests_count, cluster_tests_count, task_tests_count, task_apply_tests_count,
-    task_load_tests_count, fire_tests_count, run_tests_count, run_list_tests_count, executor_tests_count,
-    access_tests_count, alert_tests_count, dead_letter_tests_count, retention_tests_count, log_tests_count,
-    lists_tests_count, dependency_tests_count;
+extern const struct CMUnitTest bounds_tests[], calendar_tests[], cluster_tests[], task_tests[],
+    task_apply_tests[], task_load_tests[], fire_tests[], run_tests[], run_list_tests[], executor_tests[],
+    access_tests[], alert_tests[], dead_letter_tests[], retention_tests[], log_tests[], lists_tests[],
+    dependency_tests[];
+extern const size_t bounds_tests_count, calendar_tests_count, cluster_tests_count, task_tests_count,
+    task_apply_tests_count, task_load_tests_count, fire_tests_count, run_tests_count, run_list_tests_count,
+    executor_tests_count, access_tests_count, alert_tests_count, dead_letter_tests_count,
+    retention_tests_count, log_tests_count, lists_tests_count, dependency_tests_count;
 #define TESTS(name, ...)                                                                                     \
   const struct CMUnitTest name[] = {__VA_ARGS__};                                                            \
   const size_t name##_count = sizeof name / sizeof name[0]

@@ -193,6 +193,16 @@ int sqlite_shard_release(struct store *s, const struct st_shard_release *in, str
   return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
+/* One node has all of each bound. */
+int sqlite_bound_exchange(struct store *s, const struct st_bound_exchange *in,
+                          struct st_bound_exchange_ret *ret, struct arena *mem, struct err *e) {
+  (void)s;
+  (void)in;
+  (void)ret;
+  (void)mem;
+  return err_set(e, ERR_INTERNAL, "this store has a single node");
+}
+
 /* Most of the log is copied beside the writers, the rest while they wait: then the log starts again from its beginning. */
 int sqlite_maintain(struct store *s, const struct st_maintain *in, struct st_maintain_ret *ret,
                     struct arena *mem, struct err *e) {
