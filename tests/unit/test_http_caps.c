@@ -5,7 +5,7 @@ static void deadlines(void **state) {
   (void)state;
   struct http_server_options o;
   http_server_options_default(&o);
-  o.header_timeout = o.body_timeout = o.write_timeout = o.idle_timeout = 200 * USEC_PER_MS;
+  o.header_timeout = o.body_timeout = o.write_timeout = 200 * USEC_PER_MS;
   restart(&o);
   /* a byte now and then does not help: the deadline is absolute */
   int fd = dial(http_server_port(server));
@@ -27,17 +27,25 @@ static void deadlines(void **state) {
   assert_non_null(strstr(all, "HTTP/1.1 408 "));
   mem_free(all);
   (void)close(fd);
-  size_t n;
-  fd = dial(http_server_port(server)); /* idle from the start: closed without a word */
-  all = get_all(fd, &n);
-  assert_int_equal(n, 0);
-  mem_free(all);
-  (void)close(fd);
   fd = dial(http_server_port(server)); /* asks, but does not read: closed when the write takes too long */
   for (int i = 0; i < 8; i++)
     (void)put(fd, "GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
   struct pollfd gone = {.fd = fd, .events = 0};
   assert_int_equal(poll(&gone, 1, WAIT_MAX_MS), 1); /* POLLHUP or POLLERR */
+  (void)close(fd);
+}
+
+static void idle(void **state) {
+  (void)state;
+  struct http_server_options o;
+  size_t n;
+  http_server_options_default(&o);
+  o.idle_timeout = 200 * USEC_PER_MS;
+  restart(&o);
+  int fd = dial(http_server_port(server)); /* from the start: closed without a word */
+  char *all = get_all(fd, &n);
+  assert_int_equal(n, 0);
+  mem_free(all);
   (void)close(fd);
 }
 
@@ -190,7 +198,6 @@ static void whole_request(void **state) {
   mem_free(all);
   answer(r, 200, SLICE("too late"));
   (void)close(fd);
-  assert_int_equal(ask("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", NULL), 200);
   fd = dial(
       http_server_port(server)); /* a body that comes slowly enough for its own deadline, not for this one */
   assert_true(put(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"));
@@ -204,7 +211,7 @@ static void whole_request(void **state) {
 static void memory(void **state) {
   (void)state;
   struct http_server_options o;
-  int fds[8], refused = 0;
+  int fds[8], refused = 0, served = 0;
   http_server_options_default(&o);
   o.max_buffered_bytes = 4 * 1024 * 1024;
   restart(&o);
@@ -219,17 +226,18 @@ static void memory(void **state) {
     (void)shutdown(fds[i], SHUT_WR);
     char *all = get_all(fds[i], NULL);
     refused += strncmp(all, "HTTP/1.1 503 ", 13) == 0;
-    if (i == 0)
-      assert_memory_equal(all, "HTTP/1.1 200 ", 13);
+    served += strncmp(all, "HTTP/1.1 200 ", 13) == 0;
     mem_free(all);
     (void)close(fds[i]);
   }
   assert_in_range(refused, 5, 7);
+  assert_in_range(served, 1, 3); /* whichever the server has read first */
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(deadlines, setup, teardown),
+      cmocka_unit_test_setup_teardown(idle, setup, teardown),
       cmocka_unit_test_setup_teardown(too_many_connections, setup, teardown),
       cmocka_unit_test_setup_teardown(room_for_a_new_one, setup, teardown),
       cmocka_unit_test_setup_teardown(one_address_has_a_cap, setup, teardown),
