@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness.kelou import wait_for
 from tests.harness.servers import Postgres, postgres_bin
-from tests.harness.trouble import Trouble
+from tests.harness.trouble import SHARDS, Trouble
 from tests.harness.world import at
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
@@ -40,6 +40,16 @@ class Clock:
 
 def offset_of(node):
     return node.metrics()["kelou_clock_offset_seconds"]
+
+
+def keeps_to_the_bound(t, seconds):
+    """A node whose clock is past node.max_clock_skew owns nothing, and its shards have other owners."""
+    found = t.node.metrics()
+    if "kelou_clock_skewed" not in found:
+        return True
+    assert found["kelou_clock_skewed"] == (seconds != 0) and t.metric("kelou_shards_owned") == SHARDS
+    assert (found["kelou_shards_owned"] == 0) == (seconds != 0), found["kelou_shards_owned"]
+    return True
 
 
 def times_of(document):
@@ -78,6 +88,7 @@ def test_a_clock_that_steps(server, tmp_path):
         for seconds in (HOUR, -HOUR, 0):
             clock.set(f"{seconds:+d}")
             wait_for(lambda s=seconds: abs(offset_of(t.node) + s) < 5, 20, "the node shows what its clock is off")
+            wait_for(lambda s=seconds: keeps_to_the_bound(t, s), 30, "a clock past the bound owns nothing, others own all")
             t.wait_fires(60)
             t.wait_on_time()
             check_times(t, t.node)
