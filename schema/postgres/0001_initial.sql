@@ -16,7 +16,10 @@ CREATE TABLE node (
   started_at int8 NOT NULL,
   address text NOT NULL,
   version text NOT NULL,
-  tzdata text NOT NULL
+  tzdata text NOT NULL,
+  share int4 NOT NULL, -- core/shares.h
+  clock_offset int8 NOT NULL DEFAULT 0,
+  drained bool NOT NULL DEFAULT false
 ) WITH (fillfactor = 10);
 
 -- The fence of FIRE: watermark and epoch; tasks_version is the feed of task changes.

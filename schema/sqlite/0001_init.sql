@@ -14,7 +14,10 @@ CREATE TABLE node (
   started_at INTEGER NOT NULL,
   address TEXT NOT NULL,
   version TEXT NOT NULL,
-  tzdata TEXT NOT NULL
+  tzdata TEXT NOT NULL,
+  share INTEGER NOT NULL, -- core/shares.h
+  clock_offset INTEGER NOT NULL DEFAULT 0,
+  drained INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- The fence of FIRE. Every due instant up to the pair (fired_at, fired_task) has been decided, none after it.

@@ -10,6 +10,7 @@ struct access;
 struct access_identity;
 struct alerts;
 struct api;
+struct cluster;
 struct http_request;
 struct logs;
 struct registry;
@@ -18,7 +19,8 @@ struct run_service;
 struct task_service;
 
 struct api_options {
-  struct task_service *tasks; /* all six borrowed; thread-safe */
+  struct task_service *tasks; /* all seven borrowed; thread-safe */
+  struct cluster *cluster;    /* NULL: no nodes */
   struct access *access;
   struct registry *registry;
   struct run_service *runs;

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/queue.h"
 #include "base/thread.h"
+#include "cluster/cluster.h"
 #include "core/explain.h"
 #include "core/model.h"
 #include "executor/registry.h"

@@ -135,6 +135,7 @@ int print_out(const struct str *out);
 int cli_call(const struct invocation *given);
 int wait_made(const struct invocation *given);
 int wait_run(const struct invocation *given);
+int node_drain(const struct invocation *given);
 int logs_run(const struct invocation *given);
 int fsm_show(const struct invocation *given);
 int apply_run(const struct invocation *given);

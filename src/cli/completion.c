@@ -43,11 +43,15 @@ static void options_of(struct str *out, option_set set) {
 
 /* The command whose `-o name` gives what the first argument may be: "task list". Nothing when there is none. */
 static void lister_of(struct str *out, const struct verb *v) {
-  static const char *const places[][2] = {
-      {"{task}", "task list"},         {"{group}", "group list"},
-      {"{executor}", "executor list"}, {"{channel}", "alert channel list"},
-      {"{rule}", "alert rule list"},   {"{alert}", "alert list"},
-      {"{run}", "run list"},           {"{token}", "token list"}};
+  static const char *const places[][2] = {{"{task}", "task list"},
+                                          {"{group}", "group list"},
+                                          {"{executor}", "executor list"},
+                                          {"{node}", "node list"},
+                                          {"{channel}", "alert channel list"},
+                                          {"{rule}", "alert rule list"},
+                                          {"{alert}", "alert list"},
+                                          {"{run}", "run list"},
+                                          {"{token}", "token list"}};
   for (size_t i = 0; i < sizeof places / sizeof *places; i++)
     if (strstr(v->path, places[i][0]))
       str_addz(out, places[i][1]);

@@ -163,8 +163,10 @@ uint64_t live_sends(const struct live *l);
 void live_executor_lost(struct live *l, const struct live_event *ev, uint64_t sends, usec_t now,
                         struct live_out *out);
 /* Before a stop. Write RUNNING for all that are and whose row does not say so yet: they need not be delivered again. Of those that
- * may have been received, write by whom: the next owner asks that one. */
-void live_write_running(struct live *l, usec_t now, struct live_out *out);
+ * may have been received, write by whom: the next owner asks that one. `shard` -1: of all. */
+void live_write_running(struct live *l, int32_t shard, usec_t now, struct live_out *out);
+/* Is a delivery of this shard under way whose answer may still come? */
+bool live_unanswered(const struct live *l, int32_t shard);
 /* Timers that have passed. At most `max` runs; true: more are waiting. */
 bool live_tick(struct live *l, usec_t now, size_t max, struct live_out *out);
 usec_t live_next_wake(const struct live *l); /* USEC_NEVER: none */

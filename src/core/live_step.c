@@ -424,16 +424,27 @@ void live_executor_lost(struct live *l, const struct live_event *lost, uint64_t 
   }
 }
 
-void live_write_running(struct live *l, usec_t now, struct live_out *out) {
+void live_write_running(struct live *l, int32_t shard, usec_t now, struct live_out *out) {
   struct live_run *r, *next;
   HASH_ITER (hh, l->runs, r, next) {
+    if (shard >= 0 && r->key.shard != shard)
+      continue;
     bool runs = r->phase == PHASE_ACCEPTED || r->phase == PHASE_PROGRESS;
     bool sent = r->phase == PHASE_DISPATCHING && r->maybe_sent && r->executor;
-    if (r->ended || r->written_at || (!runs && !sent))
+    if (r->ended || (runs && r->written_at) || (!runs && !sent))
       continue;
     struct step st = {.l = l, .r = r, .now = now, .out = out};
     write_update(&st);
   }
+}
+
+bool live_unanswered(const struct live *l, int32_t shard) {
+  struct live_run *r, *next;
+  HASH_ITER (hh, l->runs, r, next) {
+    if (r->key.shard == shard && r->phase == PHASE_DISPATCHING && r->maybe_sent && !r->ack_lost && !r->ended)
+      return true;
+  }
+  return false;
 }
 
 /* What time alone does to this run now. */

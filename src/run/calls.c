@@ -5,7 +5,7 @@
 /* What other rooms call: take-over, fires, events, questions. */
 
 /* Hand over what the open runs brought out. Called with the lock held; gives it back. */
-static void unlock_and_deliver(struct run_service *s) {
+void run_unlock_and_deliver(struct run_service *s) {
   struct run_job *jobs = run_jobs_of(s, &s->opened, s->epochs);
   struct live_release *releases =
       s->opened.releases_count ? mem_array(s->opened.releases_count, sizeof *releases) : NULL;
@@ -36,7 +36,7 @@ void run_opened(struct run_service *s, const struct run_row *rows, struct task_s
     (void)live_open(s->live, &rows[i], specs[i], false, now,
                     &s->opened); /* false: taken over already with its row */
   bool wake = live_next_wake(s->live) < before;
-  unlock_and_deliver(s);
+  run_unlock_and_deliver(s);
   if (wake)
     run_wake_writer(s);
 }
@@ -44,7 +44,7 @@ void run_opened(struct run_service *s, const struct run_row *rows, struct task_s
 /* ---------------------------------------------------------------- bounds */
 
 /* With the lock. */
-static void hold_or_not(struct run_service *s) {
+void run_hold_or_not(struct run_service *s) {
   bool hold = false;
   for (int32_t i = 0; i < s->o.shard_count; i++)
     hold = hold || s->expected[i] || s->adopting[i];
@@ -54,7 +54,7 @@ static void hold_or_not(struct run_service *s) {
 void run_expect(struct run_service *s, int32_t shard) {
   mutex_lock(&s->lock);
   s->expected[shard] = true;
-  hold_or_not(s);
+  run_hold_or_not(s);
   mutex_unlock(&s->lock);
 }
 
@@ -194,10 +194,12 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
   struct adopted a = {0};
   size_t known_count = 0, total = 0;
   mutex_lock(&s->lock);
+  if (s->closing[shard]) /* of an earlier epoch, and lost before it was handed over */
+    run_forget_shard(s, shard);
   s->epochs[shard] = epoch;
   s->adopting[shard] = true;
   s->expected[shard] = false;
-  hold_or_not(s);
+  run_hold_or_not(s);
   struct run_key *known = live_keys_of_shard(s->live, shard, &known_count);
   mutex_unlock(&s->lock);
   int rc = read_open_runs(store, shard, specs, &a, e);
@@ -212,8 +214,8 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
                    &a.rows[i].key)) /* known before: it may have ended since its row was read */
         total += live_open(s->live, &a.rows[i], a.specs[i], true, now, &s->opened);
     s->adopting[shard] = false;
-    hold_or_not(s);
-    unlock_and_deliver(s);
+    run_hold_or_not(s);
+    run_unlock_and_deliver(s);
     find_holders(s, &a);
     run_wake_writer(s);
   }
@@ -228,24 +230,10 @@ int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t
   return rc < 0 ? rc : 0;
 }
 
-static bool owns_any(const struct run_service *s) {
-  for (int32_t i = 0; i < s->o.shard_count; i++)
-    if (s->epochs[i])
-      return true;
-  return false;
-}
-
 void run_disown(struct run_service *s, int32_t shard) {
   mutex_lock(&s->lock);
-  s->epochs[shard] = 0;
-  s->adopting[shard] = s->expected[shard] = false;
-  if (s->o.several && !live_shares(s->live)) /* what it has in the bounds goes with the shard */
-    live_share(s->live, true, 1);
-  live_drop_shard(s->live, shard, &s->opened);
-  if (s->o.several && !owns_any(s))
-    live_parts_drop(s->live);
-  hold_or_not(s);
-  unlock_and_deliver(s);
+  run_forget_shard(s, shard);
+  run_unlock_and_deliver(s);
   run_wake_writer(s); /* there may be room for others */
 }
 
@@ -260,14 +248,16 @@ bool run_has_scheduled(struct run_service *s, int64_t task_id) {
 
 bool run_wanted(struct run_service *s, const struct run_job *j) {
   mutex_lock(&s->lock);
-  bool wanted = s->epochs[j->key.shard] == j->fence && live_wanted(s->live, &j->key, j->attempt);
+  bool wanted = s->epochs[j->key.shard] == j->fence && !s->closing[j->key.shard] &&
+                live_wanted(s->live, &j->key, j->attempt);
   mutex_unlock(&s->lock);
   return wanted;
 }
 
 bool run_sending(struct run_service *s, const struct run_job *j, const struct live_place *where) {
   mutex_lock(&s->lock);
-  bool ok = s->epochs[j->key.shard] == j->fence && live_sending(s->live, &j->key, j->attempt, where);
+  bool ok = s->epochs[j->key.shard] == j->fence && !s->closing[j->key.shard] &&
+            live_sending(s->live, &j->key, j->attempt, where);
   mutex_unlock(&s->lock);
   return ok;
 }

@@ -34,6 +34,8 @@ struct run_hooks { /* called without locks, on the writer's or the trigger's thr
   void *arg;
   /* Runs have ended on which others depend (st_run_apply_ret). May be NULL: they are found all the same, later. */
   void (*parents_ended)(void *arg);
+  /* All that this node knows of the shard is durable, and nothing of it is sent any more (run_hand_over): it may be released. */
+  void (*handed_over)(void *arg, int32_t shard, int64_t epoch);
 };
 struct run_options {
   struct store *finish;     /* a STORE_FINISH session; owned by the service from run_service_new on */
@@ -70,6 +72,9 @@ void run_count_waits(struct run_service *s, int64_t ret[WAIT_MAX_]);
 int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
               struct spec_cache *specs, struct err *e);
 void run_disown(struct run_service *s, int32_t shard);
+/* Another owner shall have the shard, which fires no more: from now on nothing of it is sent; what waits for the writer is written, what is
+ * under way may be answered for 100 ms, then its executors are written into the rows, the runs are forgotten, and hooks.handed_over follows. */
+void run_hand_over(struct run_service *s, int32_t shard, int64_t epoch);
 /* Overlap decisions with reservation: between run_decide_begin and _end only live_decide may be called; short. */
 struct live *run_decide_begin(struct run_service *s);
 void run_decide_end(struct run_service *s);

@@ -69,6 +69,8 @@ int run_service_new(const struct run_options *o, struct run_service **ret, struc
   s->epochs = mem_array((size_t)o->shard_count, sizeof *s->epochs);
   s->adopting = mem_array((size_t)o->shard_count, sizeof *s->adopting);
   s->expected = mem_array((size_t)o->shard_count, sizeof *s->expected);
+  s->closing = mem_array((size_t)o->shard_count, sizeof *s->closing);
+  s->closed = mem_array((size_t)o->shard_count, sizeof *s->closed);
   s->lost = mem_array((size_t)o->shard_count, sizeof *s->lost);
   s->turn_epochs = mem_array((size_t)o->shard_count, sizeof *s->turn_epochs);
   s->batch = mem_array(o->batch_max, sizeof(struct run_msg *));
@@ -200,6 +202,7 @@ static bool turn(struct run_service *s, int n) {
   memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
   step_events(s, n, now);
   (void)live_tick(s->live, now, s->o.batch_max, &s->out); /* the rest comes with the next turn */
+  run_close_step(s, n < (int)s->o.batch_max, now);
   mutex_unlock(&s->lock);
 
   bool written = !needs_commit(s) || run_commit(s);
@@ -213,6 +216,7 @@ static bool turn(struct run_service *s, int n) {
     mutex_unlock(&s->lock);
     count_done(s);
     carry_out(s, jobs);
+    run_close_finish(s);
   } else {
     memset(s->lost, 1,
            (size_t)s->o.shard_count * sizeof *s->lost); /* not durable: nobody is told that it was recorded */
@@ -225,12 +229,12 @@ static bool turn(struct run_service *s, int n) {
 
 static usec_t wait_time(struct run_service *s) {
   mutex_lock(&s->lock);
-  usec_t wake = live_next_wake(s->live);
+  usec_t wake = live_next_wake(s->live), most = run_close_wait(s, USEC_PER_SEC);
   mutex_unlock(&s->lock);
   if (wake == USEC_NEVER)
-    return USEC_PER_SEC;
+    return most;
   usec_t wait = wake - s->o.now(s->o.now_arg);
-  return wait < 0 ? 0 : wait > USEC_PER_SEC ? USEC_PER_SEC : wait;
+  return wait < 0 ? 0 : wait > most ? most : wait;
 }
 
 static void writer_main(void *arg) {
@@ -247,7 +251,7 @@ static void writer_main(void *arg) {
   memset(s->lost, 0, (size_t)s->o.shard_count * sizeof *s->lost);
   mutex_lock(&s->lock);
   memcpy(s->turn_epochs, s->epochs, (size_t)s->o.shard_count * sizeof *s->epochs);
-  live_write_running(s->live, s->o.now(s->o.now_arg), &s->out);
+  live_write_running(s->live, -1, s->o.now(s->o.now_arg), &s->out);
   mutex_unlock(&s->lock);
   if (live_out_writes(&s->out)) /* what runs need not be delivered again after the restart */
     (void)run_commit(s);
@@ -301,6 +305,8 @@ void run_service_free(struct run_service **p) {
   mem_free(s->epochs);
   mem_free(s->adopting);
   mem_free(s->expected);
+  mem_free(s->closing);
+  mem_free(s->closed);
   mem_free(s->lost);
   mem_free(s->turn_epochs);
   mem_free(s->batch);

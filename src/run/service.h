@@ -40,11 +40,13 @@ struct run_service {
   usec_t stop_at; /* monotonic; written before `stopping` */
   _Atomic usec_t
       failing_since; /* monotonic: the database has not taken a change since; 0: it took the last one */
-  struct mutex lock; /* guards live, epochs, adopting, opened */
+  struct mutex lock; /* guards live, epochs, adopting, expected, closing, opened */
   struct live *live;
   int64_t *epochs;         /* by shard; 0 = not ours */
   bool *adopting;          /* by shard: its open runs are still being read */
   bool *expected;          /* by shard: ours, and not even begun to be read */
+  usec_t *closing;         /* by shard: being handed over, at the latest then (monotonic); 0 = not */
+  bool *closed;            /* by shard: handed over with this turn (the writer's own) */
   struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
   struct cond pause;
   bool *lost;             /* by shard: fenced off in this turn (the writer's own) */
@@ -71,5 +73,17 @@ bool run_pause(struct run_service *s, usec_t *wait);
 bool run_commit_apart(struct run_service *s, const struct st_run_apply *all);
 /* jobs.c: copy deliveries under the lock, but those of shards whose epoch has moved since `epochs` were read. */
 struct run_job *run_jobs_of(struct run_service *s, const struct live_out *out, const int64_t *epochs);
+/* hand_over.c: with the lock, in a step: which shards are ready to go, and what is to be written for that. `all`: no event waits. */
+void run_close_step(struct run_service *s, bool all, usec_t now);
+/* With the lock: how long the writer may wait for the answers of shards that go. */
+usec_t run_close_wait(const struct run_service *s, usec_t wait);
+/* After the commit. */
+void run_close_finish(struct run_service *s);
+/* With the lock: nothing of this shard is known any more; what it held comes out in `opened`. */
+void run_forget_shard(struct run_service *s, int32_t shard);
+/* calls.c: deliver and release what is in `opened`; gives the lock back. */
+void run_unlock_and_deliver(struct run_service *s);
+/* calls.c: with the lock: may what is bounded start? */
+void run_hold_or_not(struct run_service *s);
 void run_wake_writer(struct run_service *s);
 void run_answer(struct run_token *t, enum run_result r);

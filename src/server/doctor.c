@@ -282,7 +282,40 @@ static void ask_store(struct doctor *d, struct server *s) {
   usec_t length = clock_system.mono(&clock_system) - began;
   found(d, length > STORE_SLOW ? FOUND_store_slow : FOUND_store_good, arena_slice(&mem, meta.server).p,
         duration_format(length, took), number(schema, sizeof schema, meta.schema_version));
-  clock_offset(d, cluster_offset(s->cluster));
+  struct cluster_state st;
+  cluster_state(s->cluster, &st);
+  usec_t offset = cluster_offset(s->cluster);
+  if (st.skewed)
+    found(d, FOUND_clock_past, duration_format(offset < 0 ? -offset : offset, took), NULL, NULL);
+  else
+    clock_offset(d, offset);
+}
+
+static void look_at_node(struct doctor *d, const struct node_row *n, usec_t now) {
+  auto_arena mem = {0};
+  char since[TIME_TEXT_MAX];
+  if (n->lease_until <= now)
+    found(d, FOUND_node_dead, arena_slice(&mem, n->id).p, time_format(n->lease_until, since), NULL);
+  else if (n->drained)
+    found(d, FOUND_node_drained, arena_slice(&mem, n->id).p, NULL, NULL);
+}
+
+static void ask_nodes(struct doctor *d, struct server *s) {
+  auto_arena mem = {0};
+  struct cluster_nodes all;
+  struct cluster_state st;
+  char count[24];
+  if (cluster_nodes(s->cluster, &all, &mem, NULL) < 0)
+    return; /* said already */
+  cluster_state(s->cluster, &st);
+  for (size_t i = 0; i < all.nodes.count; i++)
+    look_at_node(d, &all.nodes.nodes[i], all.nodes.now);
+  if (st.zones > 1)
+    found(d, FOUND_nodes_zones, number(count, sizeof count, (int64_t)st.zones), NULL, NULL);
+  if (st.unowned)
+    found(d, FOUND_shards_unowned, number(count, sizeof count, (int64_t)st.unowned), NULL, NULL);
+  else
+    found(d, FOUND_nodes_good, number(count, sizeof count, (int64_t)st.alive), NULL, NULL);
 }
 
 /* Calls under way to executors: whoever is last to let go frees it. */
@@ -473,6 +506,7 @@ void doctor_ask(struct doctor *d, struct server *s) {
     found(d, FOUND_node_not_ready, why.p, NULL, NULL);
   look_at_listen(d, s->conf);
   ask_store(d, s);
+  ask_nodes(d, s);
   look_at_zones(d, s->conf);
   look_at_folder(d, s->state_dir);
   look_at_limits(d, s->conf);

@@ -18,6 +18,8 @@ static void maintain(struct server *s, struct store *store) {
     log_warn("bounds of namespaces not read, trying again", LF_E(&e));
   if (task_dead_letters_count(s->tasks, &e) < 0)
     log_warn("open dead letters not counted, trying again", LF_E(&e));
+  if (cluster_forget(s->cluster, conf_usec(s->conf, "node.forget_after"), &e) < 0)
+    log_warn("dead nodes not forgotten, trying again", LF_E(&e));
   int64_t removed = 0;
   if (access_idem_expire(s->access, &removed, &e) < 0)
     log_warn("old idempotency answers not removed, trying again", LF_E(&e));

@@ -41,6 +41,13 @@ static void on_owned(void *arg, const struct shard_row *row) {
 static void on_shard_lost(void *arg, int32_t shard, int64_t epoch) {
   engine_disown(((struct server *)arg)->engine, shard, epoch);
 }
+static void on_hand_over(void *arg, int32_t shard, int64_t epoch) {
+  engine_hand_over(((struct server *)arg)->engine, shard, epoch);
+}
+static void on_handed_over(void *arg, int32_t shard, int64_t epoch) {
+  cluster_handed_over(((struct server *)arg)->cluster, shard, epoch);
+}
+static void on_nodes_changed(void *arg) { cluster_look(((struct server *)arg)->cluster); }
 static void on_group_bounds(void *arg, struct slice ns, struct slice group, const struct group_bounds *b) {
   struct live_bound bound = {.max_concurrent = b->max_concurrent, .rate = (double)b->rate_milli / 1000};
   if (b->rate_milli)
@@ -77,14 +84,18 @@ static bool may_fire(void *arg) { return cluster_lease_valid(((struct server *)a
 
 bool server_ready(struct server *s, struct str *why) {
   const char *missing = NULL;
+  struct cluster_state st;
+  cluster_state(s->cluster, &st);
   if (!cluster_renewed(s->cluster))
     missing = "the lease is not renewed: the database does not answer";
-  else if (!engine_ready(s->engine))
+  else if (!engine_ready(s->engine) || (!cluster_owned(s->cluster) && !st.settled))
     missing = "shards are being loaded";
   else if (engine_failing(s->engine))
     missing = "the database takes no fires";
   else if (run_failing(s->runs))
     missing = "the database takes no changes of runs";
+  else if (st.skewed && st.alive > 1)
+    missing = "the clock is past node.max_clock_skew: other nodes have the shards";
   if (missing && why)
     str_addz(why, missing);
   return !missing;
@@ -146,13 +157,18 @@ int server_session(struct server *s, enum store_role role, struct store **ret, s
 
 static int start_cluster(struct server *s, struct err *e) {
   const char *address = conf_str(s->conf, "node.address");
-  struct cluster_options o = {
-      .node_id = s->node_id,
-      .address = *address ? address : conf_str(s->conf, "http.listen"),
-      .version = s->version,
-      .tzdata = server_tzdata(s->conf, &s->mem),
-      .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
-      .hooks = {.owned = on_owned, .lost = on_shard_lost, .arg = s, .seen = server_seen}};
+  struct cluster_options o = {.node_id = s->node_id,
+                              .address = *address ? address : conf_str(s->conf, "http.listen"),
+                              .version = s->version,
+                              .tzdata = server_tzdata(s->conf, &s->mem),
+                              .lease_ttl = conf_usec(s->conf, "node.lease_ttl"),
+                              .max_clock_skew = conf_usec(s->conf, "node.max_clock_skew"),
+                              .api = s->api_store,
+                              .hooks = {.owned = on_owned,
+                                        .lost = on_shard_lost,
+                                        .hand_over = on_hand_over,
+                                        .arg = s,
+                                        .seen = server_seen}};
   s->clock = (struct clock){db_wall, clock_system.mono};
   int rc = server_session(s, STORE_LEASE, &o.store, e);
   return rc < 0 ? rc : cluster_new(&o, &s->cluster, e);
@@ -173,8 +189,8 @@ static int start_runs(struct server *s, struct err *e) {
   o.batch_max = (size_t)conf_int(s->conf, "run.batch");
   o.limits.write_running_after = conf_usec(s->conf, "run.write_running_after");
   crypto_random(&o.seed, sizeof o.seed);
-  o.hooks = (struct run_hooks){on_deliver, on_cancel,  on_release, on_delay_ended,
-                               on_fenced,  on_adopted, s,          on_parents_ended};
+  o.hooks = (struct run_hooks){on_deliver, on_cancel, on_release,       on_delay_ended, on_fenced,
+                               on_adopted, s,         on_parents_ended, on_handed_over};
   rc = run_service_new(&o, &s->runs, e);
   if (rc < 0 || !o.several)
     return rc;
@@ -206,6 +222,7 @@ static int start_engine(struct server *s, struct err *e) {
   o.now = db_now;
   o.may_fire = may_fire;
   o.fenced = on_fenced;
+  o.nodes_changed = on_nodes_changed;
   o.arg = s;
   o.shard_count = cluster_shard_count(s->cluster);
   o.poll = conf_usec(s->conf, "trigger.poll");
@@ -373,6 +390,7 @@ static int start_http(struct server *s, struct err *e) {
   struct api_options ao;
   api_options_default(&ao);
   ao.tasks = s->tasks;
+  ao.cluster = s->cluster;
   ao.access = s->access;
   ao.registry = s->registry;
   ao.runs = s->runs;
@@ -500,6 +518,8 @@ void server_stop(struct server **p) {
   if (!s)
     return;
   usec_t grace = conf_usec(s->conf, "node.drain_grace");
+  if (s->cluster && s->http) /* all of it runs: a shard that goes is not late elsewhere */
+    cluster_hand_over_all(s->cluster, grace);
   if (s->bounds)
     run_bounds_stop(s->bounds);
   if (s->engine)

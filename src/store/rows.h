@@ -4,11 +4,15 @@
 #include "base/time.h"
 #include "core/model.h"
 #include "core/rows.h"
+#include "core/shares.h"
 
 struct node_row {
   struct slice id, address, version, tzdata;
   int64_t incarnation, renewals;
   usec_t lease_until, started_at;
+  usec_t clock_offset; /* database clock minus the node's wall clock, as it said with its last renewal */
+  enum share share;
+  bool drained;
 };
 struct shard_row {
   int32_t id;

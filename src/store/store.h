@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "core/model.h"
 #include "core/rows.h"
+#include "core/shares.h"
 #include "store/access_rows.h"
 #include "store/alert_rows.h"
 #include "store/calendar_rows.h"
@@ -76,6 +77,7 @@ struct st_meta_ret {
   struct slice server;
 };
 
+/* A new incarnation of the node, with SHARE_KEEP (core/shares.h); whether it is drained stays as it was. */
 struct st_node_join {
   struct slice id, address, version, tzdata;
   usec_t ttl;
@@ -84,22 +86,41 @@ struct st_node_join_ret {
   int64_t incarnation;
   usec_t now, lease_until;
 };
-/* Extends the lease; ERR_FENCED when the incarnation is gone, or another server has become the primary since node_join. */
+/* Extends the lease, and says how much of the work the node takes and by how much its wall clock is behind the database's; ERR_FENCED when
+ * the incarnation is gone, or another server has become the primary since node_join. */
 struct st_node_renew {
   struct slice id;
   int64_t incarnation;
   usec_t ttl;
+  enum share share;
+  usec_t clock_offset;
 };
 struct st_node_renew_ret {
   usec_t now, lease_until;
 };
-/* Removes the node and releases its shards (owner = none, epochs stay). */
+/* Removes the node and releases its shards (owner = none, epochs stay). A drained one leaves its row, with a lease that has passed and the
+ * incarnation 0, so that it is drained when it comes back. */
 struct st_node_leave {
   struct slice id;
   int64_t incarnation;
 };
 struct st_node_leave_ret {
   char unused;
+};
+/* Drained or not, until it is said otherwise, also over restarts. 1: it is so already. ERR_NOT_FOUND. Tells those that wait_change. */
+struct st_node_drain {
+  struct slice id;
+  bool drained;
+};
+struct st_node_drain_ret {
+  char unused;
+};
+/* Nodes without shards whose lease has passed for `age`, are no more. */
+struct st_node_forget {
+  usec_t age;
+};
+struct st_node_forget_ret {
+  int64_t removed;
 };
 struct st_node_list {
   char unused;
@@ -131,6 +152,7 @@ struct st_shard_claim_ret {
   struct shard_row *shards;
   size_t count;
 }; /* those taken */
+/* Those of `ids` that this incarnation owns have no owner any more; the epochs stay. Tells those that wait_change. */
 struct st_shard_release {
   struct slice node;
   int64_t incarnation;
@@ -339,6 +361,7 @@ struct st_wait_change {
 struct st_wait_change_ret {
   int32_t *shards;
   size_t count;
+  bool nodes; /* a shard was released, a node has left, or was drained or resumed */
 };
 
 /* ------------------------------------------------------------------ runs (src/run, src/trigger) */

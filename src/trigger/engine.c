@@ -122,6 +122,10 @@ void engine_disown(struct engine *g, int32_t shard, int64_t epoch) {
   post(g, (struct engine_msg){.kind = MSG_DISOWN, .shard = shard, .epoch = epoch});
 }
 
+void engine_hand_over(struct engine *g, int32_t shard, int64_t epoch) {
+  post(g, (struct engine_msg){.kind = MSG_HAND_OVER, .shard = shard, .epoch = epoch});
+}
+
 void engine_changed(struct engine *g, int32_t shard) {
   for (int32_t i = 0; i < g->o.shard_count; i++)
     if (shard < 0 || shard == i)
@@ -150,6 +154,12 @@ static void handle(struct engine *g, const struct engine_msg *m) {
   case MSG_DISOWN:
     if (w && w->shard && w->epoch == m->epoch)
       engine_drop(g, w);
+    break;
+  case MSG_HAND_OVER: /* not before all that a FIRE has left open is read; the order comes again */
+    if (w && w->loaded && w->epoch == m->epoch) {
+      engine_let_go(g, w);
+      run_hand_over(g->o.runs, m->shard, m->epoch);
+    }
     break;
   case MSG_DELAY_ENDED:
     if (w && w->loaded) {
@@ -258,6 +268,8 @@ static void listen_main(void *arg) {
       engine_pause(g, 500 * USEC_PER_MS); /* the poll sees the changes meanwhile */
     for (size_t i = 0; rc >= 0 && i < ret.count; i++)
       engine_changed(g, ret.shards[i]);
+    if (rc >= 0 && ret.nodes && g->o.nodes_changed)
+      g->o.nodes_changed(g->o.arg);
     arena_clear(&mem);
   }
 }
@@ -354,5 +366,5 @@ bool engine_failing(const struct engine *g) {
 
 bool engine_ready(struct engine *g) {
   size_t owned = atomic_load(&g->owned);
-  return owned > 0 && atomic_load(&g->loaded) == owned;
+  return atomic_load(&g->loaded) == owned;
 }

@@ -17,6 +17,7 @@ struct engine_options {
   usec_t (*now)(void *arg);    /* database time */
   bool (*may_fire)(void *arg); /* the lease still holds */
   void (*fenced)(void *arg, int32_t shard, int64_t epoch); /* a FIRE was fenced off */
+  void (*nodes_changed)(void *arg); /* the database told so (st_wait_change_ret). May be NULL */
   void *arg;
   int32_t shard_count;
   struct shard_limits limits;
@@ -34,11 +35,14 @@ void engine_free(struct engine **g);
 /* Hints and orders; never block. */
 void engine_own(struct engine *g, const struct shard_row *s); /* claimed with this epoch */
 void engine_disown(struct engine *g, int32_t shard, int64_t epoch);
+/* After the FIRE in progress the shard fires no more, and the run service hands it over (run_hand_over). To be repeated until that says so: while
+ * the shard is being read nothing happens. */
+void engine_hand_over(struct engine *g, int32_t shard, int64_t epoch);
 void engine_changed(struct engine *g, int32_t shard); /* a task or the inbox of the shard changed; -1: any */
 void engine_delay_ended(struct engine *g, const struct progress_row *p); /* FIXED_DELAY: durable end */
 void engine_parents_ended(struct engine *g); /* runs of tasks on which others depend */
 
-/* All shards given so far by engine_own are loaded and firing. */
+/* All shards given so far by engine_own, if any, are loaded and firing. */
 bool engine_ready(struct engine *g);
 /* The database has refused every FIRE for a second. */
 bool engine_failing(const struct engine *g);

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 struct engine_msg {
-  enum { MSG_OWN, MSG_DISOWN, MSG_DELAY_ENDED } kind;
+  enum { MSG_OWN, MSG_DISOWN, MSG_HAND_OVER, MSG_DELAY_ENDED } kind;
   int32_t shard;
   int64_t epoch, tasks_version, fired_task, task_id;
   usec_t fired_at, end;
@@ -114,6 +114,8 @@ struct engine_older {
 };
 int engine_load_older(struct engine *g, struct owned_shard *w, const struct engine_older *o, struct err *e);
 void engine_drop(struct engine *g, struct owned_shard *w);
+/* … but its runs stay. */
+void engine_let_go(struct engine *g, struct owned_shard *w);
 /* Read the shard anew with the next round, its open runs too. */
 void engine_reload(struct engine *g, struct owned_shard *w);
 /* after.c: the thread that makes requests of what the ends of parents lead to. */

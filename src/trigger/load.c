@@ -150,8 +150,11 @@ void engine_reload(struct engine *g, struct owned_shard *w) {
 void engine_drop(struct engine *g, struct owned_shard *w) {
   if (!w->shard)
     return;
-  int32_t id = shard_id(w->shard);
-  run_disown(g->o.runs, id);
+  run_disown(g->o.runs, shard_id(w->shard));
+  engine_let_go(g, w);
+}
+
+void engine_let_go(struct engine *g, struct owned_shard *w) {
   engine_give_back_kept(g, w);
   if (w->loaded) {
     atomic_fetch_sub(&g->loaded, 1);

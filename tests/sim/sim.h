@@ -45,8 +45,8 @@ struct sim_faults {                                               /* rates; 0 = 
   double slow;                                                    /* a call of 50 ms … 3 s */
   double freeze_before, freeze_after; /* the node pauses in the middle of a call */
   double crash_in_call;
-  usec_t crash_every, pause_every, executor_crash_every, outage_every, step_every,
-      stall_every;                             /* mean; 0 = never */
+  usec_t crash_every, pause_every, executor_crash_every, outage_every, step_every, stall_every, leave_every,
+      drain_every;                             /* mean; 0 = never */
   double loss, duplicate;                      /* per message */
   double busy, refuse, silent, fail, slow_run; /* executors */
 };
@@ -77,9 +77,10 @@ struct sim_world {
   uint64_t digest;
   int64_t fires, starts, reports, crashes, pauses, unknown, refusals, violations;
   int64_t lost, doubled, stuck;
-  int64_t forwarded, by_inbox; /* reports: passed on to the owner, carried out from the inbox */
-  int64_t replaced, ends;      /* ends: of runs on which others depend */
-  char first[512];             /* the first violation */
+  int64_t forwarded, by_inbox;    /* reports: passed on to the owner, carried out from the inbox */
+  int64_t handovers, handed[256]; /* by shard: the epoch with which it was handed over last */
+  int64_t replaced, ends;         /* ends: of runs on which others depend */
+  char first[512];                /* the first violation */
 };
 extern struct sim_world *sim_world;
 #define RNG (&sim_world->rng)
@@ -115,10 +116,13 @@ struct sim_node {
   struct sim_delivery *deliveries; /* of this life */
   struct sim_slot *slots;          /* of this life */
   int64_t slots_out;
-  bool up; /* started */
+  bool up;               /* started */
+  int64_t believed[256]; /* by shard: the epoch with which this life took it last */
 };
 void sim_node_start(struct sim_node *n);
 void sim_node_crash(struct sim_node *n);
+/* In order: hands its shards over first. */
+void sim_node_leave(struct sim_node *n);
 /* Tell the node that a shard's tasks or inbox changed (a hint that may be lost). */
 void sim_node_changed(struct sim_node *n, int32_t shard);
 

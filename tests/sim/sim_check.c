@@ -140,6 +140,8 @@ static int64_t active_of_owner(int32_t shard, const struct sim_group *group) {
     if (!slice_eq(d->row.owner, of->owner) || d->row.incarnation != of->incarnation ||
         (s != shard && sim_db_now(NULL) - d->claimed_at < TAKEN_IN))
       continue;
+    if (s != shard && sim_world->handed[s] == d->row.epoch) /* on its way to another owner, but for its row */
+      continue;
     for (const struct db_run *r = d->open; r; r = r->next)
       n += is_active(&r->row) && (!group || sim_group_of(&r->key) == group);
   }

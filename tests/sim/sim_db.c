@@ -222,6 +222,7 @@ int db_node_join(struct store *s, const struct st_node_join *in, struct st_node_
   usec_t now = db->now(db->now_arg);
   (void)mem, (void)e;
   struct node_row *n = find_node(db, in->id);
+  bool drained = n && n->drained;
   if (!n) {
     mem_reserve(db->nodes, db->node_count, db->node_cap);
     n = &db->nodes[db->node_count++];
@@ -232,7 +233,9 @@ int db_node_join(struct store *s, const struct st_node_join *in, struct st_node_
                          .tzdata = db_text(db, in->tzdata),
                          .incarnation = ++db->last_incarnation,
                          .lease_until = now + in->ttl,
-                         .started_at = now};
+                         .started_at = now,
+                         .share = SHARE_KEEP,
+                         .drained = drained};
   db_written(db, n->incarnation, now);
   *ret = (struct st_node_join_ret){n->incarnation, now, n->lease_until};
   return 0;
@@ -248,6 +251,8 @@ int db_node_renew(struct store *s, const struct st_node_renew *in, struct st_nod
   usec_t now = db->now(db->now_arg);
   n->lease_until = now + in->ttl;
   n->renewals++;
+  n->share = in->share;
+  n->clock_offset = in->clock_offset;
   *ret = (struct st_node_renew_ret){now, n->lease_until};
   return 0;
 }
@@ -267,7 +272,45 @@ int db_node_leave(struct store *s, const struct st_node_leave *in, struct st_nod
   for (int32_t i = 0; i < db->shard_count; i++)
     if (slice_eq(db->shards[i].row.owner, in->id))
       free_shard(&db->shards[i]);
+  if (n->drained) {
+    usec_t now = db->now(db->now_arg);
+    n->incarnation = 0;
+    n->lease_until = n->lease_until < now ? n->lease_until : now;
+    return 0;
+  }
   *n = db->nodes[--db->node_count];
+  return 0;
+}
+
+int db_node_drain(struct store *s, const struct st_node_drain *in, struct st_node_drain_ret *ret,
+                  struct arena *mem, struct err *e) {
+  struct node_row *n = find_node(db_of(s), in->id);
+  (void)ret, (void)mem;
+  if (!n)
+    return err_set(e, ERR_NOT_FOUND, "there is no such node");
+  bool was = n->drained;
+  n->drained = in->drained;
+  return was == in->drained;
+}
+
+int db_node_forget(struct store *s, const struct st_node_forget *in, struct st_node_forget_ret *ret,
+                   struct arena *mem, struct err *e) {
+  struct sim_db *db = db_of(s);
+  usec_t now = db->now(db->now_arg);
+  (void)mem, (void)e;
+  ret->removed = 0;
+  for (size_t i = 0; i < db->node_count;) {
+    struct node_row *n = &db->nodes[i];
+    bool owns = false;
+    for (int32_t k = 0; k < db->shard_count; k++)
+      owns = owns || slice_eq(db->shards[k].row.owner, n->id);
+    if (n->lease_until >= now - in->age || owns) {
+      i++;
+      continue;
+    }
+    *n = db->nodes[--db->node_count];
+    ret->removed++;
+  }
   return 0;
 }
 

@@ -21,6 +21,7 @@ static void node_fenced(void *arg, int32_t shard, int64_t epoch) {
 
 static void node_owned(void *arg, const struct shard_row *s) {
   sim_trace("%s owns shard %d, epoch %lld", ((struct sim_node *)arg)->id, s->id, (long long)s->epoch);
+  ((struct sim_node *)arg)->believed[s->id] = s->epoch;
   run_expect(((struct sim_node *)arg)->runs, s->id);
   engine_own(((struct sim_node *)arg)->engine, s);
 }
@@ -30,6 +31,20 @@ static void node_lost(void *arg, int32_t shard, int64_t epoch) {
   sim_trace("%s lost shard %d, epoch %lld", n->id, shard, (long long)epoch);
   if (!sim_world->o.removed[GUARD_STEP_DOWN])
     engine_disown(n->engine, shard, epoch);
+}
+
+static void node_hand_over(void *arg, int32_t shard, int64_t epoch) {
+  struct sim_node *n = arg;
+  sim_trace("%s hands shard %d over, epoch %lld", n->id, shard, (long long)epoch);
+  engine_hand_over(n->engine, shard, epoch);
+}
+
+static void node_handed_over(void *arg, int32_t shard, int64_t epoch) {
+  struct sim_node *n = arg;
+  sim_trace("%s has handed shard %d over, epoch %lld", n->id, shard, (long long)epoch);
+  sim_world->handovers++;
+  sim_world->handed[shard] = epoch;
+  cluster_handed_over(n->cluster, shard, epoch);
 }
 
 static bool gone(const struct sim_node *n) { return !n->proc || n->proc->dying; }
@@ -69,13 +84,15 @@ static uint64_t no_stamp(void *arg) {
 static const struct zone_source zones = {no_zone, no_stamp, NULL};
 
 static bool start_cluster(struct sim_node *n) {
-  struct cluster_options o = {.store = sim_session(n->proc, STORE_LEASE),
-                              .node_id = n->id,
-                              .address = "127.0.0.1:1",
-                              .version = "sim",
-                              .tzdata = "sim",
-                              .lease_ttl = 5 * USEC_PER_SEC,
-                              .hooks = {.owned = node_owned, .lost = node_lost, .arg = n, .seen = sim_seen}};
+  struct cluster_options o = {
+      .store = sim_session(n->proc, STORE_LEASE),
+      .node_id = n->id,
+      .address = "127.0.0.1:1",
+      .version = "sim",
+      .tzdata = "sim",
+      .lease_ttl = 5 * USEC_PER_SEC,
+      .hooks = {
+          .owned = node_owned, .lost = node_lost, .hand_over = node_hand_over, .arg = n, .seen = sim_seen}};
   struct err e = {0};
   return cluster_new(&o, &n->cluster, &e) >= 0;
 }
@@ -97,6 +114,7 @@ static void start_runs(struct sim_node *n) {
                                .release = node_release,
                                .delay_ended = node_delay_ended,
                                .lost_shard = node_fenced,
+                               .handed_over = node_handed_over,
                                .arg = n};
   (void)run_service_new(&o, &n->runs, &e);
   (void)run_service_start(n->runs, &e);
@@ -154,6 +172,7 @@ void sim_node_start(struct sim_node *n) {
   n->proc->wall_offset = between(0, USEC_PER_HOUR) - USEC_PER_HOUR / 2;
   n->proc->drift = (rng_unit(RNG) - .5) * 4e-4;
   sim_trace("%s starts", n->id);
+  memset(n->believed, 0, sizeof n->believed);
   (void)sim_go(n->proc, "main", live, n);
 }
 
@@ -188,6 +207,26 @@ void sim_node_crash(struct sim_node *n) {
   n->proc = NULL;
   n->up = false;
   n->slots_out = 0;
+}
+
+static void crash(void *node) { sim_node_crash(node); }
+
+/* SIGTERM: everything is handed over while it still runs; then it goes. */
+static void leave(void *arg) {
+  struct sim_node *n = arg;
+  struct sim_proc *p = n->proc;
+  cluster_hand_over_all(n->cluster, 10 * USEC_PER_SEC);
+  if (p->dying)
+    return;
+  sim_trace("%s leaves with %zu shards", n->id, cluster_owned(n->cluster));
+  sim_at(sim_now, NULL, crash, n);
+}
+
+void sim_node_leave(struct sim_node *n) {
+  if (!n->up || gone(n))
+    return;
+  sim_trace("%s shall leave", n->id);
+  (void)sim_go(n->proc, "leave", leave, n);
 }
 
 void sim_node_changed(struct sim_node *n, int32_t shard) {

@@ -24,9 +24,9 @@ enum op_no {
   OP_MAX_
 };
 static const bool writes[OP_MAX_] = {
-    [OP_node_join] = true,     [OP_node_renew] = true,    [OP_node_leave] = true, [OP_shard_claim] = true,
-    [OP_shard_release] = true, [OP_task_complete] = true, [OP_fire] = true,       [OP_run_apply] = true,
-    [OP_shard_unlock] = true,  [OP_inbox_put] = true};
+    [OP_node_join] = true,   [OP_node_renew] = true,    [OP_node_leave] = true,    [OP_node_drain] = true,
+    [OP_shard_claim] = true, [OP_shard_release] = true, [OP_task_complete] = true, [OP_fire] = true,
+    [OP_run_apply] = true,   [OP_shard_unlock] = true,  [OP_inbox_put] = true};
 
 static struct session *session_of(struct store *s) { return (struct session *)s; }
 
@@ -255,6 +255,17 @@ static bool answered_early(enum op_no op, const void *in, void *ret, struct aren
   return true;
 }
 
+/* Without STEP_DOWN a node does not see by the rows, either, that a shard has gone. */
+static void see_as_believed(const struct session *s, enum op_no op, void *ret) {
+  if (op != OP_shard_list || s->role != STORE_LEASE || !sim_world->o.removed[GUARD_STEP_DOWN])
+    return;
+  const struct sim_node *n = s->proc->node;
+  struct st_shard_list_ret *r = ret;
+  for (size_t i = 0; i < r->count; i++)
+    if (n->believed[r->shards[i].id])
+      r->shards[i].epoch = n->believed[r->shards[i].id];
+}
+
 static void note_sent(enum op_no op, const void *in) {
   if (op == OP_fire)
     sim_check_fire_sent(in);
@@ -274,6 +285,8 @@ static void note_sent(enum op_no op, const void *in) {
       rc = store_##n(s->db, in, ret, mem, e);                                                                \
       note_tx(s, OP_##n, rc);                                                                                \
       rc = call_end(s, OP_##n, rc, e);                                                                       \
+      if (rc >= 0)                                                                                           \
+        see_as_believed(s, OP_##n, ret);                                                                     \
     } else if (OP_##n == OP_shard_unlock) {                                                                  \
       s->tx = false;                                                                                         \
     }                                                                                                        \

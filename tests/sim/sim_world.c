@@ -83,6 +83,8 @@ static void mean_faults(struct sim_faults *f) {
                            .outage_every = 400 * USEC_PER_SEC,
                            .step_every = 60 * USEC_PER_SEC,
                            .stall_every = 900 * USEC_PER_SEC,
+                           .leave_every = 120 * USEC_PER_SEC,
+                           .drain_every = 120 * USEC_PER_SEC,
                            .loss = .03 * bad,
                            .duplicate = .02 * bad,
                            .busy = .05 * bad,
@@ -149,6 +151,31 @@ static void step_clock(void *arg) {
     n->proc->wall_offset += between(-USEC_PER_HOUR, USEC_PER_HOUR); /* must not matter */
 }
 
+static void leave_node(void *arg) { /* it comes back: watch */
+  (void)arg;
+  struct sim_node *n = any_node();
+  if (n->proc && n->proc->paused_until <= sim_now)
+    sim_node_leave(n);
+}
+
+static void set_drained(int node, bool drained) {
+  auto_arena mem = {0};
+  struct store *s;
+  struct st_node_drain_ret none;
+  (void)sim_db_session(sim_world->db, &s);
+  int rc = store_node_drain(s, &(struct st_node_drain){slice_of(sim_world->nodes[node]->id), drained}, &none,
+                            &mem, NULL);
+  if (rc == 0)
+    sim_trace("%s is %s", sim_world->nodes[node]->id, drained ? "drained" : "resumed");
+  store_close(&s);
+}
+
+static void drain_node(void *arg) {
+  (void)arg;
+  if (sim_world->o.nodes > 1)
+    set_drained((int)rng_below(RNG, (uint64_t)sim_world->o.nodes), chance(.5));
+}
+
 static usec_t dark_until;
 
 static void stall(void *arg) { /* the whole house is dark: instants are missed */
@@ -177,7 +204,7 @@ struct trouble {
   usec_t every;
   void (*strike)(void *arg);
 };
-static struct trouble troubles[6];
+static struct trouble troubles[8];
 
 static void trouble(void *arg) {
   struct trouble *t = arg;
@@ -191,7 +218,8 @@ static void begin_troubles(void) {
   const struct sim_faults *f = &sim_world->f;
   const struct trouble all[] = {
       {f->crash_every, crash_node}, {f->pause_every, pause_node}, {f->executor_crash_every, crash_executor},
-      {f->outage_every, outage},    {f->step_every, step_clock},  {f->stall_every, stall}};
+      {f->outage_every, outage},    {f->step_every, step_clock},  {f->stall_every, stall},
+      {f->leave_every, leave_node}, {f->drain_every, drain_node}};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     troubles[i] = all[i];
     if (troubles[i].every)
@@ -232,9 +260,11 @@ static void begin(const struct sim_options *o) {
 }
 
 static void come_back(void) {
-  for (int i = 0; i < sim_world->o.nodes; i++)
+  for (int i = 0; i < sim_world->o.nodes; i++) {
+    set_drained(i, false);
     if (!sim_world->nodes[i]->proc)
       sim_node_start(sim_world->nodes[i]);
+  }
 }
 
 static void clear_away(void) {

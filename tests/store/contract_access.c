@@ -185,6 +185,28 @@ static void test_wait_change(void **state) {
   assert_int_equal(ret.shards[0], fx.shard_count - 1);
   OK(CALL_ON(listener, wait_change, &ret, .timeout = 1000));
   assert_int_equal(ret.count, 0);
+  assert_false(ret.nodes);
+  /* nodes: a shard is free, one is drained, one has left */
+  own_shards();
+  struct st_shard_release_ret released;
+  OK(CALL(shard_release, &released, .node = fx.node, .incarnation = fx.incarnation, .ids = (int32_t[]){0},
+          .count = 1));
+  OK(CALL_ON(listener, wait_change, &ret, .timeout = 10 * USEC_PER_SEC));
+  assert_true(ret.nodes && ret.count == 0);
+  struct st_node_drain_ret drained;
+  OK(CALL(node_drain, &drained, .id = fx.node, .drained = true));
+  OK(CALL_ON(listener, wait_change, &ret, .timeout = 10 * USEC_PER_SEC));
+  assert_true(ret.nodes);
+  OK(CALL(node_drain, &drained, .id = fx.node, .drained = false));
+  OK(CALL_ON(listener, wait_change, &ret, .timeout = 10 * USEC_PER_SEC));
+  assert_true(ret.nodes);
+  struct slice other = unique("leaver");
+  struct st_node_join_ret joined;
+  struct st_node_leave_ret left;
+  OK(CALL(node_join, &joined, .id = other, .ttl = USEC_PER_HOUR));
+  OK(CALL(node_leave, &left, .id = other, .incarnation = joined.incarnation));
+  OK(CALL_ON(listener, wait_change, &ret, .timeout = 10 * USEC_PER_SEC));
+  assert_true(ret.nodes);
   store_close(&listener);
 }
 

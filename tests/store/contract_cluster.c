@@ -47,15 +47,22 @@ static void test_node(void **state) {
   (void)state;
   struct st_node_join_ret first = join(id, USEC_PER_HOUR);
   assert_int_equal(first.lease_until, first.now + USEC_PER_HOUR);
-  OK(CALL(node_renew, &renew, .id = id, .incarnation = first.incarnation, .ttl = 2 * USEC_PER_HOUR));
+  assert_int_equal(find_node(id)->share, SHARE_KEEP);
+  OK(CALL(node_renew, &renew, .id = id, .incarnation = first.incarnation, .ttl = 2 * USEC_PER_HOUR,
+          .share = SHARE_FULL, .clock_offset = -1500));
   const struct node_row *n = find_node(id);
   assert_non_null(n);
+  assert_int_equal(n->share, SHARE_FULL);
+  assert_int_equal(n->clock_offset, -1500);
+  assert_false(n->drained);
   assert_int_equal(n->renewals, 1);
   assert_int_equal(n->lease_until, renew.lease_until);
   assert_int_equal(n->started_at, first.now);
   assert_true(slice_eqz(n->address, "127.0.0.1:7001") && slice_eqz(n->tzdata, "2024a") &&
               slice_eqz(n->version, "0.1"));
   struct st_node_join_ret second = join(id, USEC_PER_HOUR);
+  assert_int_equal(find_node(id)->share, SHARE_KEEP);
+  assert_int_equal(find_node(id)->clock_offset, 0);
   assert_true(second.incarnation > first.incarnation);
   REFUSED(ERR_FENCED,
           CALL(node_renew, &renew, .id = id, .incarnation = first.incarnation, .ttl = USEC_PER_HOUR));
@@ -65,6 +72,52 @@ static void test_node(void **state) {
   REFUSED(ERR_FENCED,
           CALL(node_renew, &renew, .id = id, .incarnation = second.incarnation, .ttl = USEC_PER_HOUR));
   assert_true(join(id, USEC_PER_HOUR).incarnation > second.incarnation);
+}
+
+static void test_drain(void **state) {
+  struct slice id = unique("drained");
+  struct st_node_drain_ret none;
+  struct st_node_leave_ret left;
+  struct st_node_renew_ret renew;
+  struct st_node_forget_ret forgot;
+  (void)state;
+  REFUSED(ERR_NOT_FOUND, CALL(node_drain, &none, .id = id, .drained = true));
+  struct st_node_join_ret first = join(id, USEC_PER_HOUR);
+  OK(CALL(node_drain, &none, .id = id, .drained = true));
+  assert_int_equal(CALL(node_drain, &none, .id = id, .drained = true), 1);
+  assert_true(find_node(id)->drained);
+  /* over a kill, and over an orderly stop */
+  struct st_node_join_ret second = join(id, USEC_PER_HOUR);
+  assert_true(find_node(id)->drained);
+  REFUSED(ERR_FENCED, CALL(node_leave, &left, .id = id, .incarnation = first.incarnation));
+  OK(CALL(node_leave, &left, .id = id, .incarnation = second.incarnation));
+  const struct node_row *n = find_node(id);
+  assert_non_null(n);
+  assert_true(n->drained && n->lease_until <= db_now());
+  REFUSED(ERR_FENCED,
+          CALL(node_renew, &renew, .id = id, .incarnation = second.incarnation, .ttl = USEC_PER_HOUR));
+  struct st_node_join_ret third = join(id, USEC_PER_HOUR);
+  assert_true(third.incarnation > second.incarnation);
+  assert_true(find_node(id)->drained);
+  OK(CALL(node_drain, &none, .id = id, .drained = false));
+  assert_int_equal(CALL(node_drain, &none, .id = id, .drained = false), 1);
+  OK(CALL(node_leave, &left, .id = id, .incarnation = third.incarnation));
+  assert_null(find_node(id));
+  /* what is dead for long is forgotten, but not the living, nor the owner of a shard */
+  struct slice owner = unique("owner"), idle = unique("idle"), living = unique("living");
+  struct st_node_join_ret o = join(owner, 1), i = join(idle, 1);
+  (void)join(living, USEC_PER_HOUR);
+  own_shards();
+  assert_int_equal(claim(owner, o.incarnation, 0, &fx.node), 1);
+  while (db_now() <= i.lease_until + USEC_PER_MS)
+    continue;
+  OK(CALL(node_forget, &forgot, .age = USEC_PER_HOUR));
+  assert_non_null(find_node(idle));
+  OK(CALL(node_forget, &forgot, .age = 0));
+  assert_true(forgot.removed >= 1);
+  assert_null(find_node(idle));
+  assert_non_null(find_node(owner));
+  assert_non_null(find_node(living));
 }
 
 static void test_claim(void **state) {
@@ -168,6 +221,7 @@ static void test_maintain(void **state) {
   OK(CALL(maintain, &ret));
 }
 
-TESTS(cluster_tests, cmocka_unit_test(test_meta), cmocka_unit_test(test_node), cmocka_unit_test(test_claim),
-      cmocka_unit_test(test_claim_lapsed), cmocka_unit_test(test_claim_raises_both_fences),
-      cmocka_unit_test(test_shard_lock), cmocka_unit_test(test_maintain));
+TESTS(cluster_tests, cmocka_unit_test(test_meta), cmocka_unit_test(test_node), cmocka_unit_test(test_drain),
+      cmocka_unit_test(test_claim), cmocka_unit_test(test_claim_lapsed),
+      cmocka_unit_test(test_claim_raises_both_fences), cmocka_unit_test(test_shard_lock),
+      cmocka_unit_test(test_maintain));

@@ -128,7 +128,7 @@ static void running_is_written_before_a_stop(void **state) {
   open_run(key(1, 7, 0), MANUAL, false);
   open_run(key(1, 8, 0), MANUAL, false);
   event(key(1, 7, 0), EV_ACCEPT, NOW + 1);
-  live_write_running(l, NOW + 2, &out);
+  live_write_running(l, -1, NOW + 2, &out);
   assert_int_equal(out.updates_count, 1);
   assert_int_equal(out.updates[0].state, RUN_RUNNING);
   assert_int_equal(out.updates[0].key.task_id, 7);
@@ -148,7 +148,7 @@ static void troubles_of_the_delivery_are_forgotten(void **state) {
     live_event(l, &ev, NOW + 1, &out);
     event(key(1, 7 + i, 0), EV_ACCEPT, NOW + 2);
   }
-  live_write_running(l, NOW + 3, &out);
+  live_write_running(l, -1, NOW + 3, &out);
   assert_int_equal(out.updates_count, 3);
   for (int i = 0; i < 3; i++)
     assert_true(!out.updates[i].error_type.p && !out.updates[i].error_message.p);
@@ -164,7 +164,7 @@ static void the_holder_is_written_before_a_stop(void **state) {
   assert_true(live_sending(l, &sent, 1, &(struct live_place){SLICE("x"), 0, NULL}));
   assert_true(live_sending(l, &unreached, 1, &(struct live_place){SLICE("y"), 0, NULL}));
   event(unreached, EV_UNREACHABLE, NOW + 1);
-  live_write_running(l, NOW + 2, &out);
+  live_write_running(l, -1, NOW + 2, &out);
   assert_int_equal(out.updates_count, 1);
   const struct run_update *u = &out.updates[0];
   assert_true(run_key_eq(&u->key, &sent) && u->state == RUN_PENDING && u->reason == REASON_DISPATCHING);

@@ -242,7 +242,7 @@ static void test_incarnations(void **state) {
   live_out_clear(&out);
   lose("x", 6, live_sends(l));
   assert_int_equal(live_count_phase(l, PHASE_PROGRESS), 1);
-  live_write_running(l, NOW + 3, &out);
+  live_write_running(l, -1, NOW + 3, &out);
   assert_int_equal(out.updates_count, 1);
   assert_int_equal(out.updates[0].incarnation, 7);
   settle();

@@ -112,7 +112,7 @@ int pg_inbox_oldest(struct store *store, const struct st_inbox_oldest *in, struc
 }
 
 /* Each shard once, in the order of the ids. */
-static size_t take_notifications(struct pg_store *s, bool *changed) {
+static size_t take_notifications(struct pg_store *s, bool *changed, bool *nodes) {
   size_t n = 0;
   PGnotify *note;
   while ((note = PQnotifies(s->conn))) {
@@ -122,6 +122,7 @@ static size_t take_notifications(struct pg_store *s, bool *changed) {
       changed[shard] = true;
       n++;
     }
+    *nodes = *nodes || strcmp(note->extra, PG_NODES_CHANGED) == 0;
     PQfreemem(note);
   }
   return n;
@@ -141,18 +142,20 @@ int pg_wait_change(struct store *store, const struct st_wait_change *in, struct 
     return code;
   bool *changed = arena_array(mem, (size_t)s->source->shard_count, sizeof *changed);
   usec_t until = clock_system.mono(&clock_system) + in->timeout, left = in->timeout;
-  size_t n = take_notifications(s, changed);
-  while (n == 0 && left > 0) {
+  bool nodes = false;
+  size_t n = take_notifications(s, changed, &nodes);
+  while (n == 0 && !nodes && left > 0) {
     code = pgc_wait(s, left, e);
     if (code < 0)
       return code;
-    n = take_notifications(s, changed);
+    n = take_notifications(s, changed, &nodes);
     left = until - clock_system.mono(&clock_system);
   }
   int32_t *shards = arena_array(mem, n, sizeof *shards);
   for (int32_t i = 0, k = 0; i < s->source->shard_count; i++)
     if (changed[i])
       shards[k++] = i;
+  ret->nodes = nodes;
   ret->shards = shards;
   ret->count = n;
   return 0;

@@ -46,14 +46,15 @@ int pg_node_join(struct store *store, const struct st_node_join *in, struct st_n
                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_join",
-      "INSERT INTO node (id, incarnation, renewals, lease_until, started_at, address, version, tzdata) "
+      "INSERT INTO node (id, incarnation, renewals, lease_until, started_at, address, version, tzdata, "
+      "share) "
       "SELECT $1::text, nextval('node_incarnation'), 0, n.now + $5::int8, n.now, $2::text, $3::text, "
-      "$4::text "
+      "$4::text, $6::int4 "
       "FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
       "ON CONFLICT (id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0, lease_until = "
       "excluded.lease_until, "
       "started_at = excluded.started_at, address = excluded.address, version = excluded.version, tzdata = "
-      "excluded.tzdata "
+      "excluded.tzdata, share = excluded.share, clock_offset = 0 "
       "RETURNING incarnation, started_at, lease_until",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
@@ -64,6 +65,7 @@ int pg_node_join(struct store *store, const struct st_node_join *in, struct st_n
   pgw_text0(&s->args, in->version);
   pgw_text0(&s->args, in->tzdata);
   pgw_i8(&s->args, in->ttl);
+  pgw_i4(&s->args, SHARE_KEEP);
   int code = pgc_one(s, &q, &r, e);
   if (code < 0)
     return code;
@@ -79,8 +81,8 @@ int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st
                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_renew",
-      "UPDATE node SET renewals = renewals + 1, lease_until = n.now + $3::int8 "
-      "FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
+      "UPDATE node SET renewals = renewals + 1, lease_until = n.now + $3::int8, share = $4::int4, "
+      "clock_offset = $5::int8 FROM (SELECT " PG_NOW " AS now OFFSET 0) n "
       "WHERE id = $1::text AND incarnation = $2::int8 RETURNING n.now, lease_until",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
@@ -94,6 +96,8 @@ int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st
   pgw_text0(&s->args, in->id);
   pgw_i8(&s->args, in->incarnation);
   pgw_i8(&s->args, in->ttl);
+  pgw_i4(&s->args, (int32_t)in->share);
+  pgw_i8(&s->args, in->clock_offset);
   code = pgc_one(s, &q, &r, e);
   if (code < 0)
     return code;
@@ -104,14 +108,20 @@ int pg_node_renew(struct store *store, const struct st_node_renew *in, struct st
   return 0;
 }
 
+#define PG_TELL_NODES "pg_notify('" PG_CHANNEL "', '" PG_NODES_CHANGED "')"
+
 int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st_node_leave_ret *ret,
                   struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_leave",
-      "WITH gone AS (DELETE FROM node WHERE id = $1::text AND incarnation = $2::int8 RETURNING 1), "
+      "WITH gone AS (DELETE FROM node WHERE id = $1::text AND incarnation = $2::int8 AND NOT drained "
+      "RETURNING 1), "
+      "away AS (UPDATE node SET incarnation = 0, lease_until = least(lease_until, " PG_NOW ") "
+      "WHERE id = $1 AND incarnation = $2 AND drained RETURNING 1), "
       "mine AS (SELECT id FROM shard WHERE owner = $1 AND incarnation = $2 ORDER BY id FOR UPDATE), "
       "released AS (UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine "
-      "WHERE s.id = mine.id AND s.owner = $1 AND s.incarnation = $2) SELECT 1 FROM gone",
+      "WHERE s.id = mine.id AND s.owner = $1 AND s.incarnation = $2) "
+      "SELECT " PG_TELL_NODES " FROM (SELECT FROM gone UNION ALL SELECT FROM away) x",
       PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;
@@ -125,12 +135,50 @@ int pg_node_leave(struct store *store, const struct st_node_leave *in, struct st
   return code;
 }
 
+int pg_node_drain(struct store *store, const struct st_node_drain *in, struct st_node_drain_ret *ret,
+                  struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "node_drain",
+      "WITH was AS (SELECT drained FROM node WHERE id = $1::text FOR UPDATE), "
+      "n AS (UPDATE node SET drained = $2::bool WHERE id = $1 RETURNING " PG_TELL_NODES ") "
+      "SELECT was.drained FROM was, n",
+      PG_WRITE};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  (void)ret;
+  (void)mem;
+  pgw_text0(&s->args, in->id);
+  pgw_bool(&s->args, in->drained);
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0 && PQntuples(r) == 0)
+    return err_set(e, ERR_NOT_FOUND, "there is no node %.*s", SLICE_FMT(in->id));
+  return code < 0 ? code : pgw_int(r, 0, 0) == in->drained;
+}
+
+int pg_node_forget(struct store *store, const struct st_node_forget *in, struct st_node_forget_ret *ret,
+                   struct arena *mem, struct err *e) {
+  static const struct pg_sql q = {
+      "node_forget",
+      "WITH gone AS (DELETE FROM node n WHERE lease_until < " PG_NOW " - $1::int8 "
+      "AND NOT EXISTS (SELECT FROM shard WHERE owner = n.id) RETURNING 1) SELECT count(*) FROM gone",
+      PG_WRITE};
+  struct pg_store *s = pg_of(store);
+  auto_result r = NULL;
+  (void)mem;
+  pgw_i8(&s->args, in->age);
+  int code = pgc_one(s, &q, &r, e);
+  if (code == 0)
+    ret->removed = pgw_int(r, 0, 0);
+  return code;
+}
+
 int pg_node_list(struct store *store, const struct st_node_list *in, struct st_node_list_ret *ret,
                  struct arena *mem, struct err *e) {
   static const struct pg_sql q = {
       "node_list",
-      "SELECT n.now, id, address, version, tzdata, incarnation, renewals, lease_until, started_at "
-      "FROM (SELECT " PG_NOW " AS now OFFSET 0) n LEFT JOIN node ON true ORDER BY id",
+      "SELECT n.now, id, address, version, tzdata, incarnation, renewals, lease_until, started_at, "
+      "clock_offset, share, drained FROM (SELECT " PG_NOW
+      " AS now OFFSET 0) n LEFT JOIN node ON true ORDER BY id",
       PG_READ};
   auto_result r = NULL;
   (void)in;
@@ -153,6 +201,9 @@ int pg_node_list(struct store *store, const struct st_node_list *in, struct st_n
     node->renewals = pgw_next_int(&c);
     node->lease_until = pgw_next_int(&c);
     node->started_at = pgw_next_int(&c);
+    node->clock_offset = pgw_next_int(&c);
+    node->share = (enum share)pgw_next_int(&c);
+    node->drained = pgw_next_int(&c) != 0;
   }
   return 0;
 }
@@ -250,7 +301,7 @@ int pg_shard_release(struct store *store, const struct st_shard_release *in, str
                                   "= $1::text AND incarnation = $2::int8 "
                                   "ORDER BY id FOR UPDATE) "
                                   "UPDATE shard s SET owner = NULL, incarnation = 0 FROM mine WHERE s.id = "
-                                  "mine.id AND s.owner = $1 AND s.incarnation = $2",
+                                  "mine.id AND s.owner = $1 AND s.incarnation = $2 RETURNING " PG_TELL_NODES,
                                   PG_WRITE};
   struct pg_store *s = pg_of(store);
   auto_result r = NULL;

@@ -8,6 +8,7 @@
 
 #define PG_NOW                "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"
 #define PG_CHANNEL            "kelou"                 /* NOTIFY channel; the payload is the shard */
+#define PG_NODES_CHANGED      "nodes"                 /* … or this */
 #define PG_MIGRATION_LOCK     INT64_C(0x6b656c6f75)   /* advisory lock of migrations and of the first token */
 #define PG_UPKEEP_LOCK        (PG_MIGRATION_LOCK + 1) /* advisory lock of the making of partitions */
 #define PG_HISTORY_LOCK       (PG_MIGRATION_LOCK + 2) /* advisory lock of the retention */

@@ -1,8 +1,6 @@
 /* Nodes and shards. */
 #include "store/sqlite/sqlite.h"
 
-#define NODE_FORGET USEC_PER_DAY /* a node whose lease passed so long ago is removed by `maintain` */
-
 int sqlite_meta(struct store *s, const struct st_meta *in, struct st_meta_ret *ret, struct arena *mem,
                 struct err *e) {
   const struct sqlite_source *src = sqlite_source_of(s);
@@ -28,8 +26,8 @@ int sqlite_node_join(struct store *s, const struct st_node_join *in, struct st_n
   if (r > 0) {
     db_get(tx.db, SQL_META_ADD, mem, "l", &out.incarnation);
     db_settle(tx.db);
-    r = db_run(tx.db, SQL_NODE_PUT, e, "slllttt", in->id, out.incarnation, out.lease_until, out.now,
-               in->address, in->version, in->tzdata);
+    r = db_run(tx.db, SQL_NODE_PUT, e, "slllttti", in->id, out.incarnation, out.lease_until, out.now,
+               in->address, in->version, in->tzdata, SHARE_KEEP);
   }
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
   if (r == 0)
@@ -50,7 +48,8 @@ int sqlite_node_renew(struct store *s, const struct st_node_renew *in, struct st
     return r;
   out.now = tx.now;
   out.lease_until = out.now + in->ttl;
-  r = db_run(tx.db, SQL_NODE_RENEW, e, "sll", in->id, in->incarnation, out.lease_until);
+  r = db_run(tx.db, SQL_NODE_RENEW, e, "sllil", in->id, in->incarnation, out.lease_until, (int)in->share,
+             in->clock_offset);
   if (r == 0)
     r = fenced(in->id, e);
   r = sqlite_write_end(&tx, r < 0 ? r : 0);
@@ -68,10 +67,47 @@ int sqlite_node_leave(struct store *s, const struct st_node_leave *in, struct st
     return r;
   r = db_run(tx.db, SQL_NODE_DELETE, e, "sl", in->id, in->incarnation);
   if (r == 0)
+    r = db_run(tx.db, SQL_NODE_AWAY, e, "sll", in->id, in->incarnation, tx.now);
+  if (r == 0)
     r = fenced(in->id, e);
   if (r > 0)
     r = db_run(tx.db, SQL_SHARD_RELEASE_ALL, e, "sl", in->id, in->incarnation);
+  sqlite_touch_nodes(&tx);
   return sqlite_write_end(&tx, r < 0 ? r : 0);
+}
+
+int sqlite_node_drain(struct store *s, const struct st_node_drain *in, struct st_node_drain_ret *ret,
+                      struct arena *mem, struct err *e) {
+  struct sqlite_tx tx;
+  bool was = false;
+  int r = sqlite_write(&tx, s, mem, e);
+  (void)ret;
+  if (r < 0)
+    return r;
+  r = db_first(tx.db, SQL_NODE_DRAINED, e, "s", in->id);
+  if (r == 0)
+    r = err_set(e, ERR_NOT_FOUND, "there is no node %.*s", SLICE_FMT(in->id));
+  if (r > 0) {
+    db_get(tx.db, SQL_NODE_DRAINED, NULL, "b", &was);
+    db_settle(tx.db);
+    r = db_run(tx.db, SQL_NODE_DRAIN, e, "si", in->id, (int)in->drained);
+    sqlite_touch_nodes(&tx);
+  }
+  r = sqlite_write_end(&tx, r < 0 ? r : 0);
+  return r < 0 ? r : was == in->drained;
+}
+
+int sqlite_node_forget(struct store *s, const struct st_node_forget *in, struct st_node_forget_ret *ret,
+                       struct arena *mem, struct err *e) {
+  struct sqlite_tx tx;
+  int r = sqlite_write(&tx, s, mem, e);
+  if (r < 0)
+    return r;
+  int removed = db_run(tx.db, SQL_NODE_FORGET, e, "l", tx.now - in->age);
+  r = sqlite_write_end(&tx, removed < 0 ? removed : 0);
+  if (r == 0)
+    ret->removed = removed;
+  return r;
 }
 
 int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_node_list_ret *ret,
@@ -87,8 +123,11 @@ int sqlite_node_list(struct store *s, const struct st_node_list *in, struct st_n
   r = db_query(tx.db, SQL_NODE_LIST, e, "");
   while (r >= 0 && (r = db_step(tx.db, SQL_NODE_LIST, e)) > 0) {
     struct node_row *n = sqlite_push(mem, out.nodes, out.count, cap);
-    db_get(tx.db, SQL_NODE_LIST, mem, "ssssllll", &n->id, &n->address, &n->version, &n->tzdata,
-           &n->incarnation, &n->renewals, &n->lease_until, &n->started_at);
+    int32_t share = 0;
+    db_get(tx.db, SQL_NODE_LIST, mem, "sssslllllib", &n->id, &n->address, &n->version, &n->tzdata,
+           &n->incarnation, &n->renewals, &n->lease_until, &n->started_at, &n->clock_offset, &share,
+           &n->drained);
+    n->share = (enum share)share;
   }
   if (sqlite_read_end(&tx, r) < 0)
     return r;
@@ -190,6 +229,7 @@ int sqlite_shard_release(struct store *s, const struct st_shard_release *in, str
     return r;
   for (size_t i = 0; r >= 0 && i < in->count; i++)
     r = db_run(tx.db, SQL_SHARD_RELEASE, e, "isl", in->ids[i], in->node, in->incarnation);
+  sqlite_touch_nodes(&tx);
   return sqlite_write_end(&tx, r < 0 ? r : 0);
 }
 
@@ -218,11 +258,6 @@ int sqlite_maintain(struct store *s, const struct st_maintain *in, struct st_mai
   (void)sqlite_read_end(&tx, 0); /* the connection is open now */
   if (sqlite3_wal_checkpoint_v2(tx.db->h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
     return db_fail(tx.db, e);
-  r = sqlite_write(&tx, s, mem, e);
-  if (r < 0)
-    return r;
-  r = db_run(tx.db, SQL_NODE_EXPIRE, e, "l", tx.now - NODE_FORGET);
-  r = sqlite_write_end(&tx, r < 0 ? r : 0);
   write_queue_enter(&st->source->queue, false);
   (void)sqlite3_wal_checkpoint_v2(st->source->writer.h, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL,
                                   NULL); /* the next one goes on */

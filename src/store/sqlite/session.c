@@ -66,7 +66,7 @@ int sqlite_write(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, s
 static void tell_news(struct sqlite_source *src, bool committed) {
   bool any = false;
   mutex_lock(&src->news_m);
-  for (int32_t i = 0; i < src->shard_count; i++) {
+  for (int32_t i = 0; i <= src->shard_count; i++) {
     if (src->touched[i] && committed) {
       src->news[i]++;
       any = true;
@@ -180,6 +180,8 @@ int sqlite_shard_unlock(struct store *s, const struct st_shard_unlock *in, struc
 /* ------------------------------------------------------------------ news */
 void sqlite_touch(struct sqlite_tx *tx, int32_t shard) { tx->session->source->touched[shard] = true; }
 
+void sqlite_touch_nodes(struct sqlite_tx *tx) { sqlite_touch(tx, tx->session->source->shard_count); }
+
 int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct st_wait_change_ret *ret,
                        struct arena *mem, struct err *e) {
   struct sqlite_store *st = (struct sqlite_store *)s;
@@ -188,14 +190,17 @@ int sqlite_wait_change(struct store *s, const struct st_wait_change *in, struct 
   usec_t until = src->clock->mono(src->clock) + in->timeout, left = in->timeout;
   size_t n = 0;
   (void)e;
+  ret->nodes = false;
   mutex_lock(&src->news_m);
   for (;;) {
+    ret->nodes = st->seen[src->shard_count] != src->news[src->shard_count];
+    st->seen[src->shard_count] = src->news[src->shard_count];
     for (int32_t i = 0; i < src->shard_count; i++)
       if (st->seen[i] != src->news[i]) {
         st->seen[i] = src->news[i];
         shards[n++] = i;
       }
-    if (n || left <= 0 || !cond_wait(&src->news_c, &src->news_m, left))
+    if (n || ret->nodes || left <= 0 || !cond_wait(&src->news_c, &src->news_m, left))
       break;
     left = until - src->clock->mono(src->clock);
   }
@@ -234,9 +239,9 @@ int sqlite_session(struct store_source *s, enum store_role role, struct store **
   st->base.ops = &ops;
   st->source = src;
   st->role = role;
-  st->seen = mem_array((size_t)src->shard_count, sizeof *st->seen);
+  st->seen = mem_array((size_t)src->shard_count + 1, sizeof *st->seen);
   mutex_lock(&src->news_m);
-  memcpy(st->seen, src->news, (size_t)src->shard_count * sizeof *st->seen);
+  memcpy(st->seen, src->news, ((size_t)src->shard_count + 1) * sizeof *st->seen);
   mutex_unlock(&src->news_m);
   *ret = &st->base;
   return 0;

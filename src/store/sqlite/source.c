@@ -138,7 +138,7 @@ static int take_over(struct sqlite_source *src, const struct store_options *o, s
     r = db_exec(db,
                 "UPDATE shard SET owner = '', epoch = epoch + 1;"
                 "UPDATE shard_finish SET epoch = (SELECT epoch FROM shard WHERE shard.id = shard_finish.id);"
-                "DELETE FROM node; COMMIT",
+                "DELETE FROM node WHERE drained = 0; UPDATE node SET incarnation = 0; COMMIT",
                 e);
   if (r < 0) {
     (void)db_exec(db, "ROLLBACK", NULL); /* the failure is known already */
@@ -213,8 +213,8 @@ int sqlite_source_open(const struct store_options *o, struct store_source **ret,
     source_close(&src->base);
     return r;
   }
-  src->touched = mem_array((size_t)src->shard_count, sizeof *src->touched);
-  src->news = mem_array((size_t)src->shard_count, sizeof *src->news);
+  src->touched = mem_array((size_t)src->shard_count + 1, sizeof *src->touched);
+  src->news = mem_array((size_t)src->shard_count + 1, sizeof *src->news);
   *ret = &src->base;
   return 0;
 }

@@ -21,13 +21,13 @@ struct sqlite_source {
   int32_t shard_count, schema_version;
   struct write_queue queue;
   struct db writer; /* of whoever holds the queue */
-  bool *touched;    /* by shard: changed in the open transaction; as writer */
+  bool *touched;    /* by shard, and one more for the nodes: changed in the open transaction; as writer */
   int64_t *parents; /* tasks on which others depend, ascending; as writer */
   size_t parent_count, parent_cap;
   bool parents_known;  /* they are as the writer connection sees them */
   struct mutex news_m; /* protects news */
   struct cond news_c;
-  uint64_t *news; /* by shard: committed changes of tasks or inbox */
+  uint64_t *news; /* as touched: committed changes of tasks or inbox, or of nodes */
 };
 struct sqlite_store {
   struct store base;
@@ -68,6 +68,7 @@ int sqlite_read(struct sqlite_tx *ret_tx, struct store *s, struct arena *mem, st
 int sqlite_read_end(struct sqlite_tx *tx, int r);
 /* Tell wait_change once this transaction is committed. */
 void sqlite_touch(struct sqlite_tx *tx, int32_t shard);
+void sqlite_touch_nodes(struct sqlite_tx *tx);
 static inline int32_t sqlite_shard_of(const struct sqlite_tx *tx, int64_t task_id) {
   return shard_of_task(task_id, tx->shard_count);
 }
