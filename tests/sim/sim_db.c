@@ -299,17 +299,13 @@ int db_node_forget(struct store *s, const struct st_node_forget *in, struct st_n
   usec_t now = db->now(db->now_arg);
   (void)mem, (void)e;
   ret->removed = 0;
-  for (size_t i = 0; i < db->node_count;) {
-    struct node_row *n = &db->nodes[i];
-    bool owns = false;
+  for (size_t i = db->node_count; i-- > 0;) {
+    bool stays = db->nodes[i].lease_until >= now - in->age;
     for (int32_t k = 0; k < db->shard_count; k++)
-      owns = owns || slice_eq(db->shards[k].row.owner, n->id);
-    if (n->lease_until >= now - in->age || owns) {
-      i++;
-      continue;
-    }
-    *n = db->nodes[--db->node_count];
-    ret->removed++;
+      stays = stays || slice_eq(db->shards[k].row.owner, db->nodes[i].id);
+    if (!stays)
+      db->nodes[i] = db->nodes[--db->node_count];
+    ret->removed += !stays;
   }
   return 0;
 }
