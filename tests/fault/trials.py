@@ -42,6 +42,7 @@ class Trials(Storm):
 
     def well(self):
         wait_for(self.c.settled, WELL_SECONDS, "all is well again", every=0.05)
+        wait_for(self.c.balanced, WELL_SECONDS, "every node has its share", every=0.05)
 
     def disturbed(self):
         return self.down
