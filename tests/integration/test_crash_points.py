@@ -49,7 +49,7 @@ def test_it_dies_while_it_goes(server, tmp_path):
             victim = t.node
             victim.kill()
             start_at(victim, point)
-            t.wait_ready()
+            victim.wait_ready()
             reached = victim.stop(40) == CRASHED
             assert reached or point.startswith("shard_release"), point  # a node that owns nothing releases nothing
             victim.start(wait=False)
