@@ -18,7 +18,7 @@ bool cluster_renewed(const struct cluster *c) {
 bool cluster_lease_valid(const struct cluster *c) {
   if (alone(c))
     return true; /* the lock file is the lease */
-  return cluster_renewed(c);
+  return cluster_renewed(c) && !atomic_load(&c->unsure);
 }
 
 size_t cluster_owned(const struct cluster *c) { return atomic_load(&c->owned_count); }
@@ -48,6 +48,8 @@ static void judge_clock(struct cluster *c, usec_t trip) {
 /* What a round trip that began at `sent` says about the database's clock and our lease. */
 static void note_time(struct cluster *c, usec_t sent, usec_t now) {
   usec_t back = cluster_mono();
+  if (!cluster_renewed(c)) /* others may have what is ours: first look, then act (cluster_look_now) */
+    atomic_store(&c->unsure, true);
   atomic_store(&c->offset,
                estimate_offset(atomic_load(&c->offset), !atomic_load(&c->lease_until), sent, back, now));
   atomic_store(&c->lease_until,

@@ -34,6 +34,7 @@ struct cluster {
   int64_t incarnation;
   _Atomic usec_t offset;      /* database time - monotonic */
   _Atomic usec_t lease_until; /* monotonic */
+  _Atomic bool unsure; /* the lease had ended; what is ours has not been compared with the rows since */
   _Atomic size_t owned_count;
   /* the lease thread's own */
   struct watched watched[WATCHED_MAX];

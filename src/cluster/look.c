@@ -282,6 +282,7 @@ static int look(struct look *l, struct err *e) {
   }
   if (c->o.hooks.seen)
     c->o.hooks.seen(c->o.hooks.arg, &l->nodes, &l->shards);
+  atomic_store(&c->unsure, false);
   rc = release_strays(l, e);
   if (rc < 0)
     return rc;

@@ -44,6 +44,13 @@ void run_hand_over(struct run_service *s, int32_t shard, int64_t epoch) {
     s->o.hooks.handed_over(s->o.hooks.arg, shard, epoch);
 }
 
+void run_fenced(struct run_service *s, int32_t shard, int64_t epoch) {
+  mutex_lock(&s->lock);
+  if (s->epochs[shard] == epoch)
+    s->closing[shard] = USEC_NEVER;
+  mutex_unlock(&s->lock);
+}
+
 void run_close_step(struct run_service *s, bool all, usec_t now) {
   for (int32_t i = 0; i < s->o.shard_count; i++) {
     s->closed[i] = false;

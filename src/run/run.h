@@ -72,6 +72,8 @@ void run_count_waits(struct run_service *s, int64_t ret[WAIT_MAX_]);
 int run_adopt(struct run_service *s, struct store *store, int32_t shard, int64_t epoch,
               struct spec_cache *specs, struct err *e);
 void run_disown(struct run_service *s, int32_t shard);
+/* Another owner has it, or may: from now on nothing of it is sent. run_disown follows. Does not block. */
+void run_fenced(struct run_service *s, int32_t shard, int64_t epoch);
 /* Another owner shall have the shard, which fires no more: from now on nothing of it is sent; what waits for the writer is written, what is
  * under way may be answered for 100 ms, then its executors are written into the rows, the runs are forgotten, and hooks.handed_over follows. */
 void run_hand_over(struct run_service *s, int32_t shard, int64_t epoch);

@@ -42,10 +42,11 @@ struct run_service {
       failing_since; /* monotonic: the database has not taken a change since; 0: it took the last one */
   struct mutex lock; /* guards live, epochs, adopting, expected, closing, opened */
   struct live *live;
-  int64_t *epochs;         /* by shard; 0 = not ours */
-  bool *adopting;          /* by shard: its open runs are still being read */
-  bool *expected;          /* by shard: ours, and not even begun to be read */
-  usec_t *closing;         /* by shard: being handed over, at the latest then (monotonic); 0 = not */
+  int64_t *epochs; /* by shard; 0 = not ours */
+  bool *adopting;  /* by shard: its open runs are still being read */
+  bool *expected;  /* by shard: ours, and not even begun to be read */
+  usec_t *
+      closing; /* by shard: being handed over, at the latest then (monotonic); USEC_NEVER: lost; 0 = neither */
   bool *closed;            /* by shard: handed over with this turn (the writer's own) */
   struct mutex pause_lock; /* guards nothing: for the pause between two tries of a commit */
   struct cond pause;

@@ -39,6 +39,7 @@ static void on_owned(void *arg, const struct shard_row *row) {
   engine_own(((struct server *)arg)->engine, row);
 }
 static void on_shard_lost(void *arg, int32_t shard, int64_t epoch) {
+  run_fenced(((struct server *)arg)->runs, shard, epoch);
   engine_disown(((struct server *)arg)->engine, shard, epoch);
 }
 static void on_hand_over(void *arg, int32_t shard, int64_t epoch) {

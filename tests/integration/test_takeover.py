@@ -9,7 +9,7 @@ import requests
 
 from tests.harness.fake_executor import Accept, Busy, Done, Hang
 from tests.harness.kelou import Api, Keloud, wait_for
-from tests.harness.servers import Postgres, postgres_bin
+from tests.harness.servers import Postgres, dies_with_me, postgres_bin
 from tests.harness.world import Scene, at, seconds_between, soon
 
 LEASE = "1s"
@@ -228,3 +228,30 @@ def test_without_a_lease_nothing_is_sent(tmp_path):
         finally:
             one.stop()
             assert node.stop() == 0
+
+
+def test_a_thawed_node_sends_nothing_stale(make_pair):
+    """A node frozen past its lease looks at what became of its shards before it sends what waited, however long that takes."""
+    pair = make_pair()
+    scene = pair.scene
+    full = scene.executor("full", "full", slots=100)
+    full.answer(Busy())
+    ids = [scene.task(f"t{i}", group="full", dispatch_timeout="5m").trigger() for i in range(20)]
+    wait_for(lambda: {d.run_id for d in full.deliveries} >= set(ids), what="each was delivered once")
+    pair.first.pause()
+    before = {i: max(d.fence for d in deliveries_of(full, i)) for i in ids}
+    pair.second.start()
+    wait_for(lambda: all(deliveries_of(full, i)[-1].fence > before[i] for i in ids), 30, "the second node delivers them")
+    locked = subprocess.Popen(dies_with_me([os.path.join(postgres_bin(), "psql"), pair.first.store_url, "-X", "-q"]), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    locked.stdin.write("BEGIN; LOCK TABLE shard IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n")
+    locked.stdin.flush()
+    assert locked.stdout.readline() == "locked\n"
+    pair.first.cont()
+    wait_for(lambda: "lease not renewed" in pair.first.log_text(), 30, "the first node cannot look")
+    locked.communicate("COMMIT;\n", timeout=30)
+    wait_for(lambda: "joining anew" in pair.first.log_text(), 30, "the first node knows")
+    pair.first.wait_ready()
+    for i in ids:
+        fences = [d.fence for d in deliveries_of(full, i)]
+        assert fences == sorted(fences), fences
