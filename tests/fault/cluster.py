@@ -17,6 +17,7 @@ from tests.harness.servers import dies_with_me, free_port
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 GROUP, READY_SECONDS = "fault", 60
 BEAT_SECONDS, LOST_SECONDS = 2, 8
+LOOK_SECONDS = 0.3  # a node that does not answer must not hold up the plan
 
 
 class AnyApi(Api):
@@ -68,7 +69,7 @@ class Node(Keloud):
     def look(self):
         """Add up its counters over its lives, as far as they can be read now."""
         try:
-            got = {k: v for k, v in self.metrics().items() if k.partition("{")[0] in COUNTED}
+            got = {k: v for k, v in self.metrics(LOOK_SECONDS).items() if k.partition("{")[0] in COUNTED}
         except Exception:  # pylint: disable=broad-except
             return  # frozen, dead or busy
         for name, value in got.items():

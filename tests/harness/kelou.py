@@ -221,10 +221,10 @@ class Keloud(Process):
             options += ["--token-file", os.path.join(self.folder, "admin.token")]
         return run_cli(*options, *arguments, stdin=stdin, check=check)
 
-    def metrics(self):
+    def metrics(self, seconds=HTTP_SECONDS):
         """{'name{labels}': value} of /metrics."""
         found = {}
-        for line in requests.get(self.base_url + "/metrics", timeout=HTTP_SECONDS).text.splitlines():
+        for line in requests.get(self.base_url + "/metrics", timeout=seconds).text.splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 found[name] = float(value)
