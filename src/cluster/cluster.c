@@ -131,7 +131,7 @@ static bool set_owned(struct cluster *c, int32_t shard, int64_t from, int64_t ep
     metric_set(c->owned_gauge, (double)(epoch ? atomic_fetch_add(&c->owned_count, 1) + 1
                                               : atomic_fetch_sub(&c->owned_count, 1) - 1));
   c->handing -= o->stage != STAGE_KEPT;
-  *o = (struct owned){epoch, STAGE_KEPT};
+  *o = (struct owned){.epoch = epoch, .stage = STAGE_KEPT};
   cond_broadcast(&c->changed);
   return true;
 }
@@ -157,10 +157,11 @@ static void wake(struct cluster *c) {
   cond_broadcast(&c->wake);
 }
 
-static bool lose(struct cluster *c, int32_t shard, int64_t epoch) {
+static bool lose(struct cluster *c, int32_t shard, int64_t epoch, bool fenced) {
   mutex_lock(&c->lock);
   bool lost = epoch && set_owned(c, shard, epoch, 0); /* else known already */
   if (lost) {
+    c->owned[shard].fenced = fenced ? epoch : 0;
     c->o.hooks.lost(c->o.hooks.arg, shard, epoch);
     wake(c);
   }
@@ -169,7 +170,7 @@ static bool lose(struct cluster *c, int32_t shard, int64_t epoch) {
 }
 
 void cluster_fenced(struct cluster *c, int32_t shard, int64_t epoch) {
-  if (lose(c, shard, epoch))
+  if (lose(c, shard, epoch, true))
     metric_add(c->fenced, 1);
 }
 
@@ -190,9 +191,17 @@ void cluster_forget_handed(struct cluster *c, const int32_t *ids, size_t n) {
   mutex_unlock(&c->lock);
 }
 
+void cluster_forget_fenced(struct cluster *c, int32_t shard) {
+  mutex_lock(&c->lock);
+  c->owned[shard].fenced = 0;
+  mutex_unlock(&c->lock);
+}
+
 void cluster_lose_all(struct cluster *c) {
-  for (int32_t i = 0; i < c->shard_count; i++)
-    (void)lose(c, i, cluster_owned_as(c, i).epoch); /* those that are ours */
+  for (int32_t i = 0; i < c->shard_count; i++) {
+    (void)lose(c, i, cluster_owned_as(c, i).epoch, false); /* those that are ours */
+    cluster_forget_fenced(c, i);
+  }
 }
 
 /* ---------------------------------------------------------------- the lease */

@@ -13,6 +13,7 @@ enum stage { /* of a shard that is ours */
 struct owned {
   int64_t epoch; /* 0 = not ours */
   enum stage stage;
+  int64_t fenced; /* the epoch with which it was fenced off since the last look; 0 = it was not */
 };
 struct watched { /* a node, by this one's own watch */
   char id[65];
@@ -56,6 +57,7 @@ int cluster_look_now(struct cluster *c, struct err *e);
 /* cluster.c */
 int cluster_join(struct cluster *c, struct err *e);
 void cluster_lose_all(struct cluster *c);
+void cluster_forget_fenced(struct cluster *c, int32_t shard);
 struct owned cluster_owned_as(struct cluster *c, int32_t shard);
 void cluster_take(struct cluster *c, const struct shard_row *s);
 void cluster_forget_handed(struct cluster *c, const int32_t *ids, size_t n);

@@ -98,13 +98,15 @@ static void look_at_shard(struct look *l, size_t i, usec_t now) {
   x->waited = x->owner < 0 && now - c->free_since[s->id] > WAITED;
 }
 
-/* Another owner has what we take for ours: we were given up. */
+/* Another owner has what we take for ours, or took for it until it was fenced off: we were given up. */
 static bool given_up(struct look *l) {
   for (size_t i = 0; i < l->shards.count; i++) {
     const struct shard_row *s = &l->shards.shards[i];
     struct owned ours = cluster_owned_as(l->c, s->id);
-    if (ours.epoch && ours.epoch != s->epoch)
+    if ((ours.epoch && ours.epoch != s->epoch) || (ours.fenced && ours.fenced != s->epoch))
       return true;
+    if (ours.fenced) /* by ourselves: its row is ours still */
+      cluster_forget_fenced(l->c, s->id);
   }
   return false;
 }
