@@ -39,7 +39,7 @@ CREATE TABLE shard_finish (
   epoch int8 NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
--- Bounds that several nodes share (docs/adr/0028): what each node has of each; grp '' = of the namespace. One exchange at a time.
+-- Bounds that several nodes share (docs/adr/0030): what each node has of each; grp '' = of the namespace. One exchange at a time.
 CREATE TABLE bound_turn (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   settled boolean NOT NULL,

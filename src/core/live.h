@@ -118,7 +118,7 @@ struct live_bound {
 /* Of an executor group, or (group.p == NULL; no rate) of a namespace. For what this owner holds: where several nodes share the shards, each
  * is given its part. Holds from the moment when no reservation is out. */
 void live_bound(struct live *l, struct slice ns, struct slice group, const struct live_bound *b);
-/* Several nodes share the bounds (docs/adr/0028): from now on only as many may be active as have been given to this one by live_part, at first
+/* Several nodes share the bounds (docs/adr/0030): from now on only as many may be active as have been given to this one by live_part, at first
  * those that are active now. `rate_share`: this node's share of each rate, 0 < … ≤ 1. */
 void live_share(struct live *l, bool shared, double rate_share);
 struct live_need {  /* of a bound on how many are active */

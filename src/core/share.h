@@ -1,5 +1,5 @@
 #pragma once
-/* How several nodes divide a bound (docs/adr/0028). Pure. */
+/* How several nodes divide a bound (docs/adr/0030). Pure. */
 #include <stddef.h>
 #include <stdint.h>
 

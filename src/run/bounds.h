@@ -1,5 +1,5 @@
 #pragma once
-/* This node's parts of the bounds of groups and namespaces, where several nodes share one database (docs/adr/0028). A thread of its own says
+/* This node's parts of the bounds of groups and namespaces, where several nodes share one database (docs/adr/0030). A thread of its own says
  * what runs and waits here, takes of what is free, and lets go of what others need. Owns bound_turn, bound_node, bound_part. */
 #include "run/run.h"
 

@@ -1,5 +1,5 @@
 #pragma once
-/* Bounds that several nodes share (docs/adr/0028). Part of store.h, which is the contract of all operations; owner src/run. */
+/* Bounds that several nodes share (docs/adr/0030). Part of store.h, which is the contract of all operations; owner src/run. */
 #include "store/rows.h"
 
 struct bound_row {
