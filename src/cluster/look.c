@@ -177,8 +177,13 @@ static int claim(struct look *l, const int32_t *ids, size_t n, struct err *e) {
                              &got, &l->mem, e);
   for (size_t i = 0; rc >= 0 && i < got.count; i++)
     cluster_take(c, &got.shards[i]);
-  if (rc >= 0 && got.count)
+  if (rc >= 0 && got.count) {
+    mutex_lock(&c->lock);
+    c->state.unowned -= got.count < c->state.unowned ? got.count : c->state.unowned;
+    metric_set(c->unowned_gauge, (double)c->state.unowned);
+    mutex_unlock(&c->lock);
     log_info("shards taken over", LF_I("shards", got.count), LF_I("owned", cluster_owned(c)));
+  }
   return rc;
 }
 
