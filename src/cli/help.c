@@ -166,24 +166,34 @@ int help_show(const struct noun *n, const struct verb *v) {
   return print_out(&out);
 }
 
-int help_tool(int argc, char **argv, const struct invocation *given) {
-  (void)given; /* nothing of it matters */
-  const struct noun *n = argc > 1 ? noun_find(argv[1]) : NULL;
-  char two[64] = "";
-  if (argc == 4 && n)
-    (void)snprintf(two, sizeof two, "%s %s", argv[2], argv[3]); /* a cut one is none */
-  const struct verb *v = n ? verb_find(n, *two ? two : argc > 2 ? argv[2] : "") : NULL;
-  if (argc > 1 && !n)
-    words_complain(SAY_no_noun, argv[1], NULL);
-  else if (argc > 2 && !v && !(argc == 3 && n && verb_begins(n, argv[2])))
-    words_complain(SAY_no_verb, argv[1], NULL);
-  else if (argc > 4 || (argc > 3 && !*two))
-    words_complain(SAY_too_many, argv[argc > 4 ? 4 : 3], NULL);
-  else if (n && n->tool && n->tool != help_tool && n->tool != version_tool)
-    return n->tool(2, (char *[]){argv[1], (char[]){"--help"}, NULL}, given);
-  else
-    return help_show(n && n->tool ? NULL : n, v);
+/* The verb that is asked for, one word or two; NULL: there is none of that name. */
+static const struct verb *asked_verb(const struct noun *n, int argc, char **argv) {
+  char two[64];
+  if (argc != 4)
+    return verb_find(n, argc > 2 ? argv[2] : "");
+  (void)snprintf(two, sizeof two, "%s %s", argv[2], argv[3]); /* a cut one is none */
+  return verb_find(n, two);
+}
+
+static int wrong(enum message m, const char *what) {
+  words_complain(m, what, NULL);
   return EXIT_USAGE;
+}
+
+int help_tool(int argc, char **argv, const struct invocation *given) {
+  if (argc < 2)
+    return help_show(NULL, NULL);
+  const struct noun *n = noun_find(argv[1]);
+  if (!n)
+    return wrong(SAY_no_noun, argv[1]);
+  const struct verb *v = asked_verb(n, argc, argv);
+  if (argc > 2 && !v && !(argc == 3 && verb_begins(n, argv[2])))
+    return wrong(SAY_no_verb, argv[1]);
+  if (argc > 4)
+    return wrong(SAY_too_many, argv[4]);
+  if (n->tool && n->tool != help_tool && n->tool != version_tool)
+    return n->tool(2, (char *[]){argv[1], (char[]){"--help"}, NULL}, given);
+  return help_show(n->tool ? NULL : n, v);
 }
 
 /* ------------------------------------------------------------------ docs/cli.md */

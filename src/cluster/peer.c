@@ -259,9 +259,22 @@ void peer_reply(struct peer_request *r, struct slice body) {
 }
 
 /* Who asks, and what. */
+static int read_nonce(struct peer_request *r, struct err *e) {
+  struct slice nonce = {0};
+  int rc = json_get_slice(r->doc, "nonce", NONCE_TEXT - 1, &nonce, e);
+  if (rc == 0)
+    return err_field(e, ERR_MISSING, "/nonce", "expected a text that is not used again");
+  for (size_t i = 0; rc > 0 && i < nonce.n; i++)
+    if (!strchr("0123456789abcdef", nonce.p[i]))
+      return err_field(e, ERR_INVALID, "/nonce", "expected hexadecimal digits");
+  if (rc > 0)
+    (void)text_copy(r->nonce, sizeof r->nonce, nonce); /* as long */
+  return rc;
+}
+
 static int read_request(struct peers *p, struct peer_request *r, int *ret_kind, struct err *e) {
   static const char *const keys[] = {"from", "to", "nonce", "kind", "body", NULL};
-  struct slice from = {0}, to = {0}, nonce = {0};
+  struct slice from = {0}, to = {0};
   int rc = json_read(r->http->body, r->http->body.n, &r->doc, e);
   if (rc >= 0)
     rc = json_want_object(r->doc, "", e);
@@ -273,15 +286,10 @@ static int read_request(struct peers *p, struct peer_request *r, int *ret_kind, 
     rc = json_get_slice(r->doc, "to", DIRECTORY_ID_MAX, &to, e);
   if (rc >= 0 && !slice_eqz(to, p->o.node_id))
     rc = err_field(e, ERR_NOT_FOUND, "/to", "this node is %s", p->o.node_id);
-  if (rc >= 0 && (rc = json_get_slice(r->doc, "nonce", NONCE_TEXT - 1, &nonce, e)) == 0)
-    rc = err_field(e, ERR_MISSING, "/nonce", "expected a text that is not used again");
   if (rc >= 0)
-    (void)text_copy(r->nonce, sizeof r->nonce, nonce); /* as long */
+    rc = read_nonce(r, e);
   if (rc >= 0 && (rc = json_get_enum(r->doc, "kind", kind_words, ret_kind, e)) == 0)
     rc = err_field(e, ERR_MISSING, "/kind", "expected what is asked");
-  for (size_t i = 0; rc >= 0 && i < nonce.n; i++)
-    if (!strchr("0123456789abcdef", nonce.p[i]))
-      rc = err_field(e, ERR_INVALID, "/nonce", "expected hexadecimal digits");
   return rc;
 }
 

@@ -99,6 +99,14 @@ static void try_again(struct run_actions *a, const struct run_view *v, const str
   a->not_before = c->now + delay;
 }
 
+/* An attempt that we give up on may still run out there: its executor is told so. */
+static bool gives_up_on(const struct run_view *v, enum run_event event) {
+  bool on_executor = v->phase == PHASE_ACCEPTED || v->phase == PHASE_PROGRESS ||
+                     (v->phase == PHASE_DISPATCHING && v->maybe_sent);
+  return on_executor && (event == EV_ATTEMPT_TIMEOUT || event == EV_BEAT_TIMEOUT || event == EV_RUN_TIMEOUT ||
+                         event == EV_DISPATCH_TIMEOUT);
+}
+
 struct run_actions run_step(const struct run_view *v, const struct task_spec *spec, enum run_event event,
                             usec_t now, struct rng *rng) {
   const struct move *m = &moves[v->phase][event];
@@ -108,8 +116,6 @@ struct run_actions run_step(const struct run_view *v, const struct task_spec *sp
   if (m->verb == VERB_NONE)
     return a;
   a.changed = true;
-  bool on_executor = v->phase == PHASE_ACCEPTED || v->phase == PHASE_PROGRESS ||
-                     (v->phase == PHASE_DISPATCHING && v->maybe_sent);
   bool unclaimed = spec->exactly_one_start && v->phase == PHASE_DISPATCHING; /* then it has not started */
   switch (m->verb) {
   case VERB_GO:
@@ -146,10 +152,7 @@ struct run_actions run_step(const struct run_view *v, const struct task_spec *sp
   }
   if (a.phase == PHASE_ENDED && a.state == RUN_CANCELLED && (v->replaced || event == EV_REPLACE))
     a.reason = REASON_REPLACED;
-  /* An attempt that we give up on may still run out there: say so to its executor. */
-  if (on_executor && (event == EV_ATTEMPT_TIMEOUT || event == EV_BEAT_TIMEOUT || event == EV_RUN_TIMEOUT ||
-                      event == EV_DISPATCH_TIMEOUT))
-    a.tell_cancel = true;
+  a.tell_cancel = a.tell_cancel || gives_up_on(v, event);
   return a;
 }
 

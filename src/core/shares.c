@@ -92,19 +92,30 @@ static void deal(struct plan *p, struct share_plan *ret) {
   }
 }
 
+static bool others_take(const struct plan *p) {
+  bool any = false;
+  for (size_t i = 0; i < p->nodes; i++)
+    any = any || (i != p->v->me && p->share[i] == p->taker);
+  return any;
+}
+
+/* How many shards may be on their way besides those that are. A node that leaves with nobody to take over need not mind. */
+static size_t room_for_moves(const struct plan *p, bool alone) {
+  if (alone)
+    return p->v->shard_count;
+  return p->v->moves > p->in_flight ? p->v->moves - p->in_flight : 0;
+}
+
 static void give_up(struct plan *p, int64_t mine, struct share_plan *ret) {
   const struct share_view *v = p->v;
   size_t me = v->me;
-  for (size_t i = 0; i < p->nodes; i++)
-    ret->takers = ret->takers || (i != me && p->share[i] == p->taker);
+  ret->takers = others_take(p);
   bool leaves = v->nodes[me].drained || v->nodes[me].share == SHARE_NONE;
   if (p->share[me] != SHARE_NONE)
     mine -= p->target[me];
   else if (!leaves && p->taker != SHARE_FULL)
     return; /* its clock: only to those that take it */
-  size_t room = leaves && !ret->takers    ? v->shard_count
-                : v->moves > p->in_flight ? v->moves - p->in_flight
-                                          : 0;
+  size_t room = room_for_moves(p, leaves && !ret->takers);
   for (size_t i = 0; i < v->shard_count && mine > 0 && ret->releases < room; i++)
     if (v->shards[i].owner == (int32_t)me && !v->shards[i].going) {
       ret->release[ret->releases++] = v->shards[i].id;
